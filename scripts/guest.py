@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The guest that the QEMU suite, the demo and `make shell` run in.
+
+Three cached parts, each rebuilt only when what it is made from changes:
+
+root file system   Debian with the tools that the tests use, one uncompressed squashfs, read-only; the
+                   guest lays a tmpfs over it. Keyed by suite, package list and how it is made.
+modules            the stock kernel's own modules that the tests may want, decompressed, a second
+                   squashfs mounted at /usr/lib/modules/RELEASE. Keyed by the kernel's release.
+initramfs          busybox and the few modules that mount the two. Keyed by both.
+
+What changes from run to run (ctskip.ko, the tests) is in none of them: see qemu-test/run.py.
+"""
+
+import lzma
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import cache
+
+SUITE = "trixie"
+OLD_SUITE = "bookworm"  # its kmod 30 does not quote parameter values that hold spaces
+
+PACKAGES = """
+    bash busybox-static coreutils libcap2-bin mount procps util-linux
+    kmod iproute2 iputils-ping ethtool
+    nftables iptables ipset conntrack
+    dnsmasq-base bind9-dnsutils dnsperf nginx-light curl wrk iperf3 socat
+    python3 python3-pytest python3-pytest-timeout python3-scapy python3-pyroute2
+""".split()
+
+# Documentation and translations are half of the image and nothing reads them.
+EXCLUDE = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
+           "/usr/share/i18n/*", "/usr/share/bug/*", "/usr/share/lintian/*"]
+
+# Python is slow to compile under emulation, and the image is read-only: compile now. scapy.all
+# reads the system's tables of numbers and pytest's assertion rewriting compiles on its own.
+CUSTOMIZE = [
+    'chroot "$1" python3 -m compileall -q -j0 /usr/lib/python3/dist-packages /usr/lib/python3.13'
+    ' >/dev/null || true',
+    'cd "$1" && chroot "$1" sh -c "cd /tmp && apt-get -q download kmod/{old}" &&'
+    ' dpkg-deb -x "$1"/tmp/kmod_30*.deb "$1"/tmp/kmod30 && mkdir -p "$1"/opt/kmod30 &&'
+    ' cp "$1"/tmp/kmod30/bin/kmod "$1"/opt/kmod30/kmod && rm -r "$1"/tmp/kmod*',
+    'for t in insmod rmmod modprobe lsmod depmod modinfo; do ln -s kmod "$1"/opt/kmod30/$t; done',
+    'ln -sf /run/resolv.conf "$1"/etc/resolv.conf',
+    'echo ctskip > "$1"/etc/hostname',
+    'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/boot/*',
+    'mkdir -p "$1"/usr/lib/modules "$1"/host "$1"/var/log/nginx "$1"/var/lib/apt/lists',
+]
+
+# Subtrees of the kernel's modules that go into the module image; depmod's list adds what they need.
+MODULE_TREES = ["kernel/net/", "kernel/lib/", "kernel/drivers/block/virtio_blk",
+                "kernel/drivers/net/", "kernel/fs/overlayfs/", "kernel/fs/squashfs/",
+                "kernel/fs/9p/"]
+MODULE_SKIP = ["kernel/drivers/net/ethernet/", "kernel/drivers/net/wireless/",
+               "kernel/drivers/net/usb/", "kernel/drivers/net/can/", "kernel/drivers/net/phy/",
+               "kernel/drivers/net/wwan/", "kernel/drivers/net/fddi/", "kernel/drivers/net/dsa/",
+               "kernel/drivers/net/hamradio/", "kernel/drivers/net/arcnet/",
+               "kernel/drivers/net/ieee802154/", "kernel/drivers/net/pcs/",
+               "kernel/drivers/net/xen-netback/", "kernel/drivers/net/fjes/",
+               "kernel/drivers/net/vmxnet3/", "kernel/drivers/net/hyperv/",
+               "kernel/drivers/net/thunderbolt/", "kernel/drivers/net/plip/",
+               "kernel/net/bluetooth/", "kernel/net/mac80211/", "kernel/net/wireless/",
+               "kernel/net/sunrpc/", "kernel/net/ceph/", "kernel/net/tipc/", "kernel/net/rds/",
+               "kernel/net/nfc/", "kernel/net/can/", "kernel/net/smc/", "kernel/net/atm/",
+               "kernel/net/ax25/", "kernel/net/batman-adv/", "kernel/net/vmw_vsock/",
+               "kernel/net/mac802154/", "kernel/net/ieee802154/", "kernel/net/qrtr/",
+               "kernel/net/rxrpc/", "kernel/net/dsa/", "kernel/net/6lowpan/",
+               "kernel/net/handshake/", "kernel/net/appletalk/", "kernel/net/rose/",
+               "kernel/net/netrom/", "kernel/net/lapb/", "kernel/net/x25/"]
+INITRAMFS_MODULES = ["virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p"]
+
+
+def apt_line(suite):
+    uri = next(line.split()[1] for line in
+               Path("/etc/apt/sources.list.d/debian.sources").read_text().splitlines()
+               if line.startswith("URIs"))
+    return f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} {suite} main"
+
+
+def squashfs(out, source, *args, **kwargs):
+    """An uncompressed squashfs: read through the host's page cache, no time lost unpacking."""
+    cache.run(["mksquashfs", source, out, *args, "-noI", "-noD", "-noF", "-noX", "-no-progress",
+               "-quiet"], **kwargs)
+
+
+def root_fs():
+    """The folder with root.squashfs and busybox."""
+    hooks = [h.replace("{old}", OLD_SUITE) for h in CUSTOMIZE]
+
+    def make(new):
+        tar = new / "root.tar"
+        command = ["mmdebstrap", "--variant=apt", "--include=" + ",".join(PACKAGES),
+                   '--aptopt=Acquire::Check-Valid-Until "false"',
+                   "--aptopt=APT::Install-Recommends \"false\""]
+        command += [f"--dpkgopt=path-exclude={e}" for e in EXCLUDE]
+        command += [f"--customize-hook={h}" for h in hooks]
+        command += [SUITE, tar, apt_line(SUITE), apt_line(OLD_SUITE)]
+        cache.run(command)
+        with tarfile.open(tar) as archive:
+            for name in ("usr/bin/busybox", "bin/busybox"):
+                try:
+                    member = archive.getmember("./" + name)
+                except KeyError:
+                    continue
+                with archive.extractfile(member) as src, open(new / "busybox", "wb") as dst:
+                    shutil.copyfileobj(src, dst)
+                break
+            else:
+                raise cache.Failed("the guest's root file system holds no busybox")
+        (new / "busybox").chmod(0o755)
+        with open(tar, "rb") as stream:
+            squashfs(new / "root.squashfs", "-", "-tar", stdin=stream)
+        tar.unlink()
+
+    return cache.entry("guest-root", SUITE, OLD_SUITE, PACKAGES, EXCLUDE, hooks, make=make)
+
+
+def dependencies(tree):
+    """modules.dep as a mapping: path of a module -> paths it needs, in the order to load them."""
+    deps = {}
+    for line in (tree / "modules.dep").read_text().splitlines():
+        name, _, needs = line.partition(":")
+        deps[name] = needs.split()[::-1]
+    return deps
+
+
+def unpack_module(src, dst):
+    """Copy a module, decompressed."""
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    if src.suffix == ".xz":
+        with lzma.open(src) as packed, open(dst, "wb") as out:
+            shutil.copyfileobj(packed, out)
+    elif src.suffix == ".zst":
+        cache.run(["zstd", "-q", "-d", src, "-o", dst])
+    else:
+        shutil.copyfile(src, dst)
+
+
+def stem(path):
+    """kernel/net/ipv4/ah4.ko.xz -> ah4, as the kernel calls it."""
+    return Path(path).name.split(".ko")[0].replace("-", "_")
+
+
+def modules(release, tree):
+    """The folder with modules.squashfs and, for the initramfs, early/NN-name.ko."""
+
+    def make(new):
+        deps = dependencies(tree)
+        chosen = [m for m in deps if m.startswith(tuple(MODULE_TREES))
+                  and not m.startswith(tuple(MODULE_SKIP))]
+        wanted = sorted({n for m in chosen for n in [m, *deps[m]]})
+        with tempfile.TemporaryDirectory(dir=new) as work:
+            out = Path(work) / "usr/lib/modules" / release
+            for module in wanted:
+                name = module.removesuffix(".xz").removesuffix(".zst")
+                unpack_module(tree / module, out / name)
+            for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+                shutil.copyfile(tree / name, out / name)
+            cache.run(["depmod", "-b", Path(work) / "usr", release])
+            squashfs(new / "modules.squashfs", out, "-all-root")
+            early = []
+            for name in INITRAMFS_MODULES:
+                module = next((m for m in deps if stem(m) == name), None)
+                if module:  # else built in
+                    early += [m for m in [*deps[module], module] if m not in early]
+            (new / "early").mkdir()
+            for number, module in enumerate(early):
+                name = module.removesuffix(".xz").removesuffix(".zst")
+                shutil.copyfile(out / name, new / "early" / f"{number:02}-{stem(module)}.ko")
+
+    return cache.entry("guest-modules", release, MODULE_TREES, MODULE_SKIP, INITRAMFS_MODULES,
+                       make=make)
+
+
+def cpio(folder, out):
+    """A newc archive of what is in `folder`, owned by root."""
+    names = "\n".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))) + "\n"
+    with open(out, "wb") as stream:
+        done = subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=folder,
+                              input=names.encode(), stdout=stream)
+    if done.returncode:
+        raise cache.Failed(f"cpio failed ({done.returncode})")
+
+
+def initramfs(root, mods):
+    """The folder with base.cpio: busybox and the modules that mount the images."""
+
+    def make(new):
+        with tempfile.TemporaryDirectory(dir=new) as work:
+            top = Path(work)
+            for name in ("bin", "proc", "sys", "dev", "mnt", "run", "modules"):
+                (top / name).mkdir()
+            shutil.copy2(root / "busybox", top / "bin/busybox")
+            for module in (mods / "early").iterdir():
+                shutil.copyfile(module, top / "modules" / module.name)
+            cpio(top, new / "base.cpio")
+
+    return cache.entry("guest-initramfs", root.name, mods.name, make=make)
+
+
+def get(release, tree):
+    """All three, built where missing: (root.squashfs, modules.squashfs, base.cpio)."""
+    root, mods = root_fs(), modules(release, Path(tree))
+    return root / "root.squashfs", mods / "modules.squashfs", initramfs(root, mods) / "base.cpio"
+
+
+def main(argv):
+    if len(argv) != 2:
+        raise cache.Failed("usage: guest.py RELEASE MODULES_TREE")
+    print(*get(*argv), sep="\n")
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
