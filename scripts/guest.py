@@ -16,11 +16,12 @@ What changes from run to run (ctskip.ko, the tests) is in none of them: see qemu
 import lzma
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 
 import cache
+import chroot
+import host
 
 SUITE = "trixie"
 OLD_SUITE = "bookworm"  # its kmod 30 does not quote parameter values that hold spaces
@@ -33,24 +34,24 @@ PACKAGES = """
     python3 python3-pytest python3-pytest-timeout python3-scapy python3-pyroute2
 """.split()
 
-# Documentation and translations are half of the image and nothing reads them.
-EXCLUDE = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
-           "/usr/share/i18n/*", "/usr/share/bug/*", "/usr/share/lintian/*"]
+# Run in the new root file system: a kmod that insmod and modprobe of older Debian are.
+OLD_KMOD = f"""
+set -eu
+cd /tmp
+apt-get -q download kmod/{OLD_SUITE}
+dpkg-deb -x kmod_*.deb .
+mkdir -p /opt/kmod30
+cp bin/kmod /opt/kmod30
+for name in depmod insmod lsmod modinfo modprobe rmmod; do ln -s kmod /opt/kmod30/$name; done
+"""
 
-# Python is slow to compile under emulation, and the image is read-only: compile now. scapy.all
-# reads the system's tables of numbers and pytest's assertion rewriting compiles on its own.
-CUSTOMIZE = [
-    'chroot "$1" python3 -m compileall -q -j0 /usr/lib/python3/dist-packages /usr/lib/python3.13'
-    ' >/dev/null || true',
-    'cd "$1" && chroot "$1" sh -c "cd /tmp && apt-get -q download kmod/{old}" &&'
-    ' dpkg-deb -x "$1"/tmp/kmod_30*.deb "$1"/tmp/kmod30 && mkdir -p "$1"/opt/kmod30 &&'
-    ' cp "$1"/tmp/kmod30/bin/kmod "$1"/opt/kmod30/kmod && rm -r "$1"/tmp/kmod*',
-    'for t in insmod rmmod modprobe lsmod depmod modinfo; do ln -s kmod "$1"/opt/kmod30/$t; done',
-    'ln -sf /run/resolv.conf "$1"/etc/resolv.conf',
-    'echo ctskip > "$1"/etc/hostname',
-    'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/boot/*',
-    'mkdir -p "$1"/usr/lib/modules "$1"/host "$1"/var/log/nginx "$1"/var/lib/apt/lists',
-]
+# Run in it at the end: what only apt needs goes, what the guest mounts over is there.
+FINISH = """
+set -eu
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /boot/*
+mkdir -p /host /usr/lib/modules /var/log/nginx
+echo ctskip >/etc/hostname
+"""
 
 # Subtrees of the kernel's modules that go into the module image; depmod's list adds what they need.
 MODULE_TREES = ["kernel/net/", "kernel/lib/", "kernel/drivers/block/virtio_blk",
@@ -75,49 +76,26 @@ MODULE_SKIP = ["kernel/drivers/net/ethernet/", "kernel/drivers/net/wireless/",
 INITRAMFS_MODULES = ["virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p"]
 
 
-def apt_line(suite):
-    uri = next(line.split()[1] for line in
-               Path("/etc/apt/sources.list.d/debian.sources").read_text().splitlines()
-               if line.startswith("URIs"))
-    return f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} {suite} main"
-
-
-def squashfs(out, source, *args, **kwargs):
+def squashfs(out, source, *options):
     """An uncompressed squashfs: read through the host's page cache, no time lost unpacking."""
-    cache.run(["mksquashfs", source, out, *args, "-noI", "-noD", "-noF", "-noX", "-no-progress",
-               "-quiet"], **kwargs)
+    cache.run([*chroot.unshare(), "mksquashfs", source, out, "-noI", "-noD", "-noF", "-noX",
+               "-no-progress", "-quiet", *options], env=chroot.sbin_environment())
 
 
 def root_fs():
     """The folder with root.squashfs and busybox."""
-    hooks = [h.replace("{old}", OLD_SUITE) for h in CUSTOMIZE]
+    suites, mirror = [SUITE, OLD_SUITE], chroot.debian_mirror()
 
     def make(new):
-        tar = new / "root.tar"
-        command = ["mmdebstrap", "--variant=apt", "--include=" + ",".join(PACKAGES),
-                   '--aptopt=Acquire::Check-Valid-Until "false"',
-                   "--aptopt=APT::Install-Recommends \"false\""]
-        command += [f"--dpkgopt=path-exclude={e}" for e in EXCLUDE]
-        command += [f"--customize-hook={h}" for h in hooks]
-        command += [SUITE, tar, apt_line(SUITE), apt_line(OLD_SUITE)]
-        cache.run(command)
-        with tarfile.open(tar) as archive:
-            for name in ("usr/bin/busybox", "bin/busybox"):
-                try:
-                    member = archive.getmember("./" + name)
-                except KeyError:
-                    continue
-                with archive.extractfile(member) as src, open(new / "busybox", "wb") as dst:
-                    shutil.copyfileobj(src, dst)
-                break
-            else:
-                raise cache.Failed("the guest's root file system holds no busybox")
-        (new / "busybox").chmod(0o755)
-        with open(tar, "rb") as stream:
-            squashfs(new / "root.squashfs", "-", "-tar", stdin=stream)
-        tar.unlink()
+        chroot.bootstrap(new, suites, PACKAGES, mirror, chroot.apt_options())
+        root = chroot.Chroot(new / "root")
+        for script in (OLD_KMOD, FINISH):
+            root.run(["sh", "-c", script], log="guest")
+        shutil.copy(root.root / "bin/busybox", new / "busybox")
+        squashfs(new / "root.squashfs", root.root)
+        cache.remove(root.root)
 
-    return cache.entry("guest-root", SUITE, OLD_SUITE, PACKAGES, EXCLUDE, hooks, make=make)
+    return cache.entry("guest-root", suites, PACKAGES, OLD_KMOD, FINISH, mirror, make=make)
 
 
 def dependencies(tree):
@@ -205,6 +183,7 @@ def initramfs(root, mods):
 
 def get(release, tree):
     """All three, built where missing: (root.squashfs, modules.squashfs, base.cpio)."""
+    host.need("cpio", "depmod", "mksquashfs")
     root, mods = root_fs(), modules(release, Path(tree))
     return root / "root.squashfs", mods / "modules.squashfs", initramfs(root, mods) / "base.cpio"
 

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Run the suite in the guest, and after it look for what it may have left behind.
+
+Exit status: pytest's own; 9 where the tests passed and something was left behind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LEFT_BEHIND = 9
+
+
+def modules():
+    return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
+
+
+def left_behind():
+    """Say what is still there: the module, namespaces."""
+    if "ctskip" in modules():
+        done = subprocess.run(["rmmod", "ctskip"], capture_output=True, text=True)
+        if done.returncode:
+            yield f"ctskip cannot be unloaded: {done.stderr.strip()}"
+            return
+    named = os.listdir("/run/netns")
+    if named:
+        yield f"namespaces left in /run/netns: {' '.join(named)}"
+    module = Path("/root/ctskip.ko")
+    if not module.exists():
+        return
+    # A namespace that a reference keeps alive shows in no other list of the kernel: the module,
+    # loaded now, sees every one that is not gone.
+    subprocess.run(["insmod", str(module)], check=True)
+    deadline = time.monotonic() + 20
+    while True:
+        lines = Path("/sys/kernel/ctskip/netns").read_text().splitlines()
+        if len(lines) <= 1:
+            break
+        if time.monotonic() > deadline:
+            yield "network namespaces that did not go:\n" + "\n".join(lines)
+            break
+        time.sleep(0.2)
+    subprocess.run(["rmmod", "ctskip"], check=True)
+
+
+def main():
+    import pytest
+
+    print(f"guest up after {time.clock_gettime(time.CLOCK_BOOTTIME):.1f} s", flush=True)
+    arguments = json.loads(Path("/root/arguments").read_text())
+    os.chdir("/root/tests")
+    status = int(pytest.main(["--junitxml=/host/out/junit.xml", *arguments]))
+    for text in left_behind():
+        print(f"after the suite: {text}", flush=True)
+        status = status or LEFT_BEHIND
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Boot a stock Debian kernel with ctskip at hand: run the suite, the demo, or give a prompt.
+
+    qemu-test/run.py test [--kernel LINE] [arguments for pytest ...]
+    qemu-test/run.py demo | shell [--kernel LINE]
+
+The guest is the unmodified kernel image with 2 CPUs, under KVM where a short trial boot proves that it
+works here, else under emulation. It shares one folder with the host (9p), a new one for each run:
+
+    in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
+    out/          what comes back: status, junit.xml, a log for each test that failed
+    console.log   the kernel's console
+
+Its terminal (/dev/hvc0) is our standard output. A warning, an oops or a hang in the kernel ends the
+run, failed, whatever the tests say.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent
+sys.path.insert(0, str(TOP / "scripts"))
+
+import cache  # noqa: E402
+import guest  # noqa: E402
+import kernel  # noqa: E402
+
+RUNS_KEPT = 5
+MEMORY = "2G"
+TRIAL_SECONDS = 30
+
+SPLAT = re.compile(
+    r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
+    r"|KCSAN: |unregister_netdevice: waiting|possible .*deadlock|circular locking|suspicious RCU"
+    r"|list_(add|del) corruption|rcu: INFO: .* (stall|self-detected)|INFO: task .* blocked"
+    r"|rust_kernel: panicked|Bad page|corrupted|invoked oom-killer")
+
+KERNEL_ARGUMENTS = [
+    "console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "panic_on_warn=1",
+    # A fast boot. The two last: the host may be busy, and a slow guest is not a stuck one.
+    "mitigations=off", "cryptomgr.notests", "random.trust_cpu=on", "no_timer_check", "audit=0",
+    "apparmor=0", "tsc=reliable", "nokaslr", "raid=noautodetect",
+    "rcupdate.rcu_cpu_stall_timeout=60", "hung_task_panic=0",
+]
+
+
+def qemu(accel, vmlinuz, initrd, arguments, console):
+    """The command line that all guests share."""
+    if accel == "kvm":
+        machine = ["-accel", "kvm", "-cpu", "host"]
+    else:
+        # What `max` has and a test does not need costs time: wider page tables, access checks.
+        machine = ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+    return ["qemu-system-x86_64", *machine, "-M", "pc,hpet=off,usb=off", "-smp", "2", "-m", MEMORY,
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
+            "-kernel", str(vmlinuz), "-initrd", str(initrd),
+            "-append", " ".join([*KERNEL_ARGUMENTS, *arguments]),
+            "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
+            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=terminal"]
+
+
+def accelerator(vmlinuz, initrd):
+    """`kvm` or `tcg`, tried once per boot of the host: /dev/kvm may be there and not work."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def make(new):
+        command = qemu("kvm", vmlinuz, initrd, ["guest=trial"], new / "console.log")
+        command += ["-chardev", "stdio,id=terminal"]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                                  timeout=TRIAL_SECONDS)
+            up = b"guest-is-up" in done.stdout
+        except subprocess.TimeoutExpired:
+            up = False
+        (new / "accelerator").write_text("kvm" if up else "tcg")
+
+    found = cache.entry("kvm-trial", boot, os.geteuid(), make=make)
+    return (found / "accelerator").read_text()
+
+
+def new_run():
+    """A folder for this run; the oldest ones go."""
+    runs = cache.ROOT / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(runs.iterdir())[: -RUNS_KEPT + 1]:
+        cache.remove(old)
+    return Path(tempfile.mkdtemp(dir=runs, prefix=time.strftime("%Y%m%d-%H%M%S-")))
+
+
+def fill(run, module, arguments):
+    """What goes into the guest."""
+    (run / "out").mkdir()
+    ignore = shutil.ignore_patterns("__pycache__", "run.py")
+    shutil.copytree(HERE, run / "in", ignore=ignore)
+    if module:
+        shutil.copyfile(module, run / "in/ctskip.ko")
+    size = shutil.get_terminal_size((100, 40))
+    environment = {"TERM": os.environ.get("TERM", "dumb"), "COLUMNS": size.columns,
+                   "LINES": size.lines, "PYTHONUNBUFFERED": 1}
+    (run / "in/environment").write_text("".join(f"{k}={v}\n" for k, v in environment.items()))
+    colour = "yes" if sys.stdout.isatty() else "no"
+    (run / "in/arguments").write_text(json.dumps([f"--color={colour}", *arguments]))
+
+
+def make_initrd(base, out):
+    """The cached initramfs and our init, one behind the other."""
+    with tempfile.TemporaryDirectory() as work:
+        top = Path(work) / "top"
+        top.mkdir()
+        shutil.copy2(HERE / "guest/init", top / "init")
+        guest.cpio(top, Path(work) / "init.cpio")
+        with open(out, "wb") as stream:
+            for part in (base, Path(work) / "init.cpio"):
+                stream.write(part.read_bytes())
+
+
+class Console(threading.Thread):
+    """Watches the kernel's console; on a splat, gives the guest some seconds to say it all."""
+
+    def __init__(self, path, process, seconds):
+        super().__init__(daemon=True)
+        self.path, self.process, self.fault = path, process, None
+        self.end = time.monotonic() + seconds
+        self.seconds = seconds
+
+    def run(self):
+        seen = 0
+        while self.process.poll() is None:
+            time.sleep(0.5)
+            seen = self.look(seen)
+            if time.monotonic() > self.end:
+                self.fault = self.fault or f"no end after {self.seconds} s"
+                self.process.kill()
+        self.look(seen)
+
+    def look(self, seen):
+        with open(self.path, "rb") as stream:
+            stream.seek(seen)
+            text = stream.read()
+        end = text.rfind(b"\n") + 1
+        found = SPLAT.search(text[:end].decode(errors="replace"))
+        if found and not self.fault:
+            self.fault = f"the kernel says: {found.group()}"
+            self.end = min(self.end, time.monotonic() + 10)
+        return seen + end
+
+
+def boot(mode, accel, stock, images, run, limit):
+    """Run the guest to its end; its terminal is ours. Returns what was wrong, or None."""
+    root, modules, base = images
+    initrd, console = run / "initrd", run / "console.log"
+    make_initrd(base, initrd)
+    console.touch()
+    command = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console)
+    for image in (root, modules):
+        command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
+    command += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
+    if mode == "shell":
+        command += ["-chardev", "stdio,id=terminal,mux=on,signal=off", "-mon", "chardev=terminal"]
+        return subprocess.run(command).returncode and "the guest did not end well"
+    command += ["-chardev", "stdio,id=terminal,signal=off"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    watcher = Console(console, process, limit)
+    watcher.start()
+    try:
+        process.wait()
+    finally:
+        process.kill()
+    watcher.join()
+    return watcher.fault
+
+
+def build_module(line):
+    cache.run(["make", "-C", TOP, f"KERNEL={line}"], log="module")
+    return TOP / "ctskip.ko"
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("mode", choices=["test", "demo", "shell"])
+    parser.add_argument("--kernel", default=None, help="the kernel line, e.g. 7.3")
+    parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
+    parser.add_argument("--no-module", action="store_true", help="a guest without ctskip")
+    parser.add_argument("--accel", choices=["kvm", "tcg"], help="do not find out")
+    parser.add_argument("--limit", type=int, default=3000, help="seconds until the guest is ended")
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.mode != "test":
+        parser.error(f"{options.mode} takes no arguments: {' '.join(rest)}")
+
+    stock = kernel.stock(options.kernel)
+    module = None
+    if not options.no_module:
+        module = options.module or build_module(options.kernel)
+    images = guest.get(stock.release, stock.modules)
+    run = new_run()
+    fill(run, module, rest)
+    accel = options.accel or accelerator(stock.vmlinuz, images[2])
+    cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {run}")
+
+    fault = boot(options.mode, accel, stock, images, run, options.limit)
+    status = run / "out/status"
+    code = int(status.read_text()) if status.exists() else None
+    if fault is None and code is None and options.mode != "shell":
+        fault = "the guest ended before the suite did"
+    if fault:
+        tail = (run / "console.log").read_text(errors="replace").splitlines()[-60:]
+        cache.say("\n".join(tail))
+        raise cache.Failed(f"{fault}\nctskip: console: {run}/console.log")
+    if code and options.mode == "test":
+        cache.say(f"ctskip: logs of the failed tests: {run}/out\n"
+                  f"ctskip: console: {run}/console.log")
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
