@@ -20,6 +20,7 @@ PACKAGES = {
     "depmod": "kmod",
     "dpkg-deb": "dpkg",
     "mmdebstrap": "mmdebstrap",
+    "mksquashfs": "squashfs-tools",
     "modinfo": "kmod",
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
