@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Thin: every target is one call of a script. How the module is built says Kbuild.
+#
+# A host needs make and python3 to start with; the rest is fetched where it is used first.
+
+PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
+SUITE := $(PYTHON) qemu-test/run.py
+LINE := $(addprefix --kernel=,$(KERNEL))
+
+modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prepared tree>
+	@KDIR='$(KDIR)' $(PYTHON) scripts/kernel.py $(if $(KERNEL),build $(KERNEL),running)
+
+demo: ## see conntrack overflow in a guest, and with ctskip not
+	@$(SUITE) demo $(LINE)
+
+test: host-test ## test the pure core on the host, and all of it in a guest (TESTS='-k dns')
+	@$(SUITE) test $(LINE) $(TESTS)
+
+host-test: ## test the pure core alone (TESTS=<name>)
+	@$(PYTHON) scripts/checks.py test
+
+shell: ## a prompt in the guest, with the module in place
+	@$(SUITE) shell $(LINE)
+
+lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff and the tree's own rules
+	@$(PYTHON) scripts/checks.py lint $(KERNEL)
+
+install: ## install the module for the running kernel
+	@KDIR='$(KDIR)' $(PYTHON) scripts/kernel.py install
+
+clean: ## remove what was built here
+	rm -rf build target
+
+clean-cache: ## remove all that was fetched or built for the environment
+	@$(PYTHON) scripts/cache.py clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+.PHONY: modules demo test host-test shell lint install clean clean-cache help

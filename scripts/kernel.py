@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kernels: Debian's stock packages, and the tree that a Rust module for them is built against.
+
+Debian's header packages lack the Rust metadata, so it is remade from the matching source package
+with the image's own .config and compilers. MODVERSIONS is off in these kernels: nothing but the
+comparisons made here stops a module that was built with another .config.
+
+    kernel.get("7.3")               the newest kernel of a line in kernels.toml
+    kernel.get("7.3").tree()        its prepared source tree
+    kernel.build("7.3")             build/7.3/ctskip.ko, ready to load into it
+
+usage: kernel.py build LINE | running
+"""
+
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cache
+import chroot
+import host
+
+LINES = chroot.CONFIG["line"]
+DEFAULT = list(LINES)[-1]
+
+# How long the package lists are taken to be new.
+LISTS_FRESH = 24 * 3600
+
+# Places in the chroot.
+TREE = "/usr/src/linux"
+MODULE = "/usr/src/ctskip"
+OUTPUT = "/usr/src/build"
+
+# Differences between the image's .config and the one used that change no structure: the compiler's
+# name in the text of its version; what follows the build host's openssl; and what Debian takes out
+# of the image's copy of its .config, all about signing, and the salt of the build id.
+HARMLESS = re.compile(
+    r"CONFIG_(CC_VERSION_TEXT|MODULE_SIG_KEY_TYPE_\w+"
+    r"|BUILD_SALT|MODULE_SIG_ALL|MODULE_SIG_KEY|SYSTEM_TRUSTED_KEYS)"
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A stock kernel of Debian, its packages unpacked and unmodified."""
+
+    line: str  # as in kernels.toml
+    release: str  # as uname -r prints it
+    version: str  # of the Debian packages
+    folder: Path  # holds its packages' files
+
+    @property
+    def vmlinuz(self) -> Path:
+        """The kernel image."""
+        return self.modules / "vmlinuz"
+
+    @property
+    def config(self) -> Path:
+        """The .config it was built with."""
+        return self.modules / "config"
+
+    @property
+    def modules(self) -> Path:
+        """Its modules: what belongs at /lib/modules/RELEASE, with modules.dep made."""
+        return self.folder / f"usr/lib/modules/{self.release}"
+
+    @property
+    def headers(self) -> Path:
+        """What the headers package has at /usr/src/linux-headers-RELEASE."""
+        return self.folder / f"usr/src/linux-headers-{self.release}"
+
+    @property
+    def chroot(self) -> chroot.Chroot:
+        """The chroot with its toolchain."""
+        return chroot.get(LINES[self.line]["chroot"])
+
+    def make_arguments(self) -> list[str]:
+        """Return the make arguments that make a build agree with the image."""
+        cc = LINES[self.line]["cc"]
+        return [
+            *(f"CC={cc}", f"HOSTCC={cc}", "LOCALVERSION=", f"KERNELRELEASE={self.release}"),
+            f"-j{os.cpu_count()}",
+        ]
+
+    def tree(self) -> Path:
+        """Return the prepared source tree; make it first where it is not there."""
+        return cache.entry(
+            f"kernel-tree-{self.line}",
+            *(self.release, self.version, self.make_arguments()[:-1]),
+            self.chroot.root.parent.name,
+            make=self._make_tree,
+        )
+
+    def vermagic(self) -> str:
+        """Return the vermagic of the image's own modules."""
+        stock = next(self.modules.glob("kernel/net/netfilter/*.ko*"))
+        return vermagic(self.chroot, stock)
+
+    def _make_tree(self, new: Path) -> None:
+        source = LINES[self.line]["source"]
+        download(self.chroot, new, [f"{source}={self.version}"])
+        run = self.chroot.run
+        binds = {new: TREE}
+        with cache.step("unpacking the kernel's source"):
+            tar = ["tar", "-C", TREE, "--strip-components=1", "-xf"]
+            run([*tar, f"{TREE}/package/usr/src/{source}.tar.xz"], log="kernel-tree", binds=binds)
+            cache.remove(new / "package")
+        (new / ".config").write_bytes((self.headers / ".config").read_bytes())
+        (new / "Module.symvers").write_bytes((self.headers / "Module.symvers").read_bytes())
+        make = ["make", "-C", TREE, *self.make_arguments()]
+        with cache.step("making the kernel's Rust metadata"):
+            run([*make, "olddefconfig"], log="kernel-tree", binds=binds)
+            compare_configs(self.config, new / ".config")
+            run([*make, "prepare", "modules_prepare"], log="kernel-tree", binds=binds)
+        compare_configs(self.config, new / ".config")
+
+
+def compare_configs(image: Path, used: Path) -> None:
+    """Stop where the .config used is not the image's, but for what is harmless."""
+    differing = sorted(
+        name
+        for name, _ in options(image) ^ options(used)
+        if not HARMLESS.fullmatch(name)
+    )
+    if differing:
+        raise cache.Failed(
+            f"the .config differs from the image's in {', '.join(dict.fromkeys(differing))}; "
+            f"a module built so could crash it (are the compilers the kernel's own? {image})"
+        )
+
+
+def options(config: Path) -> set[tuple[str, str]]:
+    """Return the options that a .config sets; one that is not set is absent."""
+    return set(re.findall(r"^(CONFIG_\w+)=(.*)$", config.read_text(), re.MULTILINE))
+
+
+def vermagic(where: chroot.Chroot, module: Path) -> str:
+    """Return the vermagic of a module."""
+    inside = f"/tmp/module/{module.name}"
+    text = where.output(["modinfo", "-F", "vermagic", inside], binds={module.parent: "/tmp/module"})
+    return text.strip()
+
+
+def download(where: chroot.Chroot, new: Path, packages: Sequence[str]) -> None:
+    """Fetch packages and unpack them in NEW/package, without installing them."""
+    script = 'cd "$1" && mkdir -p deb package && cd deb && shift && apt-get -q download "$@"'
+    inside = "/usr/src/new"
+    with cache.step(f"fetching {' '.join(packages)}"):
+        cmd = ["sh", "-c", script, "download", inside, *packages]
+        where.run(cmd, log="download", binds={new: inside})
+        script = f'cd {inside} && for deb in deb/*.deb; do dpkg-deb -x "$deb" package; done'
+        where.run(["sh", "-euc", script], log="download", binds={new: inside})
+    cache.remove(new / "deb")
+
+
+def get(line: str | None = None) -> Kernel:
+    """Return the newest kernel of a line, by default the newest line; fetch it first if need be."""
+    line = line or DEFAULT
+    if line not in LINES:
+        raise cache.Failed(f"no kernel line {line}; there are: {' '.join(LINES)}")
+    return fetch(line, *newest(line))
+
+
+def fetch(line: str, release: str, version: str) -> Kernel:
+    """Return a certain kernel of a line; fetch its packages where they are not there."""
+    where = chroot.get(LINES[line]["chroot"])
+
+    def make(new: Path) -> None:
+        download(where, new, [f"{name}{release}={version}" for name in packages])
+        inside = "/usr/src/new"
+        depmod = ["depmod", "-b", f"{inside}/package", "-m", "/usr/lib/modules", release]
+        where.run(depmod, log="download", binds={new: inside})
+
+    packages = LINES[line]["packages"]
+    folder = cache.entry(f"kernel-{line}", release, version, packages, make=make)
+    return Kernel(line, release, version, folder / "package")
+
+
+def newest(line: str) -> tuple[str, str]:
+    """Return release and version of a line's newest image that has its headers and source.
+
+    The answer is kept for a day; where the package lists cannot be fetched, for longer.
+    """
+    where = chroot.get(LINES[line]["chroot"])
+    answer = cache.ROOT / "newest" / f"{line}-{where.root.parent.name}"
+    known = answer.read_text().split() if answer.exists() else []
+    if known and time.time() - answer.stat().st_mtime < LISTS_FRESH:
+        return known[0], known[1]
+    with cache.lock(answer.parent / "lock"):
+        if known:  # else the chroot is new, and so are its lists
+            with cache.step("looking for newer kernel packages"):
+                try:
+                    where.run(["apt-get", "-q", "update"], log="apt")
+                except cache.Failed as error:
+                    cache.say(f"ctskip: {error}; going on with {known[0]}")
+                    answer.touch()
+                    return known[0], known[1]
+        release, version = look_up_newest(where, line)
+        answer.write_text(f"{release} {version}\n")
+    return release, version
+
+
+def look_up_newest(where: chroot.Chroot, line: str) -> tuple[str, str]:
+    """Ask apt in the chroot for the newest kernel of a line."""
+    pattern, source = LINES[line]["image"], LINES[line]["source"]
+    names = where.output(["apt-cache", "pkgnames", "linux-image-"]).split()
+    releases = [match[1] for name in names if (match := re.fullmatch(pattern, name))]
+    kinds = ["linux-image-", *LINES[line]["packages"]]
+    packages = [f"{kind}{release}" for release in releases for kind in kinds]
+    table = where.output(["apt-cache", "madison", source, *packages])
+    known = {tuple(map(str.strip, row.split("|")[:2])) for row in table.splitlines()}
+    found = [
+        (release, version)
+        for release in releases
+        for name, version in known
+        if name == f"linux-image-{release}"
+        and {(source, version), *((f"{kind}{release}", version) for kind in kinds)} <= known
+    ]
+    if not found:
+        raise cache.Failed(f"apt knows no kernel of line {line}: {pattern}, with {source}")
+    return max(found, key=lambda pair: [int(number) for number in re.findall(r"\d+", pair[1])])
+
+
+def build(line: str | None, *arguments: str) -> Path:
+    """Build the module for the newest kernel of a line and return it.
+
+    `arguments` go to make; OUTPUT is build/LINE in the checkout.
+    """
+    kernel = get(line)
+    return build_for(kernel, chroot.CHECKOUT / "build" / kernel.line, arguments)
+
+
+def build_for(kernel: Kernel, output: Path, arguments: Sequence[str] = ()) -> Path:
+    """Build the module for a kernel in the folder `output` and return it."""
+    output.mkdir(parents=True, exist_ok=True)
+    made_for = f"{kernel.release} {kernel.version} {kernel.tree().name}\n"
+    stamp = output / "made-for"
+    if stamp.exists() and stamp.read_text() != made_for:
+        cache.remove(output)
+        output.mkdir()
+    stamp.write_text(made_for)
+    make = ["make", "-s", "-C", TREE, f"M={MODULE}", f"MO={OUTPUT}", *kernel.make_arguments()]
+    # Type information for bpf would need the image's vmlinux; without it, nothing is lost but that.
+    make.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
+    binds = {kernel.tree(): TREE, chroot.CHECKOUT: MODULE, output: OUTPUT}
+    kernel.chroot.run([*make, *arguments, "modules"], binds=binds)
+    module = output / "ctskip.ko"
+    if (ours := vermagic(kernel.chroot, module)) != (stock := kernel.vermagic()):
+        module.unlink()
+        raise cache.Failed(f"the module's vermagic is not the image's: {ours!r}, not {stock!r}")
+    return module
+
+
+def running() -> tuple[Path, str]:
+    """Build the module for the running kernel; return it and the release it is for."""
+    release = platform.release()
+    output = chroot.CHECKOUT / "build" / release
+    if kdir := os.environ.get("KDIR"):
+        return build_with_host_tools(Path(kdir), output), release
+    line = next((n for n in LINES if re.fullmatch(LINES[n]["image"], f"linux-image-{release}")), "")
+    if line:
+        version = host.run_quiet("dpkg-query", "-Wf${Version}", f"linux-image-{release}")
+        return build_for(fetch(line, release, version or newest(line)[1]), output), release
+    prepared = Path(f"/lib/modules/{release}/build")
+    if any(prepared.glob("rust/libkernel.rmeta")):
+        return build_with_host_tools(prepared, output), release
+    raise cache.Failed(
+        f"the running kernel, {release}, is none of {', '.join(LINES)} and has no Rust metadata: "
+        f"make KERNEL={DEFAULT} builds for Debian's, make KDIR=TREE against a prepared tree"
+    )
+
+
+def build_with_host_tools(tree: Path, output: Path) -> Path:
+    """Build the module against a tree that has its Rust metadata, with the host's own tools."""
+    if not (tree / "rust/libkernel.rmeta").exists():
+        raise cache.Failed(f"{tree} has no Rust metadata (CONFIG_RUST=y and make modules_prepare)")
+    output.mkdir(parents=True, exist_ok=True)
+    make = ["make", "-s", "-C", str(tree), f"M={chroot.CHECKOUT}", f"MO={output}"]
+    if subprocess.run([*make, f"-j{os.cpu_count()}", "modules"], check=False).returncode:
+        raise cache.Failed(f"no module was built against {tree}")
+    return output / "ctskip.ko"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do as the usage says."""
+    match list(argv):
+        case ["build", line]:
+            module = build(line)
+        case ["running"]:
+            module, _ = running()
+        case _:
+            raise cache.Failed("usage: kernel.py build LINE | running")
+    cache.say(f"ctskip: {module.relative_to(chroot.CHECKOUT)}")
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
