@@ -200,7 +200,7 @@ def main(argv):
     if rest and options.mode != "test":
         parser.error(f"{options.mode} takes no arguments: {' '.join(rest)}")
 
-    stock = kernel.stock(options.kernel)
+    stock = kernel.get(options.kernel)
     module = None
     if not options.no_module:
         module = options.module or build_module(options.kernel)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures for the tests; what they give is in netlab.py, whose head shows a test.
+
+    lab       namespaces and links, gone after the test
+    family    V4 and V6: the test runs once with each
+    ctskip    the module, loaded, with an empty table and mode skip. With @pytest.mark.own_module:
+              not loaded, the test calls ctskip.load(rules=...) itself; it is unloaded afterwards
+    dmesg     the kernel's log since the test began: .lines(), .text(), .wait(regex)
+
+A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
+began, and the rules, entries and ctskip's files as they were when it failed.
+"""
+
+import re
+import subprocess
+import traceback
+
+import netlab
+import pytest
+
+PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generation")
+
+
+@pytest.fixture
+def dmesg(request):
+    return request.node.kmsg
+
+
+@pytest.fixture
+def lab(request):
+    made = netlab.Lab()
+    request.node.lab = made
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[netlab.V4, netlab.V6], ids=repr)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def ctskip(request):
+    if not netlab.MODULE.exists():
+        pytest.skip("no ctskip.ko in this guest (run.py --no-module)")
+    module = netlab.Ctskip()
+    own = request.node.get_closest_marker("own_module")
+    if own and module.loaded():
+        assert module.unload() == 0
+    if not own:
+        if not module.loaded():
+            assert module.load() == 0
+        module.reset()
+    yield module
+    if own:
+        assert not module.loaded() or module.unload() == 0
+    elif module.loaded():
+        module.reset()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    item.kmsg = netlab.Kmsg()
+    try:
+        return (yield)
+    finally:
+        item.kmsg.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if report.failed:
+        log = netlab.OUT / (re.sub(r"[^\w.-]+", "_", item.nodeid) + ".log")
+        with open(log, "a") as out:
+            out.write(f"=== {item.nodeid}: {report.when} failed\n{report.longreprtext}\n")
+            out.writelines(f"--- {title}\n{text}\n" for title, text in report.sections)
+            for part in state(item):
+                out.write(part.rstrip() + "\n")
+    return report
+
+
+def state(item):
+    """What there is to see at the moment of a failure; never a failure of its own."""
+    try:
+        yield "--- kernel log since the test began\n" + item.kmsg.text()
+        if netlab.Ctskip.loaded():
+            for name in PARTS:
+                try:
+                    yield f"--- ctskip/{name}\n{netlab.Ctskip.read(name)}"
+                except OSError as error:
+                    yield f"--- ctskip/{name}: {error}"
+        if hasattr(item, "lab"):
+            yield from item.lab.report()
+        yield "--- processes\n" + subprocess.run(["ps", "axf"], capture_output=True, text=True).stdout
+    except Exception:
+        yield "--- could not find out more\n" + traceback.format_exc()
