@@ -4,6 +4,10 @@
 #
 # A host needs make and python3 to start with; the rest is fetched where it is used first.
 
+ifeq ($(shell command -v python3),)
+$(error python3 (3.11 or newer) is needed)
+endif
+
 PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
 SUITE := $(PYTHON) qemu-test/run.py
 LINE := $(addprefix --kernel=,$(KERNEL))
@@ -17,7 +21,7 @@ demo: ## see conntrack overflow in a guest, and with ctskip not
 test: host-test ## test the pure core on the host, and all of it in a guest (TESTS='-k dns')
 	@$(SUITE) test $(LINE) $(TESTS)
 
-host-test: ## test the pure core alone (TESTS=<name>)
+host-test: ## test the pure core alone
 	@$(PYTHON) scripts/checks.py test
 
 shell: ## a prompt in the guest, with the module in place
@@ -25,6 +29,9 @@ shell: ## a prompt in the guest, with the module in place
 
 lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff and the tree's own rules
 	@$(PYTHON) scripts/checks.py lint $(KERNEL)
+
+format: ## lay out the Rust and Python code as lint wants it
+	@$(PYTHON) scripts/checks.py format
 
 install: ## install the module for the running kernel
 	@KDIR='$(KDIR)' $(PYTHON) scripts/kernel.py install
@@ -38,4 +45,4 @@ clean-cache: ## remove all that was fetched or built for the environment
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test host-test shell lint install clean clean-cache help
+.PHONY: modules demo test host-test shell lint format install clean clean-cache help

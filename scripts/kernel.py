@@ -9,7 +9,7 @@ comparisons made here stops a module that was built with another .config.
     kernel.get("7.3").tree()        its prepared source tree
     kernel.build("7.3")             build/7.3/ctskip.ko, ready to load into it
 
-usage: kernel.py build LINE | running
+usage: kernel.py build LINE | running | install
 """
 
 import os
@@ -237,6 +237,11 @@ def build(line: str | None, *arguments: str) -> Path:
 
 def build_for(kernel: Kernel, output: Path, arguments: Sequence[str] = ()) -> Path:
     """Build the module for a kernel in the folder `output` and return it."""
+    with cache.lock(output.parent / f"{output.name}.lock"):
+        return _build_for(kernel, output, arguments)
+
+
+def _build_for(kernel: Kernel, output: Path, arguments: Sequence[str]) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     made_for = f"{kernel.release} {kernel.version} {kernel.tree().name}\n"
     stamp = output / "made-for"
@@ -286,6 +291,18 @@ def build_with_host_tools(tree: Path, output: Path) -> Path:
     return output / "ctskip.ko"
 
 
+def install() -> Path:
+    """Build the module for the running kernel and put it where modprobe finds it."""
+    module, release = running()
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    place = f"/lib/modules/{release}/updates/ctskip.ko"
+    for cmd in (["install", "-D", "-m", "644", module, place], ["depmod", release]):
+        if subprocess.run([*sudo, *cmd], env=chroot.sbin_environment(), check=False).returncode:
+            raise cache.Failed(f"{cmd[0]} failed")
+    cache.say(f"ctskip: installed as {place}; load it by: modprobe ctskip")
+    return module
+
+
 def main(argv: Sequence[str]) -> None:
     """Do as the usage says."""
     match list(argv):
@@ -293,8 +310,10 @@ def main(argv: Sequence[str]) -> None:
             module = build(line)
         case ["running"]:
             module, _ = running()
+        case ["install"]:
+            module = install()
         case _:
-            raise cache.Failed("usage: kernel.py build LINE | running")
+            raise cache.Failed("usage: kernel.py build LINE | running | install")
     cache.say(f"ctskip: {module.relative_to(chroot.CHECKOUT)}")
 
 

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Checks that need no guest: the linters, and the pure core's tests.
+
+They run in the chroot of a kernel line, with its compilers and, where the kernel has them, the
+kernel's own settings. One finding of any of them fails the whole.
+
+usage: checks.py test | lint [LINE] | format
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cache
+import chroot
+import kernel
+
+CHECKOUT = chroot.CHECKOUT
+HERE = kernel.MODULE  # the checkout's place in the chroot
+CARGO = "/usr/src/cargo"
+RUFF = "/usr/src/ruff"
+RUFF_VERSION = "0.17.6"
+
+# What may not be named in the tree: registries, mirrors, places of one machine. (The brackets keep
+# these lines from matching themselves; the lock file has to name its registry.)
+FORBIDDEN = re.compile(
+    r"deb[.]debian[.]org|crates[.]io[/-]|pypi[.]org|/wor[k]/|/tm[p]/try|/hom[e]/\w+/"
+)
+MAY_NAME_REGISTRY = ("Cargo.lock",)
+NEEDS_NO_SPDX = ("Cargo.lock", "LICENSE")
+
+
+def sources(*suffixes: str) -> list[Path]:
+    """Return the tree's files with one of these suffixes, or all, relative to the checkout."""
+    return [path for path in walk(CHECKOUT) if not suffixes or path.suffix in suffixes]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield the files of the tree, without what is built or belongs to tools."""
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(CHECKOUT)
+        if path.is_symlink() or str(name) in ("build", "target"):
+            continue
+        if path.is_file():
+            yield name
+        elif path.name != "__pycache__" and (path.name[0] != "." or path.name == ".ci"):
+            yield from walk(path)
+
+
+def is_shell(path: Path) -> bool:
+    """Tell whether a file is a shell script."""
+    with (CHECKOUT / path).open("rb") as file:
+        return path.suffix == ".sh" or re.match(rb"#!.*\b(ba|da)?sh\b", file.readline()) is not None
+
+
+class Checks:
+    """The checks, for one kernel line."""
+
+    def __init__(self, line: str | None) -> None:
+        self.kernel = kernel.get(line)
+        self.chroot = self.kernel.chroot
+
+    def run(self, *cmd: str | Path, **env: str) -> None:
+        """Run a command in the chroot, in the checkout."""
+        cargo_home, cargo_target = cache.ROOT / "cargo", CHECKOUT / "build/cargo"
+        cargo_home.mkdir(parents=True, exist_ok=True)
+        cargo_target.mkdir(parents=True, exist_ok=True)
+        settings = Path.home() / ".cargo/config.toml"
+        if settings.exists():
+            shutil.copy(settings, cargo_home)
+        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        variables = {
+            "CARGO_HOME": CARGO,
+            "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
+            "CARGO_TERM_COLOR": "never",
+            "CLIPPY_CONF_DIR": kernel.TREE,
+            **env,
+        }
+        self.chroot.run(cmd, binds=binds, cwd=HERE, env=variables)
+
+    def host_tests(self) -> None:
+        """Run the pure core's unit and property tests."""
+        self.run("cargo", "test", "--locked", "--quiet")
+
+    def rustfmt(self, *options: str) -> None:
+        """Rust's layout, by the kernel's settings."""
+        style = f"{kernel.TREE}/.rustfmt.toml"
+        self.run("rustfmt", "--color=never", "--config-path", style, *options, *sources(".rs"))
+
+    def clippy_core(self) -> None:
+        """Clippy on the pure core, by the kernel's lints."""
+        makefile = (self.kernel.tree() / "Makefile").read_text()
+        flags = re.search(r"^export rust_common_flags := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+        lints = re.findall(r"-[WAD](?!unused_features)[a-z_:]+", flags[1]) if flags else []
+        if not lints:
+            raise cache.Failed("the kernel's Makefile has no rust_common_flags any more")
+        clippy = ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--"]
+        self.run(*clippy, *lints, "-Dwarnings")
+
+    def clippy_module(self) -> None:
+        """The whole module under clippy, and its C code, without a warning."""
+        output = CHECKOUT / "build" / f"lint-{self.kernel.line}"
+        strict = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings", "KCFLAGS=-Werror"]
+        kernel.build_for(self.kernel, output, strict)
+
+    def checkpatch(self) -> None:
+        """C's style, by the kernel's checkpatch."""
+        checkpatch = [f"{kernel.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
+        self.run(*checkpatch, "--show-types", "--file", *sources(".c", ".h"))
+
+    def shellcheck(self) -> None:
+        """Shell scripts."""
+        self.run("shellcheck", "--enable=all", *filter(is_shell, sources()))
+
+    def ruff(self) -> None:
+        """Python: ruff's default rules, and its layout."""
+        self.run_ruff("check")
+        self.run_ruff("format", "--check")
+
+    def run_ruff(self, *options: str) -> None:
+        """Run ruff, which comes from PyPI: Debian does not have it."""
+
+        def make(new: Path) -> None:
+            pip = f"python3 -m venv {RUFF} && exec {RUFF}/bin/pip install ruff=={RUFF_VERSION}"
+            self.chroot.run(["sh", "-c", pip], log="ruff", binds={new: RUFF})
+
+        ruff = cache.entry("ruff", RUFF_VERSION, self.chroot.root.parent.name, make=make)
+        cmd = [f"{RUFF}/bin/ruff", *options, "--no-cache", "--quiet", "."]
+        self.chroot.run(cmd, binds={CHECKOUT: HERE, ruff: RUFF}, cwd=HERE)
+
+    def rules_of_the_tree(self) -> None:
+        """What holds in this tree and no tool knows."""
+        findings = []
+        for path in sources():
+            try:
+                text = (CHECKOUT / path).read_text()
+            except UnicodeDecodeError:
+                findings.append(f"{path}: not a text")
+                continue
+            lines = text.splitlines()
+            if path.name not in NEEDS_NO_SPDX and not any("SPDX-L" in row for row in lines[:2]):
+                findings.append(f"{path}:1: no SPDX line")
+            for number, row in enumerate(lines, 1):
+                if path.name not in MAY_NAME_REGISTRY and FORBIDDEN.search(row):
+                    findings.append(f"{path}:{number}: names a registry, mirror or machine's path")
+                code = row.split("//")[0]
+                if path.is_relative_to("src/pure") and re.search(r"\bunsafe\b", code):
+                    findings.append(f"{path}:{number}: unsafe code in the pure core")
+        if findings:
+            raise cache.Failed("the tree's own rules:\n" + "\n".join(findings))
+
+    def lint(self) -> None:
+        """Run all linters; go on after a failure, so that one run shows all there is to do."""
+        checks: dict[str, Callable[[], None]] = {
+            "rules of the tree": self.rules_of_the_tree,
+            "ruff": self.ruff,
+            "shellcheck": self.shellcheck,
+            "checkpatch": self.checkpatch,
+            "rustfmt": lambda: self.rustfmt("--check"),
+            "clippy, pure core": self.clippy_core,
+            "clippy, module": self.clippy_module,
+        }
+        failed = []
+        for name, check in checks.items():
+            try:
+                with cache.step(f"lint: {name}"):
+                    check()
+            except cache.Failed as error:
+                cache.say(f"ctskip: {error}")
+                failed.append(name)
+        if failed:
+            raise cache.Failed(f"lint failed: {'; '.join(failed)}")
+        cache.say("ctskip: lint: no findings")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do as the usage says."""
+    match list(argv):
+        case ["test"]:
+            with cache.step("tests of the pure core"):
+                Checks(None).host_tests()
+        case ["lint", *line] if len(line) < 2:
+            Checks(line[0] if line else None).lint()
+        case ["format"]:
+            checks = Checks(None)
+            checks.rustfmt()
+            checks.run_ruff("format")
+        case _:
+            raise cache.Failed("usage: checks.py test | lint [LINE] | format")
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
