@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A packet's bytes dissected into the keys that rules are matched against.
+//!
+//! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): what
+//! cannot be read leaves the key without it, and never fails the packet.
+
+use super::rule::{
+    protocol,
+    DeviceName,
+    Family,
+    HookPoint, //
+};
+
+/// The bytes of a packet from its network header on.
+pub trait Bytes {
+    /// The `N` bytes at `offset`; `None` where the packet ends before.
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+}
+
+impl Bytes for [u8] {
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let end = offset.checked_add(N)?;
+        self.get(offset..end)?.try_into().ok()
+    }
+}
+
+/// What is known of the header behind the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing: another protocol, a later fragment, or cut short.
+    Unknown,
+    /// Source and destination port of TCP, UDP or SCTP, host byte order.
+    Ports(u16, u16),
+    /// The type of ICMP or ICMPv6.
+    IcmpType(u8),
+}
+
+/// What rules match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The family.
+    pub family: Family,
+    /// The protocol behind IPv6 extension headers.
+    pub protocol: u8,
+    /// The source as a number, most significant bit first; an IPv4 address in the top 32 bits.
+    pub source: u128,
+    /// The destination, likewise.
+    pub destination: u128,
+    /// Ports or type.
+    pub transport: Transport,
+    /// Whether the packet is an ICMP error, which only rules that name its type match themselves.
+    pub error: bool,
+    /// Where the packet, or for a quoted one the flow, passes.
+    pub point: HookPoint,
+    /// The device that it comes in by or goes out by.
+    pub device: DeviceName,
+    /// `skb->mark`.
+    pub mark: u32,
+}
+
+/// A packet's key, and where it is an ICMP error that goes to the source of the packet that it
+/// quotes, that packet's key too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The packet's own.
+    pub key: Key,
+    /// The quoted packet's, as it was sent.
+    pub quoted: Option<Key>,
+}
+
+/// What the caller knows of a packet besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The family of the hook.
+    pub family: Family,
+    /// Where it is looked at.
+    pub point: HookPoint,
+    /// The device, NUL-padded.
+    pub device: DeviceName,
+    /// `skb->mark`.
+    pub mark: u32,
+    /// Whether ICMP errors follow the packet that they quote (`icmp_errors=1`).
+    pub icmp_errors: bool,
+}
+
+/// The key of a packet, or `None` where not even its IP header can be read.
+#[inline]
+pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Packet> {
+    let ip = ip_header(bytes, context.family, 0)?;
+    let (transport, error) = match ip.transport_offset {
+        None => (Transport::Unknown, false),
+        Some(offset) => match transport(bytes, context.family, ip.protocol, offset) {
+            Transport::IcmpType(t) => (Transport::IcmpType(t), is_error(context.family, t)),
+            other => (other, false),
+        },
+    };
+    let error = error && context.icmp_errors;
+    let key = Key {
+        family: context.family,
+        protocol: ip.protocol,
+        source: ip.source,
+        destination: ip.destination,
+        transport,
+        error,
+        point: context.point,
+        device: context.device,
+        mark: context.mark,
+    };
+    let quoted = match ip.transport_offset {
+        Some(offset) if error => quoted(bytes, &key, offset),
+        _ => None,
+    };
+    Some(Packet { key, quoted })
+}
+
+/// The key of the packet that the ICMP error at `offset` quotes: `None` where it cannot be read, is
+/// an error itself, or was not sent by the one whom `error` goes to.
+///
+/// The quoted packet went the other way, so at the opposite hook.
+fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<Key> {
+    /// The bytes of an ICMP error ahead of the quoted packet (RFC 792, RFC 4443).
+    const ICMP_HEADER: usize = 8;
+
+    let ip = ip_header(bytes, error.family, offset.checked_add(ICMP_HEADER)?)?;
+    if ip.source != error.destination {
+        return None;
+    }
+    let transport = ip
+        .transport_offset
+        .map(|offset| transport(bytes, error.family, ip.protocol, offset))
+        .unwrap_or(Transport::Unknown);
+    if matches!(transport, Transport::IcmpType(t) if is_error(error.family, t)) {
+        return None;
+    }
+    Some(Key {
+        protocol: ip.protocol,
+        source: ip.source,
+        destination: ip.destination,
+        transport,
+        error: false,
+        point: error.point.opposite(),
+        ..*error
+    })
+}
+
+/// Whether an ICMP type is an error, which quotes the packet that it is about.
+///
+/// As `nf_conntrack_icmpv4_error()` and `nf_conntrack_icmpv6_error()`.
+fn is_error(family: Family, icmp_type: u8) -> bool {
+    match family {
+        // Unreachable, source quench, redirect, time exceeded, parameter problem.
+        Family::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
+        // Unreachable, packet too big, time exceeded, parameter problem.
+        Family::Ipv6 => matches!(icmp_type, 1..=4),
+    }
+}
+
+/// What an IP header says.
+struct IpHeader {
+    source: u128,
+    destination: u128,
+    protocol: u8,
+    /// Where the next header starts; `None` in a later fragment and where it cannot be found.
+    transport_offset: Option<usize>,
+}
+
+#[inline]
+fn ip_header(bytes: &(impl Bytes + ?Sized), family: Family, offset: usize) -> Option<IpHeader> {
+    match family {
+        Family::Ipv4 => ipv4_header(bytes, offset),
+        Family::Ipv6 => ipv6_header(bytes, offset),
+    }
+}
+
+/// Reads an IPv4 header (RFC 791).
+#[inline]
+fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
+    const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+    let [version_ihl, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        bytes.read::<20>(offset)?;
+    let header_len = usize::from(version_ihl & 0xf).wrapping_mul(4);
+    if version_ihl >> 4 != 4 || header_len < 20 {
+        return None;
+    }
+    let address = |octets| u128::from(u32::from_be_bytes(octets)) << 96;
+    let first = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET == 0;
+    Some(IpHeader {
+        source: address([s0, s1, s2, s3]),
+        destination: address([d0, d1, d2, d3]),
+        protocol,
+        transport_offset: first.then(|| offset.checked_add(header_len)).flatten(),
+    })
+}
+
+/// Reads an IPv6 header and walks the extension headers behind it (RFC 8200).
+#[inline]
+fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
+    const HEADER_LEN: usize = 40;
+
+    let [version, _, _, _, _, _, next_header, _] = bytes.read::<8>(offset)?;
+    if version >> 4 != 6 {
+        return None;
+    }
+    let source = bytes.read::<16>(offset.checked_add(8)?)?;
+    let destination = bytes.read::<16>(offset.checked_add(24)?)?;
+    let (protocol, transport_offset) =
+        skip_extension_headers(bytes, next_header, offset.checked_add(HEADER_LEN)?);
+    Some(IpHeader {
+        source: u128::from_be_bytes(source),
+        destination: u128::from_be_bytes(destination),
+        protocol,
+        transport_offset,
+    })
+}
+
+/// The protocol behind the extension headers that start at `offset` with one of type `next`, and
+/// where its header starts.
+///
+/// As `ipv6_skip_exthdr()`, its limit on their number included. A later fragment has its protocol,
+/// but no header.
+#[inline]
+fn skip_extension_headers(
+    bytes: &(impl Bytes + ?Sized),
+    mut next: u8,
+    mut offset: usize,
+) -> (u8, Option<usize>) {
+    const FRAGMENT: u8 = 44;
+    const AUTH: u8 = 51;
+    const NONE: u8 = 59;
+    /// `IP6_MAX_EXT_HDRS_CNT`.
+    const MAX_COUNT: usize = 12;
+    const FRAGMENT_OFFSET: u16 = 0xfff8;
+
+    for _ in 0..MAX_COUNT {
+        if !protocol::is_extension_header(next) {
+            return (next, Some(offset));
+        }
+        if next == NONE {
+            return (next, None);
+        }
+        let Some([following, len, f0, f1]) = bytes.read::<4>(offset) else {
+            return (next, None);
+        };
+        let len = usize::from(len);
+        let header_len = match next {
+            FRAGMENT if u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0 => {
+                return (following, None)
+            }
+            FRAGMENT => 8,
+            AUTH => len.wrapping_add(2).wrapping_mul(4),
+            _ => len.wrapping_add(1).wrapping_mul(8),
+        };
+        next = following;
+        offset = offset.wrapping_add(header_len);
+    }
+    match protocol::is_extension_header(next) {
+        true => (next, None),
+        false => (next, Some(offset)),
+    }
+}
+
+/// Reads ports or type.
+#[inline]
+fn transport(
+    bytes: &(impl Bytes + ?Sized),
+    family: Family,
+    protocol: u8,
+    offset: usize,
+) -> Transport {
+    match (family, protocol) {
+        (_, p) if protocol::has_ports(p) => match bytes.read::<4>(offset) {
+            Some([s0, s1, d0, d1]) => {
+                Transport::Ports(u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
+            }
+            None => Transport::Unknown,
+        },
+        (Family::Ipv4, protocol::ICMP) | (Family::Ipv6, protocol::ICMP6) => {
+            match bytes.read::<1>(offset) {
+                Some([icmp_type]) => Transport::IcmpType(icmp_type),
+                None => Transport::Unknown,
+            }
+        }
+        _ => Transport::Unknown,
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pure core: what ctskip decides, with no kernel in it.
+//!
+//! The way of a rule is [`text`] (a write cut into statements) -> [`parse`] (a statement read and
+//! checked) -> [`rule`] (printed by [`print`]) -> [`table`] (the rules in order, and the transactions over them) -> [`matcher`] (the
+//! compiled form of one scope) -> [`ruleset`] (all scopes of a table, what a packet looks up). The
+//! way of a packet is [`header`] (bytes to keys) -> [`ruleset`] -> [`verdict`].
+//!
+//! It builds as a module of `ctskip.ko` and, unchanged, as the host crate `ctskip-pure`, where unit
+//! and property tests run. It holds no `unsafe`, knows no kernel type, and every allocation goes
+//! through [`alloc`], may fail, and is an error to the caller. Nothing here panics on any input: the
+//! lints below refuse the means.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+pub mod alloc;
+pub mod command;
+pub mod error;
+pub mod header;
+pub mod listing;
+pub mod matcher;
+pub mod oracle;
+pub mod parse;
+pub mod print;
+pub mod report;
+pub mod rule;
+pub mod ruleset;
+pub mod table;
+pub mod text;
+pub mod verdict;

@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rules in order, and the edits that make a new table of one.
+//!
+//! A table never changes: an [`Edit`] works on a copy of its list, whose entries are shared, and
+//! gives a new table or nothing. So a rule keeps its entry, and with it its id and counters, for as
+//! long as it is in the table.
+
+use core::fmt::{
+    self,
+    Write, //
+};
+
+use super::{
+    alloc::{
+        Arc,
+        Vec, //
+    },
+    error::{
+        Errno,
+        NoMemory,
+        Refusal, //
+    },
+    parse::Parsed,
+    rule::{
+        Netns,
+        Rule,
+        Tag, //
+    },
+};
+
+/// The most rules of a table.
+pub const MAX_RULES: usize = 131_072;
+
+/// Hands out what counts a rule's packets; `S` frees itself on drop.
+pub trait Slots<S> {
+    /// A new one, at zero. Process context, may sleep.
+    fn allocate(&self) -> Result<S, NoMemory>;
+}
+
+/// A rule in a table, with its number and its counters.
+pub struct Entry<S> {
+    id: u32,
+    /// The length of the canonical text.
+    text_len: u16,
+    /// The hash of the canonical text.
+    hash: u64,
+    rule: Rule,
+    slot: S,
+}
+
+impl<S> Entry<S> {
+    fn new(id: u32, rule: Rule, measure: Measure, slots: &dyn Slots<S>) -> Result<Arc<Self>, NoMemory> {
+        Arc::new(Self {
+            id,
+            text_len: measure.len,
+            hash: measure.hash.0,
+            rule,
+            slot: slots.allocate()?,
+        })
+    }
+
+    /// The rule's number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
+    /// What counts its packets.
+    pub fn slot(&self) -> &S {
+        &self.slot
+    }
+
+    /// The length of the rule's canonical text, in bytes.
+    pub fn text_len(&self) -> usize {
+        usize::from(self.text_len)
+    }
+}
+
+/// The length and the hash of a rule's canonical text.
+#[derive(Clone, Copy)]
+struct Measure {
+    len: u16,
+    hash: Fnv,
+}
+
+impl Measure {
+    fn of(rule: &Rule) -> Self {
+        let mut measure = Self {
+            len: 0,
+            hash: Fnv::new(),
+        };
+        // Neither the rule nor `Measure` ever fails to write.
+        let _ = write!(measure, "{rule}");
+        measure
+    }
+}
+
+impl Write for Measure {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.len = self.len.saturating_add(u16::try_from(s.len()).unwrap_or(u16::MAX));
+        self.hash.add(s.as_bytes());
+        Ok(())
+    }
+}
+
+/// The 64-bit FNV-1a hash.
+#[derive(Clone, Copy)]
+struct Fnv(u64);
+
+impl Fnv {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+/// The rules of all network namespaces, in order.
+///
+/// # Invariants
+///
+/// No two entries have the same id, and `next_id` is above every id but [`u32::MAX`].
+pub struct Table<S> {
+    entries: Vec<Arc<Entry<S>>>,
+    next_id: u32,
+}
+
+impl<S> Table<S> {
+    /// No rules.
+    pub const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            next_id: 1,
+        }
+    }
+
+    /// The rules.
+    pub fn entries(&self) -> &[Arc<Entry<S>>] {
+        &self.entries
+    }
+
+    /// A hash of the canonical texts in their order, without ids: equal for equal tables.
+    pub fn sum(&self) -> u64 {
+        let mut sum = Fnv::new();
+        for entry in &*self.entries {
+            sum.add(&entry.hash.to_be_bytes());
+        }
+        sum.0
+    }
+
+    /// The table without the rules for the namespace of that cookie.
+    pub fn without_netns(&self, cookie: u64) -> Result<Option<Change<S>>, NoMemory> {
+        let mut edit = Edit::new(self)?;
+        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if id.cookie == cookie));
+        edit.finish()
+    }
+}
+
+impl<S> Default for Table<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A new table, and how it differs from the one before.
+pub struct Change<S> {
+    /// The new table.
+    pub table: Table<S>,
+    /// How many rules were not in the old one.
+    pub added: usize,
+    /// How many of the old one are gone.
+    pub removed: usize,
+}
+
+/// A table in the making.
+pub struct Edit<'t, S> {
+    base: &'t Table<S>,
+    entries: Vec<Arc<Entry<S>>>,
+    next_id: u32,
+}
+
+impl<'t, S> Edit<'t, S> {
+    /// Starts from `base`.
+    pub fn new(base: &'t Table<S>) -> Result<Self, NoMemory> {
+        Ok(Self {
+            base,
+            entries: Vec::from_slice(&base.entries)?,
+            next_id: base.next_id,
+        })
+    }
+
+    /// The tag of the last rule, for the next one to share.
+    pub fn last_tag(&self) -> Option<&Arc<Tag>> {
+        self.entries.last()?.rule.tag.as_ref()
+    }
+
+    /// Puts a rule at the end. Refuses with ENOSPC, EEXIST or ENOMEM.
+    pub fn add(&mut self, parsed: Parsed, slots: &dyn Slots<S>) -> Result<(), Refusal> {
+        self.insert_at(self.entries.len(), parsed, slots)
+    }
+
+    /// Puts a rule in front, or ahead of the rule `before`, a number and its column. Refuses with
+    /// ENOENT where there is none, and as [`add`](Self::add).
+    pub fn insert(
+        &mut self,
+        before: Option<(u32, usize)>,
+        parsed: Parsed,
+        slots: &dyn Slots<S>,
+    ) -> Result<(), Refusal> {
+        let index = match before {
+            None => 0,
+            Some((id, column)) => self.position(id).ok_or(no_such_id(column))?,
+        };
+        self.insert_at(index, parsed, slots)
+    }
+
+    fn insert_at(
+        &mut self,
+        index: usize,
+        parsed: Parsed,
+        slots: &dyn Slots<S>,
+    ) -> Result<(), Refusal> {
+        if self.entries.len() >= MAX_RULES {
+            return Err(no_space());
+        }
+        let id = match parsed.id {
+            Some(id) if self.position(id).is_some() => return Err(id_in_use(parsed.id_column)),
+            Some(id) => {
+                self.next_id = self.next_id.max(id.saturating_add(1));
+                id
+            }
+            None => self.give_id()?,
+        };
+        let measure = Measure::of(&parsed.rule);
+        let entry = Entry::new(id, parsed.rule, measure, slots)?;
+        self.entries.insert(index, entry)?;
+        Ok(())
+    }
+
+    fn give_id(&mut self) -> Result<u32, NoMemory> {
+        let mut taken = Vec::new();
+        if self.next_id == u32::MAX {
+            taken.reserve(self.entries.len())?;
+            for entry in &*self.entries {
+                taken.push(entry.id)?;
+            }
+            taken.sort_unstable();
+        }
+        Ok(give_id(&mut self.next_id, &mut 1, &taken))
+    }
+
+    /// Takes out the rule `id`, whose column is `column`.
+    pub fn delete(&mut self, id: u32, column: usize) -> Result<(), Refusal> {
+        let index = self.position(id).ok_or(no_such_id(column))?;
+        self.entries.remove(index);
+        Ok(())
+    }
+
+    /// Takes out all rules of `tag`, whose column is `column`.
+    pub fn delete_tag(&mut self, tag: &Tag, column: usize) -> Result<(), Refusal> {
+        let before = self.entries.len();
+        self.remove(|rule| rule.tag() == Some(tag));
+        if self.entries.len() == before {
+            return Err(Refusal::new(
+                Errno::NoEnt,
+                column,
+                "no rule has this tag",
+                "the tag of a rule in the table",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes out all rules.
+    pub fn flush(&mut self) {
+        self.entries.clear();
+    }
+
+    fn remove(&mut self, which: impl Fn(&Rule) -> bool) {
+        self.entries.retain(|entry| !which(&entry.rule));
+    }
+
+    fn position(&self, id: u32) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.id == id)
+    }
+
+    /// The new table; `None` where it is the old one.
+    pub fn finish(self) -> Result<Option<Change<S>>, NoMemory> {
+        change(self.base, self.entries, self.next_id)
+    }
+}
+
+/// The rules between `load` and `commit`: what the table, or those of one tag, is to be.
+pub struct Replacement {
+    tag: Option<Arc<Tag>>,
+    lines: Vec<Line>,
+}
+
+/// One of those rules.
+struct Line {
+    number: u32,
+    parsed: Parsed,
+    measure: Measure,
+    /// Where the entry stands in the old table that the line takes over.
+    old: Option<usize>,
+}
+
+impl Replacement {
+    /// No lines yet; of the rules of `tag` only, where there is one.
+    pub fn new(tag: Option<Arc<Tag>>) -> Self {
+        Self {
+            tag,
+            lines: Vec::new(),
+        }
+    }
+
+    /// The tag of the last line, or the one that all are to have, for the next one to share.
+    pub fn last_tag(&self) -> Option<&Arc<Tag>> {
+        let last = self.lines.last().and_then(|line| line.parsed.rule.tag.as_ref());
+        last.or(self.tag.as_ref())
+    }
+
+    /// Appends the rule that starts in `column` of line `number`.
+    pub fn push(&mut self, number: u32, column: usize, mut parsed: Parsed) -> Result<(), Refusal> {
+        if let Some(tag) = &self.tag {
+            if *parsed.rule.tag.get_or_insert_with(|| tag.clone()) != *tag {
+                return Err(Refusal::invalid(
+                    column,
+                    "a rule of another tag than the load's",
+                    "no tag=, or that of `load tag=`",
+                ));
+            }
+        }
+        if self.lines.len() >= MAX_RULES {
+            return Err(no_space());
+        }
+        self.lines.push(Line {
+            number,
+            measure: Measure::of(&parsed.rule),
+            parsed,
+            old: None,
+        })?;
+        Ok(())
+    }
+
+    /// Makes the new table of `base`; `None` where it is the old one.
+    ///
+    /// The lines stand, one by one, where the old rules stood, the surplus behind the last of them.
+    /// A refusal comes with the number of the line that it is about, or 0.
+    pub fn apply<S>(
+        self,
+        base: &Table<S>,
+        slots: &dyn Slots<S>,
+    ) -> Result<Option<Change<S>>, (u32, Refusal)> {
+        let Self { tag, mut lines } = self;
+        let replaced = |entry: &Entry<S>| tag.is_none() || entry.rule.tag() == tag.as_deref();
+        let mut places = base.entries.iter().filter(|entry| replaced(entry)).count();
+        let kept = base.entries.len().saturating_sub(places);
+        if kept.saturating_add(lines.len()) > MAX_RULES {
+            return Err((0, no_space()));
+        }
+
+        take_over(base, replaced, &mut lines).map_err(no_memory)?;
+        let ids = check_ids(base, replaced, &lines)?;
+        let highest = ids.last().copied().unwrap_or(0);
+        let mut next = base.next_id.max(highest.saturating_add(1));
+        let mut gap = 1;
+        let mut make = |line: Line| {
+            if let Some(entry) = line.old.and_then(|old| base.entries.get(old)) {
+                return Ok(entry.clone());
+            }
+            let given = line.parsed.id;
+            let id = given.unwrap_or_else(|| give_id(&mut next, &mut gap, &ids));
+            Entry::new(id, line.parsed.rule, line.measure, slots)
+        };
+
+        let total = kept.saturating_add(lines.len());
+        let mut entries = Vec::with_capacity(total).map_err(no_memory)?;
+        let mut lines = lines.into_iter();
+        for entry in &*base.entries {
+            if !replaced(entry) {
+                entries.push(entry.clone()).map_err(no_memory)?;
+                continue;
+            }
+            places = places.saturating_sub(1);
+            let take = if places == 0 { usize::MAX } else { 1 };
+            for line in lines.by_ref().take(take) {
+                let entry = make(line).map_err(no_memory)?;
+                entries.push(entry).map_err(no_memory)?;
+            }
+        }
+        for line in lines {
+            let entry = make(line).map_err(no_memory)?;
+            entries.push(entry).map_err(no_memory)?;
+        }
+        change(base, entries, next).map_err(no_memory)
+    }
+}
+
+/// Finds for each line the entry, among those of `base` that are `replaced`, that has the same rule,
+/// and the same number where the line gives one.
+fn take_over<S>(
+    base: &Table<S>,
+    replaced: impl Fn(&Entry<S>) -> bool,
+    lines: &mut [Line],
+) -> Result<(), NoMemory> {
+    struct Candidate {
+        hash: u64,
+        index: usize,
+        taken: bool,
+    }
+
+    let mut candidates = Vec::new();
+    for (index, entry) in base.entries.iter().enumerate() {
+        if replaced(entry) {
+            candidates.push(Candidate {
+                hash: entry.hash,
+                index,
+                taken: false,
+            })?;
+        }
+    }
+    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.index));
+
+    // Lines that give a number go first, so that no other line takes their entry.
+    for numbered in [true, false] {
+        for line in lines.iter_mut().filter(|line| line.parsed.id.is_some() == numbered) {
+            let hash = line.measure.hash.0;
+            let start = candidates.partition_point(|candidate| candidate.hash < hash);
+            let equal = candidates.iter_mut().skip(start).take_while(|c| c.hash == hash);
+            let found = equal.filter(|c| !c.taken).find(|candidate| {
+                base.entries.get(candidate.index).is_some_and(|entry| {
+                    entry.rule == line.parsed.rule
+                        && line.parsed.id.is_none_or(|id| id == entry.id)
+                })
+            });
+            if let Some(candidate) = found {
+                candidate.taken = true;
+                line.old = Some(candidate.index);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All ids that are kept, taken over or given by lines, ascending; EEXIST where two are the same.
+fn check_ids<S>(
+    base: &Table<S>,
+    replaced: impl Fn(&Entry<S>) -> bool,
+    lines: &[Line],
+) -> Result<Vec<u32>, (u32, Refusal)> {
+    let mut ids = Vec::new();
+    for entry in base.entries.iter().filter(|entry| !replaced(entry)) {
+        ids.push(entry.id).map_err(no_memory)?;
+    }
+    for line in lines {
+        let old = line.old.and_then(|old| base.entries.get(old));
+        if let Some(id) = old.map(|entry| entry.id).or(line.parsed.id) {
+            ids.push(id).map_err(no_memory)?;
+        }
+    }
+    ids.sort_unstable();
+    match ids.iter().zip(ids.iter().skip(1)).find(|(a, b)| a == b) {
+        None => Ok(ids),
+        Some((id, _)) => {
+            let line = lines.iter().rfind(|line| line.parsed.id == Some(*id));
+            Err(line.map_or((0, id_in_use(0)), |line| {
+                (line.number, id_in_use(line.parsed.id_column))
+            }))
+        }
+    }
+}
+
+/// The next id: ascending, and when those have run out the lowest from `gap` on that is not in
+/// `taken`, which is sorted then.
+fn give_id(next: &mut u32, gap: &mut u32, taken: &[u32]) -> u32 {
+    if *next < u32::MAX {
+        let id = *next;
+        *next = next.saturating_add(1);
+        return id;
+    }
+    loop {
+        let id = *gap;
+        *gap = gap.saturating_add(1);
+        if taken.binary_search(&id).is_err() {
+            return id;
+        }
+    }
+}
+
+/// The table of `entries`; `None` where it is `base`.
+fn change<S>(
+    base: &Table<S>,
+    entries: Vec<Arc<Entry<S>>>,
+    next_id: u32,
+) -> Result<Option<Change<S>>, NoMemory> {
+    let kept = kept(&base.entries, &entries)?;
+    let same = |(a, b): (&Arc<Entry<S>>, &Arc<Entry<S>>)| Arc::ptr_eq(a, b);
+    if kept == entries.len()
+        && kept == base.entries.len()
+        && entries.iter().zip(&*base.entries).all(same)
+    {
+        return Ok(None);
+    }
+    Ok(Some(Change {
+        added: entries.len().saturating_sub(kept),
+        removed: base.entries.len().saturating_sub(kept),
+        table: Table { entries, next_id },
+    }))
+}
+
+/// How many entries both lists hold.
+fn kept<S>(old: &[Arc<Entry<S>>], new: &[Arc<Entry<S>>]) -> Result<usize, NoMemory> {
+    let same = |(a, b): &(&Arc<Entry<S>>, &Arc<Entry<S>>)| Arc::ptr_eq(a, b);
+    let front = old.iter().zip(new).take_while(same).count();
+    let old = old.get(front..).unwrap_or_default();
+    let new = new.get(front..).unwrap_or_default();
+    let back = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+
+    // What lies between the equal ends: nothing where one rule was added or deleted.
+    let addresses = |entries: &[Arc<Entry<S>>]| {
+        let mut addresses = Vec::new();
+        for entry in entries.iter().rev().skip(back) {
+            addresses.push(core::ptr::from_ref::<Entry<S>>(entry).addr())?;
+        }
+        addresses.sort_unstable();
+        Ok(addresses)
+    };
+    let old = addresses(old)?;
+    let between = addresses(new)?
+        .iter()
+        .filter(|address| old.binary_search(address).is_ok())
+        .count();
+    Ok(front.saturating_add(back).saturating_add(between))
+}
+
+fn no_memory(error: NoMemory) -> (u32, Refusal) {
+    (0, error.into())
+}
+
+fn no_space() -> Refusal {
+    Refusal::new(Errno::NoSpc, 0, "over 131,072 rules", "fewer rules, with lists or prefixes")
+}
+
+fn no_such_id(column: usize) -> Refusal {
+    Refusal::new(
+        Errno::NoEnt,
+        column,
+        "no rule has this number",
+        "the id= of a rule in the table",
+    )
+}
+
+fn id_in_use(column: usize) -> Refusal {
+    Refusal::new(
+        Errno::Exist,
+        column,
+        "the number of another rule",
+        "a number that is not in use, or no id=",
+    )
+}
