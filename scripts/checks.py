@@ -92,7 +92,7 @@ class Checks:
         """Clippy on the pure core, by the kernel's lints."""
         makefile = (self.kernel.tree() / "Makefile").read_text()
         flags = re.search(r"^export rust_common_flags := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
-        lints = re.findall(r"-[WAD](?!unused_features)[a-z_:]+", flags[1]) if flags else []
+        lints = re.findall(r"-[WAD](?!unused_features)[a-z0-9_:]+", flags[1]) if flags else []
         if not lints:
             raise cache.Failed("the kernel's Makefile has no rust_common_flags any more")
         clippy = ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--"]
@@ -111,7 +111,7 @@ class Checks:
 
     def shellcheck(self) -> None:
         """Shell scripts."""
-        self.run("shellcheck", "--enable=all", *filter(is_shell, sources()))
+        self.run("shellcheck", *filter(is_shell, sources()))
 
     def ruff(self) -> None:
         """Python: ruff's default rules, and its layout."""

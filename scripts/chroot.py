@@ -30,7 +30,9 @@ HOST_FILES = (
 )
 
 # The host's environment that a run sees: how to reach the network, and how to show things.
-HOST_ENVIRONMENT = re.compile(r"(?i)(http|https|ftp|all|no)_proxy|(PIP|CARGO_(HTTP|NET|REG|SOU))_.*")
+HOST_ENVIRONMENT = re.compile(
+    r"(?i)(http|https|ftp|all|no)_proxy|(PIP|CARGO_(HTTP|NET|REG|SOU))_.*"
+)
 
 # Makes the mounts and starts the command: ROOT (HOST INSIDE)... -- COMMAND...
 # A new pid namespace goes with it, so that nothing it starts outlives it.

@@ -123,9 +123,7 @@ class Kernel:
 def compare_configs(image: Path, used: Path) -> None:
     """Stop where the .config used is not the image's, but for what is harmless."""
     differing = sorted(
-        name
-        for name, _ in options(image) ^ options(used)
-        if not HARMLESS.fullmatch(name)
+        name for name, _ in options(image) ^ options(used) if not HARMLESS.fullmatch(name)
     )
     if differing:
         raise cache.Failed(
