@@ -9,7 +9,8 @@ The guest is the unmodified kernel image with 2 CPUs, under KVM where a short tr
 works here, else under emulation. It shares one folder with the host (9p), a new one for each run:
 
     in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
-    out/          what comes back: status, junit.xml, a log for each test that failed
+    out/          what comes back: status, junit.xml, running (the test under way), a log for each
+                  test that failed
     console.log   the kernel's console
 
 Its terminal (/dev/hvc0) is our standard output. A warning, an oops or a hang in the kernel ends the
@@ -34,6 +35,7 @@ sys.path.insert(0, str(TOP / "scripts"))
 
 import cache  # noqa: E402
 import guest  # noqa: E402
+import host  # noqa: E402
 import kernel  # noqa: E402
 
 RUNS_KEPT = 5
@@ -183,13 +185,8 @@ def boot(mode, accel, stock, images, run, limit):
     return watcher.fault
 
 
-def build_module(line):
-    cache.run(["make", "-C", TOP, f"KERNEL={line}"], log="module")
-    return TOP / "ctskip.ko"
-
-
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("mode", choices=["test", "demo", "shell"])
     parser.add_argument("--kernel", default=None, help="the kernel line, e.g. 7.3")
     parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
@@ -200,10 +197,11 @@ def main(argv):
     if rest and options.mode != "test":
         parser.error(f"{options.mode} takes no arguments: {' '.join(rest)}")
 
+    host.need("qemu-system-x86_64")
     stock = kernel.get(options.kernel)
     module = None
     if not options.no_module:
-        module = options.module or build_module(options.kernel)
+        module = options.module or kernel.build(options.kernel)
     images = guest.get(stock.release, stock.modules)
     run = new_run()
     fill(run, module, rest)
@@ -218,7 +216,11 @@ def main(argv):
     if fault:
         tail = (run / "console.log").read_text(errors="replace").splitlines()[-60:]
         cache.say("\n".join(tail))
-        raise cache.Failed(f"{fault}\nctskip: console: {run}/console.log")
+        running = run / "out/running"
+        if running.exists():
+            fault += f"\nctskip: the test under way: {running.read_text()}"
+        raise cache.Failed(f"{fault}\nctskip: console: {run}/console.log\n"
+                           f"ctskip: logs of the failed tests: {run}/out")
     if code and options.mode == "test":
         cache.say(f"ctskip: logs of the failed tests: {run}/out\n"
                   f"ctskip: console: {run}/console.log")

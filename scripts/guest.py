@@ -7,7 +7,7 @@ Three cached parts, each rebuilt only when what it is made from changes:
 root file system   Debian with the tools that the tests use, one uncompressed squashfs, read-only; the
                    guest lays a tmpfs over it. Keyed by suite, package list and how it is made.
 modules            the stock kernel's own modules that the tests may want, decompressed, a second
-                   squashfs mounted at /usr/lib/modules/RELEASE. Keyed by the kernel's release.
+                   squashfs laid over the first. Keyed by the kernel's release.
 initramfs          busybox and the few modules that mount the two. Keyed by both.
 
 What changes from run to run (ctskip.ko, the tests) is in none of them: see qemu-test/run.py.
@@ -140,7 +140,7 @@ def modules(release, tree):
             for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
                 shutil.copyfile(tree / name, out / name)
             cache.run(["depmod", "-b", Path(work) / "usr", release])
-            squashfs(new / "modules.squashfs", out, "-all-root")
+            squashfs(new / "modules.squashfs", Path(work), "-all-root")
             early = []
             for name in INITRAMFS_MODULES:
                 module = next((m for m in deps if stem(m) == name), None)
@@ -151,7 +151,7 @@ def modules(release, tree):
                 name = module.removesuffix(".xz").removesuffix(".zst")
                 shutil.copyfile(out / name, new / "early" / f"{number:02}-{stem(module)}.ko")
 
-    return cache.entry("guest-modules", release, MODULE_TREES, MODULE_SKIP, INITRAMFS_MODULES,
+    return cache.entry("guest-modules", release, str(tree), MODULE_TREES, MODULE_SKIP, INITRAMFS_MODULES,
                        make=make)
 
 

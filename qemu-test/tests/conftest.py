@@ -18,6 +18,7 @@ import traceback
 import netlab
 import pytest
 
+RUNNING = netlab.OUT / "running"  # for the host, should the guest not come to its end
 PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generation")
 
 
@@ -60,11 +61,16 @@ def ctskip(request):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
+    RUNNING.write_text(item.nodeid)
     item.kmsg = netlab.Kmsg()
     try:
         return (yield)
     finally:
         item.kmsg.close()
+
+
+def pytest_sessionfinish():
+    RUNNING.unlink(missing_ok=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,8 @@ In `lab` (a fixture, all of it goes after the test):
     lab.init                            the initial namespace, with all that other ones have
 
 In a namespace (Netns): addr() nft() run() start() watch() track() entries() count() flush() udp() tcp()
-sctp() ping() udp_echo() tcp_echo() sctp_echo() socket() send_ip() capture() sysctl() inside() ...
+sctp() ping() udp_echo() tcp_echo() sctp_echo() dnsmasq() dig() nginx() curl() socket() send_ip()
+capture() sysctl() inside() ...
 
 scapy: `from scapy.layers.inet import IP, UDP`, not scapy.all (2 s of emulation).
 """
@@ -42,6 +43,7 @@ import shlex
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -222,7 +224,7 @@ class Netns:
     def start(self, command, **kwargs):
         """Start a program that stays (a Popen); it is ended with the namespace. Output: .log (a path)."""
         argv = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
-        log = Path(f"/tmp/{self.name}-{next(self.lab.numbers)}-{Path(argv[0]).name}.log")
+        log = self.lab.new_path(f"{self.name}-{Path(argv[0]).name}.log")
         with self.inside(), open(log, "wb") as out:
             kwargs = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out} | kwargs
             process = subprocess.Popen(argv, **kwargs)
@@ -240,6 +242,41 @@ class Netns:
                     if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
                         return True
         return False
+
+    def dnsmasq(self, *options, port=53):
+        """A DNS server that answers *.test with 192.0.2.1 and 2001:db8::1; returns when it listens."""
+        process = self.start(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
+                              "--no-hosts", "--user=root", "--pid-file=", "--log-facility=-",
+                              f"--port={port}", "--address=/test/192.0.2.1",
+                              "--address=/test/2001:db8::1", *options])
+        wait_until(lambda: process.poll() is not None or self.listens("udp", port), 20)
+        assert process.poll() is None, process.log.read_text()
+        return process
+
+    def dig(self, server, name="www.test", kind="A", options="+tries=1 +timeout=3"):
+        """Ask a DNS server by dig: the answer, or None where none came."""
+        done = self.run(f"dig +short {options} @{server} {name} {kind}", check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def nginx(self, port=80, size=65536):
+        """A web server of both families with one file, /file; returns when it listens."""
+        top = self.lab.new_path(f"{self.name}-nginx")
+        top.mkdir()
+        (top / "file").write_bytes(os.urandom(size))
+        (top / "conf").write_text(f"""daemon off; user root; worker_processes 1; pid {top}/pid;
+            error_log stderr; events {{ }}
+            http {{ access_log off; server {{ listen {port}; listen [::]:{port}; root {top}; }} }}""")
+        process = self.start(f"nginx -e stderr -p {top} -c {top}/conf")
+        wait_until(lambda: process.poll() is not None or self.listens("tcp", port), 20)
+        assert process.poll() is None, process.log.read_text()
+        return process
+
+    def curl(self, address, path="/file", port=80, options=""):
+        """Fetch a file by curl; how many bytes came, None where it failed."""
+        host = f"[{address}]" if ":" in address else address
+        done = self.run(f"curl -s -f -o /dev/null -w %{{size_download}} --max-time 20 {options} "
+                        f"http://{host}:{port}{path}", check=False)
+        return int(done.stdout) if done.returncode == 0 else None
 
     def nft(self, text, check=True):
         """`nft -f -` with that text."""
@@ -415,9 +452,13 @@ class Netns:
 
     def close(self):
         for process in self.processes:
-            process.kill()
+            process.terminate()
         for process in self.processes:
-            process.wait()
+            try:
+                process.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         for made in self.sockets:
             made.close()
         if self._ip is not None:
@@ -535,9 +576,14 @@ class Lab:
     def __init__(self):
         self.numbers = itertools.count()
         self.subnets = itertools.count(1)
+        self.folder = Path(tempfile.mkdtemp(prefix="lab-"))
         self.namespaces = []
         self.init = Netns(self, "init", _INIT)
         self.reactor = Reactor()
+
+    def new_path(self, name):
+        """A path for a file of this test's; nothing is there yet."""
+        return self.folder / f"{next(self.numbers)}-{name}"
 
     def ns(self, name=None):
         """A new namespace."""
@@ -692,6 +738,24 @@ def checksum(data):
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def dns_question(name="www.test", ident=1):
+    """The bytes of a question for an A record, to be sent by ns.udp(server, 53, ...)."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
+
+
+@contextlib.contextmanager
+def kernel_command_line(more):
+    """/proc/cmdline shows `more` at its end, as after a boot with it: for modprobe."""
+    copy = Path("/tmp/cmdline")
+    copy.write_text(Path("/proc/cmdline").read_text().strip() + f" {more}\n")
+    _checked(_libc.mount(os.fsencode(copy), b"/proc/cmdline", b"none", _MS_BIND, None))
+    try:
+        yield
+    finally:
+        _checked(_libc.umount2(b"/proc/cmdline", _MNT_DETACH))
 
 
 def subnet(address, prefix):

@@ -2,7 +2,9 @@
 """The guest and the tests' own tools: what all other tests stand on."""
 
 import errno
+import os
 import shutil
+from pathlib import Path
 
 import netlab
 import pytest
@@ -94,6 +96,25 @@ def test_raw_packets(lab, family):
     assert out.read("output") == {"new": 1}
     listening.sendto(b"answer", peer)
     assert back.wait(lambda frame: frame.endswith(b"answer"))
+
+
+def test_servers(lab, family):
+    client, server = lab.pair()
+    address = server.addr(family)
+    server.dnsmasq()
+    server.nginx()
+    assert client.dig(address) == "192.0.2.1"
+    assert client.udp(address, 53, netlab.dns_question()).endswith(bytes([192, 0, 2, 1]))
+    assert client.curl(address) == 65536
+    assert client.curl(address, port=81) is None
+
+
+def test_module_tree_takes_a_module(lab):
+    release = os.uname().release
+    assert lab.init.run("modprobe -n -v xt_CT").stdout
+    Path(f"/lib/modules/{release}/updates").mkdir(exist_ok=True)
+    with netlab.kernel_command_line("nf_conntrack.hashsize=4096"):
+        assert "hashsize=4096" in lab.init.run("modprobe -c").stdout
 
 
 def test_many_namespaces(lab):
