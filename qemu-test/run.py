@@ -46,14 +46,27 @@ SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
     r"|KCSAN: |unregister_netdevice: waiting|possible .*deadlock|circular locking|suspicious RCU"
     r"|list_(add|del) corruption|rcu: INFO: .* (stall|self-detected)|INFO: task .* blocked"
-    r"|rust_kernel: panicked|Bad page|corrupted|invoked oom-killer")
+    r"|rust_kernel: panicked|Bad page|corrupted|invoked oom-killer"
+)
 
 KERNEL_ARGUMENTS = [
-    "console=ttyS0", "loglevel=5", "panic=-1", "oops=panic", "panic_on_warn=1",
+    "console=ttyS0",
+    "loglevel=5",
+    "panic=-1",
+    "oops=panic",
+    "panic_on_warn=1",
     # A fast boot. The two last: the host may be busy, and a slow guest is not a stuck one.
-    "mitigations=off", "cryptomgr.notests", "random.trust_cpu=on", "no_timer_check", "audit=0",
-    "apparmor=0", "tsc=reliable", "nokaslr", "raid=noautodetect",
-    "rcupdate.rcu_cpu_stall_timeout=60", "hung_task_panic=0",
+    "mitigations=off",
+    "cryptomgr.notests",
+    "random.trust_cpu=on",
+    "no_timer_check",
+    "audit=0",
+    "apparmor=0",
+    "tsc=reliable",
+    "nokaslr",
+    "raid=noautodetect",
+    "rcupdate.rcu_cpu_stall_timeout=60",
+    "hung_task_panic=0",
 ]
 
 
@@ -64,12 +77,37 @@ def qemu(accel, vmlinuz, initrd, arguments, console):
     else:
         # What `max` has and a test does not need costs time: wider page tables, access checks.
         machine = ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
-    return ["qemu-system-x86_64", *machine, "-M", "pc,hpet=off,usb=off", "-smp", "2", "-m", MEMORY,
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
-            "-kernel", str(vmlinuz), "-initrd", str(initrd),
-            "-append", " ".join([*KERNEL_ARGUMENTS, *arguments]),
-            "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
-            "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=terminal"]
+    return [
+        "qemu-system-x86_64",
+        *machine,
+        "-M",
+        "pc,hpet=off,usb=off",
+        "-smp",
+        "2",
+        "-m",
+        MEMORY,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-nic",
+        "none",
+        "-kernel",
+        str(vmlinuz),
+        "-initrd",
+        str(initrd),
+        "-append",
+        " ".join([*KERNEL_ARGUMENTS, *arguments]),
+        "-chardev",
+        f"file,id=console,path={console}",
+        "-serial",
+        "chardev:console",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtconsole,chardev=terminal",
+    ]
 
 
 def accelerator(vmlinuz, initrd):
@@ -82,8 +120,9 @@ def accelerator(vmlinuz, initrd):
         command = qemu("kvm", vmlinuz, initrd, ["guest=trial"], new / "console.log")
         command += ["-chardev", "stdio,id=terminal"]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
-                                  timeout=TRIAL_SECONDS)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_SECONDS
+            )
             up = b"guest-is-up" in done.stdout
         except subprocess.TimeoutExpired:
             up = False
@@ -110,8 +149,12 @@ def fill(run, module, arguments):
     if module:
         shutil.copyfile(module, run / "in/ctskip.ko")
     size = shutil.get_terminal_size((100, 40))
-    environment = {"TERM": os.environ.get("TERM", "dumb"), "COLUMNS": size.columns,
-                   "LINES": size.lines, "PYTHONUNBUFFERED": 1}
+    environment = {
+        "TERM": os.environ.get("TERM", "dumb"),
+        "COLUMNS": size.columns,
+        "LINES": size.lines,
+        "PYTHONUNBUFFERED": 1,
+    }
     (run / "in/environment").write_text("".join(f"{k}={v}\n" for k, v in environment.items()))
     colour = "yes" if sys.stdout.isatty() else "no"
     (run / "in/arguments").write_text(json.dumps([f"--color={colour}", *arguments]))
@@ -219,11 +262,14 @@ def main(argv):
         running = run / "out/running"
         if running.exists():
             fault += f"\nctskip: the test under way: {running.read_text()}"
-        raise cache.Failed(f"{fault}\nctskip: console: {run}/console.log\n"
-                           f"ctskip: logs of the failed tests: {run}/out")
+        raise cache.Failed(
+            f"{fault}\nctskip: console: {run}/console.log\n"
+            f"ctskip: logs of the failed tests: {run}/out"
+        )
     if code and options.mode == "test":
-        cache.say(f"ctskip: logs of the failed tests: {run}/out\n"
-                  f"ctskip: console: {run}/console.log")
+        cache.say(
+            f"ctskip: logs of the failed tests: {run}/out\nctskip: console: {run}/console.log"
+        )
     sys.exit(code or 0)
 
 

@@ -98,6 +98,8 @@ def state(item):
                     yield f"--- ctskip/{name}: {error}"
         if hasattr(item, "lab"):
             yield from item.lab.report()
-        yield "--- processes\n" + subprocess.run(["ps", "axf"], capture_output=True, text=True).stdout
+        yield (
+            "--- processes\n" + subprocess.run(["ps", "axf"], capture_output=True, text=True).stdout
+        )
     except Exception:
         yield "--- could not find out more\n" + traceback.format_exc()

@@ -102,7 +102,9 @@ def wait_until(condition, timeout=5.0, interval=0.01):
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout} s: {getattr(condition, '__name__', condition)}")
+            raise AssertionError(
+                f"not within {timeout} s: {getattr(condition, '__name__', condition)}"
+            )
         time.sleep(interval)
 
 
@@ -134,11 +136,16 @@ class Netns:
         path.touch(exist_ok=False)
         try:
             os.unshare(os.CLONE_NEWNET)
-            _checked(_libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND,
-                                 None))
+            _checked(
+                _libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), b"none", _MS_BIND, None)
+            )
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             # No packets but those of the test: addresses are used at once, routers not asked for.
-            for key, value in (("accept_dad", 0), ("router_solicitations", 0), ("addr_gen_mode", 1)):
+            for key, value in (
+                ("accept_dad", 0),
+                ("router_solicitations", 0),
+                ("addr_gen_mode", 1),
+            ):
                 Path(f"/proc/sys/net/ipv6/conf/default/{key}").write_text(f"{value}\n")
         finally:
             os.setns(_INIT, os.CLONE_NEWNET)
@@ -176,8 +183,13 @@ class Netns:
 
     def add_address(self, device, address, prefix):
         """Add an address, usable at once."""
-        self.ip.addr("add", index=self.index(device), address=address, prefixlen=prefix,
-                     flags=_IFA_F_NODAD if ":" in address else 0)
+        self.ip.addr(
+            "add",
+            index=self.index(device),
+            address=address,
+            prefixlen=prefix,
+            flags=_IFA_F_NODAD if ":" in address else 0,
+        )
         self.addresses[family_of(address).version].append(address)
 
     def sysctl(self, name, value=None):
@@ -215,10 +227,19 @@ class Netns:
         """Run a program to its end: a CompletedProcess with text. A string is split as a shell would."""
         argv = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
         with self.inside():
-            done = subprocess.run(argv, input=stdin, text=True, capture_output=True, timeout=timeout,
-                                  check=False, **kwargs)
+            done = subprocess.run(
+                argv,
+                input=stdin,
+                text=True,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                **kwargs,
+            )
         if check and done.returncode:
-            raise AssertionError(f"{shlex.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"{shlex.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def start(self, command, **kwargs):
@@ -245,10 +266,22 @@ class Netns:
 
     def dnsmasq(self, *options, port=53):
         """A DNS server that answers *.test with 192.0.2.1 and 2001:db8::1; returns when it listens."""
-        process = self.start(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
-                              "--no-hosts", "--user=root", "--pid-file=", "--log-facility=-",
-                              f"--port={port}", "--address=/test/192.0.2.1",
-                              "--address=/test/2001:db8::1", *options])
+        process = self.start(
+            [
+                "dnsmasq",
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--no-resolv",
+                "--no-hosts",
+                "--user=root",
+                "--pid-file=",
+                "--log-facility=-",
+                f"--port={port}",
+                "--address=/test/192.0.2.1",
+                "--address=/test/2001:db8::1",
+                *options,
+            ]
+        )
         wait_until(lambda: process.poll() is not None or self.listens("udp", port), 20)
         assert process.poll() is None, process.log.read_text()
         return process
@@ -274,8 +307,11 @@ class Netns:
     def curl(self, address, path="/file", port=80, options=""):
         """Fetch a file by curl; how many bytes came, None where it failed."""
         host = f"[{address}]" if ":" in address else address
-        done = self.run(f"curl -s -f -o /dev/null -w %{{size_download}} --max-time 20 {options} "
-                        f"http://{host}:{port}{path}", check=False)
+        done = self.run(
+            f"curl -s -f -o /dev/null -w %{{size_download}} --max-time 20 {options} "
+            f"http://{host}:{port}{path}",
+            check=False,
+        )
         return int(done.stdout) if done.returncode == 0 else None
 
     def nft(self, text, check=True):
@@ -293,7 +329,9 @@ class Netns:
 
     def track(self):
         """Turn conntrack on (a rule that looks at `ct state`); it stays on."""
-        self.nft("table inet lab_track { chain c { type filter hook input priority 300; ct state new; }; }")
+        self.nft(
+            "table inet lab_track { chain c { type filter hook input priority 300; ct state new; }; }"
+        )
 
     def entries(self, family=None, protocol=None, arguments=""):
         """`conntrack -L`, a list of Entry; of both families unless one is given."""
@@ -334,7 +372,9 @@ class Netns:
             made.bind((source or "", sport))
         return made
 
-    def udp(self, address, port, data=b"ping", sport=0, timeout=2.0, count=1, source=None, mark=None):
+    def udp(
+        self, address, port, data=b"ping", sport=0, timeout=2.0, count=1, source=None, mark=None
+    ):
         """Send datagrams from one socket, each after the last one's answer; the last answer, or None."""
         with self._client(address, socket.SOCK_DGRAM, 0, source, sport, mark) as s:
             s.connect((address, port))
@@ -355,7 +395,9 @@ class Netns:
             for _ in range(count):
                 s.sendto(data, (address, port))
 
-    def tcp(self, address, port, data=b"ping", sport=0, timeout=5.0, source=None, mark=None, protocol=0):
+    def tcp(
+        self, address, port, data=b"ping", sport=0, timeout=5.0, source=None, mark=None, protocol=0
+    ):
         """Connect, send, end, read to the end: what came back; None if there is no connection."""
         with self._client(address, socket.SOCK_STREAM, protocol, source, sport, mark) as s:
             s.settimeout(timeout)
@@ -368,7 +410,9 @@ class Netns:
                 return s.recv(65536)
             except (TimeoutError, ConnectionError, OSError) as error:
                 if isinstance(error, (TimeoutError, ConnectionError)) or error.errno in (
-                        errno.EHOSTUNREACH, errno.ENETUNREACH):
+                    errno.EHOSTUNREACH,
+                    errno.ENETUNREACH,
+                ):
                     return None
                 raise
 
@@ -397,7 +441,7 @@ class Netns:
                     except TimeoutError:
                         break
                     if family.version == 4:
-                        got = got[(got[0] & 15) * 4:]
+                        got = got[(got[0] & 15) * 4 :]
                     if got[0] == family.echo_reply and got[4:8] == body[4:8]:
                         answered += 1
                         break
@@ -496,9 +540,11 @@ class Watch:
     HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
     STATES = ("untracked", "new", "established", "related", "invalid")
     # The kernel's own neighbour and multicast messages are untracked always: not counted.
-    NOISE = ("icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, "
-             "mld2-listener-report, nd-router-solicit, nd-router-advert, nd-neighbor-solicit, "
-             "nd-neighbor-advert } return")
+    NOISE = (
+        "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, "
+        "mld2-listener-report, nd-router-solicit, nd-router-advert, nd-neighbor-solicit, "
+        "nd-neighbor-advert } return"
+    )
 
     def __init__(self, ns, match, name, family):
         self.ns, self.table, self.family = ns, name, family
@@ -506,8 +552,10 @@ class Watch:
         chains = ""
         for hook in self.HOOKS:
             rules = "".join(f"{match} ct state {s} counter name {hook}-{s}\n" for s in self.STATES)
-            chains += (f"chain {hook} {{ type filter hook {hook} priority -150;\n"
-                       f"{self.NOISE}\n{rules} }}\n")
+            chains += (
+                f"chain {hook} {{ type filter hook {hook} priority -150;\n"
+                f"{self.NOISE}\n{rules} }}\n"
+            )
         ns.nft(f"table {family} {name} {{\n{counters}{chains}}}\n")
 
     def read(self, hook=None):
@@ -563,8 +611,11 @@ class Link:
         """Put an IP packet (bytes or scapy) on the wire from the end in `ns`: the other end receives it,
         and no hook of `ns` sees it."""
         data = bytes(packet)
-        src, dst, device = ((self.a_mac, self.b_mac, self.a_dev) if ns is self.a
-                            else (self.b_mac, self.a_mac, self.b_dev))
+        src, dst, device = (
+            (self.a_mac, self.b_mac, self.a_dev)
+            if ns is self.a
+            else (self.b_mac, self.a_mac, self.b_dev)
+        )
         ethertype = V4.ethertype if data[0] >> 4 == 4 else V6.ethertype
         header = bytes.fromhex((dst + src).replace(":", "")) + struct.pack("!H", ethertype)
         ns.send_frame(device, header + data)
@@ -598,12 +649,20 @@ class Lab:
         entered, so no ARP or neighbour discovery runs.
         """
         number = next(self.subnets)
-        names = [given or f"{'lab' if ns.is_init else 'eth'}{len(ns.links)}"
-                 for ns, given in ((a, a_dev), (b, b_dev))]
+        names = [
+            given or f"{'lab' if ns.is_init else 'eth'}{len(ns.links)}"
+            for ns, given in ((a, a_dev), (b, b_dev))
+        ]
         link = Link(a, b, *names, number)
         more = {"mtu": mtu} if mtu else {}
-        a.ip.link("add", ifname=link.a_dev, kind="veth", address=link.a_mac, **more,
-                  peer={"ifname": link.b_dev, "address": link.b_mac, "net_ns_fd": b.fd, **more})
+        a.ip.link(
+            "add",
+            ifname=link.a_dev,
+            kind="veth",
+            address=link.a_mac,
+            **more,
+            peer={"ifname": link.b_dev, "address": link.b_mac, "net_ns_fd": b.fd, **more},
+        )
         for ns, device in ((a, link.a_dev), (b, link.b_dev)):
             if ns.is_init:
                 for key in ("accept_dad", "router_solicitations"):
@@ -615,8 +674,13 @@ class Lab:
             for ns, device, own, peer_mac in ends:
                 for prefix, length in ((f"10.0.{number}.", 24), (f"fd00:{number}::", 64)):
                     ns.add_address(device, f"{prefix}{own}", length)
-                    ns.ip.neigh("replace", dst=f"{prefix}{3 - own}", lladdr=peer_mac,
-                                ifindex=ns.index(device), state=_NUD_PERMANENT)
+                    ns.ip.neigh(
+                        "replace",
+                        dst=f"{prefix}{3 - own}",
+                        lladdr=peer_mac,
+                        ifindex=ns.index(device),
+                        state=_NUD_PERMANENT,
+                    )
         return link
 
     def pair(self):
@@ -646,8 +710,12 @@ class Lab:
         """What the namespaces hold, for the log of a failed test."""
         for ns in [self.init, *self.namespaces]:
             yield f"--- {ns.name} (inode {ns.inode})"
-            for command in ("ip -br addr", "nft list ruleset", "conntrack -L -f ipv4",
-                            "conntrack -L -f ipv6"):
+            for command in (
+                "ip -br addr",
+                "nft list ruleset",
+                "conntrack -L -f ipv4",
+                "conntrack -L -f ipv6",
+            ):
                 done = ns.run(command, check=False)
                 yield f"$ {command}\n{done.stdout}"
             for process in ns.processes:
@@ -685,8 +753,9 @@ class Reactor(threading.Thread):
 
     def add(self, s, kind):
         s.setblocking(False)
-        self.selector.register(s, selectors.EVENT_READ,
-                               self.accept if kind == socket.SOCK_STREAM else self.datagram)
+        self.selector.register(
+            s, selectors.EVENT_READ, self.accept if kind == socket.SOCK_STREAM else self.datagram
+        )
         if not self.is_alive():
             self.start()
 
@@ -813,8 +882,10 @@ def fields(line):
 
 def numbers(line):
     """The same with numbers as int."""
-    return {key: int(value) if re.fullmatch(r"-?\d+", value) else value
-            for key, value in fields(line).items()}
+    return {
+        key: int(value) if re.fullmatch(r"-?\d+", value) else value
+        for key, value in fields(line).items()
+    }
 
 
 class Refused(AssertionError):
@@ -836,8 +907,9 @@ class Ctskip:
 
         Straight to the kernel: what insmod and modprobe make of a command line is theirs to test.
         """
-        text = " ".join(f'{k}="{v}"' if re.search(r"\s", str(v)) else f"{k}={v}"
-                        for k, v in parameters.items())
+        text = " ".join(
+            f'{k}="{v}"' if re.search(r"\s", str(v)) else f"{k}={v}" for k, v in parameters.items()
+        )
         fd = os.open(MODULE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             failed = _libc.syscall(_SYS_FINIT_MODULE, fd, text.encode(), 0)
@@ -898,7 +970,7 @@ class Ctskip:
         fd = os.open(SYSFS / "rules", os.O_WRONLY | os.O_CLOEXEC)
         try:
             for start in range(0, len(data), piece):
-                os.write(fd, data[start:start + piece])
+                os.write(fd, data[start : start + piece])
         finally:
             os.close(fd)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import netlab
 import pytest
 
-TOOLS = ("bash busybox nft iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy ipset conntrack ip "
-         "insmod modprobe dnsmasq dig dnsperf nginx curl wrk iperf3 ping socat ethtool capsh setpriv "
-         "/opt/kmod30/insmod /opt/kmod30/modprobe").split()
+TOOLS = (
+    "bash busybox nft iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy ipset conntrack ip "
+    "insmod modprobe dnsmasq dig dnsperf nginx curl wrk iperf3 ping socat ethtool capsh setpriv "
+    "/opt/kmod30/insmod /opt/kmod30/modprobe"
+).split()
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -51,10 +53,11 @@ def test_routed_and_conntrack_counts(lab, family):
     server.udp_echo(53)
     watch = router.watch("udp dport 53")
     assert client.udp(server.addr(family), 53, count=2) == b"ping"
-    assert watch.read() == {hook: {"new": 1, "established": 1}
-                            for hook in ("prerouting", "forward", "postrouting")}
+    assert watch.read() == {
+        hook: {"new": 1, "established": 1} for hook in ("prerouting", "forward", "postrouting")
+    }
     assert router.count() == 1
-    entry, = router.entries(family, "udp")
+    (entry,) = router.entries(family, "udp")
     assert entry.original["src"] == client.addr(family)
     assert entry.reply["src"] == server.addr(family)
     assert entry.original["dport"] == "53"
@@ -80,9 +83,11 @@ def test_raw_packets(lab, family):
     from scapy.layers.inet6 import IPv6
 
     client, server = lab.pair()
-    link, = client.links
+    (link,) = client.links
     network = family.pick(IP, IPv6)
-    packet = network(src=client.addr(family), dst=server.addr(family)) / UDP(sport=9, dport=7) / b"raw"
+    packet = (
+        network(src=client.addr(family), dst=server.addr(family)) / UDP(sport=9, dport=7) / b"raw"
+    )
     listening = server.socket(family.af, netlab.socket.SOCK_DGRAM)
     listening.bind(("", 7))
     listening.settimeout(2)
