@@ -103,7 +103,8 @@ class Kernel:
 
     def _make_tree(self, new: Path) -> None:
         source = LINES[self.line]["source"]
-        download(self.chroot, new, [f"{source}={self.version}"])
+        with cache.step("fetching the kernel's source"):
+            download(self.chroot, new, [f"{source}={self.version}"])
         run = self.chroot.run
         binds = {new: TREE}
         with cache.step("unpacking the kernel's source"):
@@ -148,11 +149,10 @@ def download(where: chroot.Chroot, new: Path, packages: Sequence[str]) -> None:
     """Fetch packages and unpack them in NEW/package, without installing them."""
     script = 'cd "$1" && mkdir -p deb package && cd deb && shift && apt-get -q download "$@"'
     inside = "/usr/src/new"
-    with cache.step(f"fetching {' '.join(packages)}"):
-        cmd = ["sh", "-c", script, "download", inside, *packages]
-        where.run(cmd, log="download", binds={new: inside})
-        script = f'cd {inside} && for deb in deb/*.deb; do dpkg-deb -x "$deb" package; done'
-        where.run(["sh", "-euc", script], log="download", binds={new: inside})
+    cmd = ["sh", "-c", script, "download", inside, *packages]
+    where.run(cmd, log="download", binds={new: inside})
+    script = f'cd {inside} && for deb in deb/*.deb; do dpkg-deb -x "$deb" package; done'
+    where.run(["sh", "-euc", script], log="download", binds={new: inside})
     cache.remove(new / "deb")
 
 
@@ -169,7 +169,8 @@ def fetch(line: str, release: str, version: str) -> Kernel:
     where = chroot.get(LINES[line]["chroot"])
 
     def make(new: Path) -> None:
-        download(where, new, [f"{name}{release}={version}" for name in packages])
+        with cache.step(f"fetching Linux {release}"):
+            download(where, new, [f"{name}{release}={version}" for name in packages])
         inside = "/usr/src/new"
         depmod = ["depmod", "-b", f"{inside}/package", "-m", "/usr/lib/modules", release]
         where.run(depmod, log="download", binds={new: inside})
