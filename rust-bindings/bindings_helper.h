@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust code sees of C beyond the kernel crate's bindings: the headers that bindgen reads,
+ * and the helpers and parameters of this module.
+ *
+ * Which items of the headers are taken is said in bindgen_parameters. A prototype here is seen by
+ * bindgen and by the C file that defines the function, so the two cannot part.
+ */
+#ifndef CTSKIP_BINDINGS_HELPER_H
+#define CTSKIP_BINDINGS_HELPER_H
+
+/* Ahead of all: bindgen takes a wrong type for an enum that is first seen declared only. */
+#include <linux/hrtimer_types.h>
+
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/skbuff.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
+#include <net/net_namespace.h>
+
+/*
+ * Where a field lies that the kernel crate's bindings do not name (net_device), that sits in an
+ * anonymous union there (mark), or that they could have put elsewhere than the compiler: checked
+ * in skb.rs and pernet.rs when the module is built.
+ */
+static const size_t CTSKIP_NET_DEVICE_NAME = offsetof(struct net_device, name);
+static const size_t CTSKIP_SKB_MARK = offsetof(struct sk_buff, mark);
+static const size_t CTSKIP_SKB_NFCT = offsetof(struct sk_buff, _nfct);
+static const size_t CTSKIP_SKB_LEN = offsetof(struct sk_buff, len);
+static const size_t CTSKIP_SKB_DATA_LEN = offsetof(struct sk_buff, data_len);
+static const size_t CTSKIP_SKB_DATA = offsetof(struct sk_buff, data);
+static const size_t CTSKIP_NET_INUM = offsetof(struct net, ns.inum);
+static const size_t CTSKIP_NET_COOKIE = offsetof(struct net, net_cookie);
+static const size_t CTSKIP_NET_HOOKS_IPV4 = offsetof(struct net, nf.hooks_ipv4);
+static const size_t CTSKIP_NET_HOOKS_IPV6 = offsetof(struct net, nf.hooks_ipv6);
+
+/* What conntrack holds in one namespace. */
+struct ctskip_conntrack_usage {
+	u32 entries;
+	u32 max;
+	u64 drop;
+	u64 early_drop;
+};
+
+/* helpers.c */
+void *ctskip_net_generic(const struct net *net, unsigned int id);
+void ctskip_put_net(struct net *net);
+bool ctskip_current_in_init_net(void);
+void ctskip_current_comm(char *comm);
+bool ctskip_nfct_is_template(unsigned long nfct);
+struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);
+bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func);
+void __percpu *ctskip_alloc_percpu(size_t size, size_t align);
+void ctskip_account(void __percpu *first, void __percpu *second, void __percpu *rule, u64 bytes);
+u64 ctskip_percpu_sum(void __percpu *counter);
+void ctskip_percpu_zero(void __percpu *counters, unsigned int n);
+void ctskip_get_file(struct file *file);
+unsigned long ctskip_file_count(const struct file *file);
+bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
+bool ctskip_conntrack_table(u32 *buckets, u32 *max);
+
+/* params.c */
+char *ctskip_param_take_rules(void);
+unsigned int ctskip_param_mode(void);
+bool ctskip_param_icmp_errors(void);
+const char *ctskip_param_version(void);
+
+#endif

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C that Rust cannot call by itself: macros, inline functions and per-CPU accesses, wrapped. One
+ * helper does all that a packet needs of its kind, as each is a real call.
+ *
+ * Who may call them, and with what, is said at their callers in src/.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/nsproxy.h>
+#include <linux/percpu.h>
+#include <linux/rtnetlink.h>
+#include <linux/sched.h>
+#include <net/net_namespace.h>
+#include <net/netfilter/nf_conntrack.h>
+#include <net/netns/generic.h>
+
+#include "bindings_helper.h"
+
+void *ctskip_net_generic(const struct net *net, unsigned int id)
+{
+	return net_generic(net, id);
+}
+
+void ctskip_put_net(struct net *net)
+{
+	put_net(net);
+}
+
+bool ctskip_current_in_init_net(void)
+{
+	/* Only a task itself changes its nsproxy, so it needs no lock here. */
+	const struct nsproxy *nsproxy = current->nsproxy;
+
+	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
+}
+
+void ctskip_current_comm(char *comm)
+{
+	strscpy_pad(comm, current->comm, TASK_COMM_LEN);
+}
+
+bool ctskip_nfct_is_template(unsigned long nfct)
+{
+	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
+}
+
+struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name)
+{
+	return alloc_ordered_workqueue("%s", 0, name);
+}
+
+bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func)
+{
+	INIT_RCU_WORK(rwork, func);
+	return queue_rcu_work(wq, rwork);
+}
+
+void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
+{
+	return __alloc_percpu_gfp(size, align, GFP_KERNEL | __GFP_ZERO);
+}
+
+/*
+ * Counts one packet: one up in @first and @second (either may be NULL), and at @rule, where given.
+ * @rule points at a slot's packets and bytes, or, with @bytes 0, at a single counter.
+ */
+void ctskip_account(void __percpu *first, void __percpu *second, void __percpu *rule, u64 bytes)
+{
+	u64 __percpu *a = first, *b = second, *r = rule;
+
+	if (a)
+		this_cpu_inc(*a);
+	if (b)
+		this_cpu_inc(*b);
+	if (r) {
+		this_cpu_inc(r[0]);
+		if (bytes)
+			this_cpu_add(r[1], bytes);
+	}
+}
+
+u64 ctskip_percpu_sum(void __percpu *counter)
+{
+	u64 __percpu *c = counter;
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(c, cpu));
+	return sum;
+}
+
+void ctskip_percpu_zero(void __percpu *counters, unsigned int n)
+{
+	u64 __percpu *c = counters;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		memset(per_cpu_ptr(c, cpu), 0, n * sizeof(u64));
+}
+
+void ctskip_get_file(struct file *file)
+{
+	get_file(file);
+}
+
+unsigned long ctskip_file_count(const struct file *file)
+{
+	return file_count((struct file *)file);
+}
+
+/*
+ * A namespace that is still being set up may not have been seen by nf_conntrack: its per-namespace
+ * memory is not there yet. Once listed, every subsystem's init has run on it.
+ */
+static bool net_is_listed(const struct net *net)
+{
+	bool listed;
+
+	down_read(&net_rwsem);
+	listed = net->list.next;
+	up_read(&net_rwsem);
+	return listed;
+}
+
+/*
+ * nf_conntrack's symbols are taken for the length of a call, so that this module neither needs it
+ * nor keeps it from being unloaded. While one is held, no exit of nf_conntrack frees what is read
+ * here: net->ct.stat dangles once it has gone.
+ */
+bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage)
+{
+	typeof(nf_conntrack_count) *count;
+	typeof(nf_conntrack_max) *max;
+	int cpu;
+
+	if (!net_is_listed(net))
+		return false;
+	count = symbol_get(nf_conntrack_count);
+	if (!count)
+		return false;
+
+	memset(usage, 0, sizeof(*usage));
+	usage->entries = count(net);
+	max = symbol_get(nf_conntrack_max);
+	if (max) {
+		usage->max = READ_ONCE(*max);
+		symbol_put(nf_conntrack_max);
+	}
+	for_each_possible_cpu(cpu) {
+		const struct ip_conntrack_stat *stat = per_cpu_ptr(net->ct.stat, cpu);
+
+		usage->drop += READ_ONCE(stat->drop);
+		usage->early_drop += READ_ONCE(stat->early_drop);
+	}
+	symbol_put(nf_conntrack_count);
+	return true;
+}
+
+bool ctskip_conntrack_table(u32 *buckets, u32 *max)
+{
+	typeof(nf_conntrack_htable_size) *size;
+	typeof(nf_conntrack_max) *limit;
+
+	size = symbol_get(nf_conntrack_htable_size);
+	if (!size)
+		return false;
+	*buckets = READ_ONCE(*size);
+	symbol_put(nf_conntrack_htable_size);
+
+	limit = symbol_get(nf_conntrack_max);
+	if (!limit)
+		return false;
+	*max = READ_ONCE(*limit);
+	symbol_put(nf_conntrack_max);
+	return true;
+}

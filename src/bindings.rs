@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Raw bindings for what the kernel crate's leave out, made by `bindgen` at build time.
+//!
+//! They share the kernel crate's types. For the wrappers beside this file only: nothing else may
+//! use them.
+//!
+//! C header: `rust-bindings/bindings_helper.h`
+
+#![allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+
+include!(concat!(
+    env!("CTSKIP_OBJTREE"),
+    "/rust-bindings/bindings.rs"
+));

@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network namespaces: state and hooks in each of them, from its making to its end.
+//!
+//! A [`PerNet`] type is registered once, with something that all namespaces share. In each
+//! namespace that exists, and each that will, a state is made and then its hooks registered; at the
+//! namespace's end, and on unload, the hooks are taken off first, and the state is let go after a
+//! grace period. No reference on a namespace is held: who wants to look at one from elsewhere has
+//! a [`NetHandle`], which knows when it is gone.
+//!
+//! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
+//! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
+
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::{
+        offset_of,
+        size_of, //
+    },
+    ptr::NonNull,
+};
+
+use kernel::{
+    bindings::{
+        self,
+        net, //
+    },
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering,
+            Atomic, //
+        },
+        rcu::Guard,
+        Arc,
+        Mutex, //
+    },
+    task::Pid,
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
+};
+
+use crate::{
+    bindings as raw,
+    netfilter::{
+        self,
+        Family,
+        Handler,
+        Hooks, //
+    },
+    rcu::ReadSide, //
+};
+
+// What is read below lies where the C compiler has it.
+static_assert!(offset_of!(net, ns) + offset_of!(bindings::ns_common, inum) == raw::CTSKIP_NET_INUM);
+static_assert!(offset_of!(net, net_cookie) == raw::CTSKIP_NET_COOKIE);
+
+/// What a namespace is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NetId {
+    /// Given once and never again while the system runs. C: `net_cookie`.
+    pub(crate) cookie: u64,
+    /// Shown to users, but given again when the namespace is gone. C: `ns.inum`.
+    pub(crate) inum: u32,
+}
+
+/// A network namespace.
+///
+/// # Invariants
+///
+/// Points at a `struct net` that is valid for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Net<'a>(NonNull<net>, PhantomData<&'a net>);
+
+impl<'a> Net<'a> {
+    /// Wraps a pointer from C.
+    ///
+    /// # Safety
+    ///
+    /// `net` must be valid for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(net: *mut net) -> Self {
+        // INVARIANT: By the safety requirements, which include that it is not null.
+        Self(unsafe { NonNull::new_unchecked(net) }, PhantomData)
+    }
+
+    /// Gives the initial namespace.
+    pub(crate) fn init() -> Net<'static> {
+        // SAFETY: `init_net` is there always.
+        unsafe { Net::from_raw(&raw mut bindings::init_net) }
+    }
+
+    /// Gives the pointer, for calls of C functions.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *mut net {
+        self.0.as_ptr()
+    }
+
+    /// Gives what the namespace is called.
+    pub(crate) fn id(self) -> NetId {
+        // SAFETY: By the type invariants; neither changes after the namespace was made.
+        unsafe {
+            NetId {
+                cookie: (*self.as_ptr()).net_cookie,
+                inum: (*self.as_ptr()).ns.inum,
+            }
+        }
+    }
+
+    /// Tells whether NAT is in use here for `family`: it has hooks, whether or not for this packet.
+    pub(crate) fn nat_in_use(self, family: Family) -> bool {
+        netfilter::nat_in_use(self, family, ReadSide::of(&Guard::new()))
+    }
+
+    /// Tells whether conntrack sees this namespace's packets of `family`.
+    pub(crate) fn conntrack_in_use(self, family: Family) -> bool {
+        netfilter::conntrack_in_use(self, family, ReadSide::of(&Guard::new()))
+    }
+}
+
+/// Gives the namespace of the process that has `pid` in the caller's pid namespace.
+///
+/// Process context; fails with `ESRCH`. C: `get_net_ns_by_pid()`.
+pub(crate) fn find_by_pid(pid: Pid) -> Result<NetId> {
+    // SAFETY: Takes any number.
+    let net = from_err_ptr(unsafe { bindings::get_net_ns_by_pid(pid) })?;
+
+    // SAFETY: A reference was given with it, which is held until below.
+    let id = unsafe { Net::from_raw(net) }.id();
+
+    // SAFETY: Gives that reference back.
+    unsafe { raw::ctskip_put_net(net) };
+    Ok(id)
+}
+
+/// Tells whether the current task is in the initial network namespace. Process context.
+pub(crate) fn current_is_in_init() -> bool {
+    // SAFETY: Takes no arguments.
+    unsafe { raw::ctskip_current_in_init_net() }
+}
+
+/// A namespace that is looked at from outside of its packets' way, and may be gone.
+#[derive(Clone)]
+pub(crate) struct NetHandle(Arc<NetLink>);
+
+/// What the handles of a namespace share.
+///
+/// # Invariants
+///
+/// While there is a pointer in `net`, the namespace is valid: it is taken out, under the lock,
+/// before that ends.
+#[pin_data]
+struct NetLink {
+    id: NetId,
+    #[pin]
+    net: Mutex<Option<NonNull<net>>>,
+}
+
+// SAFETY: A namespace may be looked at by any thread.
+unsafe impl Send for NetLink {}
+// SAFETY: As above; which one it is, is guarded by the lock.
+unsafe impl Sync for NetLink {}
+
+impl NetHandle {
+    /// Makes a handle.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::clear()`] must be called before `net` ends.
+    unsafe fn new(net: Net<'_>) -> Result<Self> {
+        // INVARIANT: By the safety requirements.
+        let link = pin_init!(NetLink {
+            id: net.id(),
+            net <- new_mutex!(Some(net.0)),
+        });
+
+        Ok(Self(Arc::pin_init(link, GFP_KERNEL)?))
+    }
+
+    /// Gives what the namespace is, or was, called.
+    pub(crate) fn id(&self) -> NetId {
+        self.0.id
+    }
+
+    /// Tells whether it is the initial namespace.
+    pub(crate) fn is_init(&self) -> bool {
+        self.id() == Net::init().id()
+    }
+
+    /// Looks at the namespace; [`None`] where it is gone.
+    ///
+    /// Process context. Its end waits for `look`, which must be short and take no lock under which
+    /// this is called. Must not be nested for the same namespace.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(Net<'_>) -> R) -> Option<R> {
+        let net = self.0.net.lock();
+
+        // SAFETY: By the type invariants it is valid while the lock is held.
+        net.map(|net| look(unsafe { Net::from_raw(net.as_ptr()) }))
+    }
+
+    /// Says that the namespace is about to end. Waits for those who look at it.
+    fn clear(&self) {
+        *self.0.net.lock() = None;
+    }
+}
+
+/// The state of a namespace, which handles its packets.
+pub(crate) trait PerNet: Handler + Sized {
+    /// What all namespaces share.
+    type Shared: Send + Sync + 'static;
+
+    /// Gives the place that this type's registration is kept in: a `static` of its own.
+    fn slot() -> &'static Slot<Self>;
+
+    /// Makes the state of `net`.
+    ///
+    /// Runs when the namespace is made, and on registration for each that exists; an error fails
+    /// that. Its packets come as soon as this has returned. It must not wait for anything that
+    /// takes long: no namespace can be made or ended meanwhile.
+    fn init(net: NetHandle, shared: &Arc<Self::Shared>) -> Result<Arc<Self>>;
+
+    /// Undoes what [`Self::init()`] did outside of the state.
+    ///
+    /// Runs when the namespace ends, on unload, and where its hooks could not be registered. The
+    /// hooks are off, `net` looks at nothing any more, but packets may still be in the handler. The
+    /// reference on the state is dropped a grace period later. It must not wait long either.
+    fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
+}
+
+/// The place of a [`PerNet`] type's registration.
+///
+/// # Invariants
+///
+/// The fields other than `taken` are written by the one that has turned `taken` to `true`, while
+/// `ops` is not registered, and only read while it is. While it is registered, `shared` is [`Some`].
+pub(crate) struct Slot<T: PerNet> {
+    taken: Atomic<bool>,
+    ops: Opaque<bindings::pernet_operations>,
+    id: UnsafeCell<c_uint>,
+    shared: UnsafeCell<Option<Arc<T::Shared>>>,
+}
+
+// SAFETY: By the type invariants, there is one writer, and it excludes readers.
+unsafe impl<T: PerNet> Sync for Slot<T> {}
+
+impl<T: PerNet> Slot<T> {
+    /// Makes the place.
+    #[expect(clippy::new_without_default)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            taken: Atomic::new(false),
+            ops: Opaque::zeroed(),
+            id: UnsafeCell::new(0),
+            shared: UnsafeCell::new(None),
+        }
+    }
+
+    /// Gives what all namespaces share.
+    ///
+    /// # Safety
+    ///
+    /// To be called while registered.
+    unsafe fn shared(&self) -> Result<&Arc<T::Shared>> {
+        // SAFETY: By the type invariants it is only read now.
+        unsafe { &*self.shared.get() }.as_ref().ok_or(ENODEV)
+    }
+
+    /// Gives the place in `net` that a pointer of [`Box`] to its [`State`] is kept in.
+    ///
+    /// C: `net_generic()`, which has it zeroed before `init` and freed after `exit`.
+    ///
+    /// # Safety
+    ///
+    /// To be called while registered, from the callbacks for `net`.
+    unsafe fn storage(&self, net: *mut net) -> *mut *mut c_void {
+        // SAFETY: By the safety requirements, the id was given and the memory allocated.
+        unsafe { raw::ctskip_net_generic(net, *self.id.get()) }.cast()
+    }
+}
+
+/// What is kept for a namespace.
+#[pin_data]
+struct State<T: PerNet> {
+    handle: NetHandle,
+    #[pin]
+    hooks: Hooks<T>,
+}
+
+/// A registration of a [`PerNet`] type; undone when dropped.
+///
+/// # Invariants
+///
+/// `T::slot()` is taken by this, and its `ops` are registered.
+pub(crate) struct Registration<T: PerNet>(PhantomData<Arc<T::Shared>>);
+
+impl<T: PerNet> Registration<T> {
+    /// Registers `T`. C: `register_pernet_subsys()`.
+    ///
+    /// Process context. Fails with what [`PerNet::init()`] fails with, `ENOMEM`, or `EBUSY` where
+    /// it is registered already; nothing is left then. On success every namespace has its hooks.
+    pub(crate) fn new(shared: Arc<T::Shared>) -> Result<Self> {
+        let slot = T::slot();
+        if slot.taken.xchg(true, ordering::Acquire) {
+            return Err(EBUSY);
+        }
+
+        // SAFETY: By the type invariants of `Slot` we are the one writer now.
+        unsafe {
+            *slot.shared.get() = Some(shared);
+            slot.ops.get().write(bindings::pernet_operations {
+                init: Some(init::<T>),
+                pre_exit: Some(pre_exit::<T>),
+                exit: Some(exit::<T>),
+                id: slot.id.get(),
+                size: size_of::<*mut c_void>(),
+                ..Default::default()
+            });
+        }
+
+        // INVARIANT: On success the operations are registered.
+        // SAFETY: They are static and filled in.
+        to_result(unsafe { bindings::register_pernet_subsys(slot.ops.get()) })
+            .map(|()| Self(PhantomData))
+            // SAFETY: They are not registered.
+            .inspect_err(|_| unsafe { release::<T>() })
+    }
+}
+
+impl<T: PerNet> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants they are registered.
+        unsafe { bindings::unregister_pernet_subsys(T::slot().ops.get()) };
+        // SAFETY: They are not any more.
+        unsafe { release::<T>() };
+    }
+}
+
+/// Empties a slot, for the next registration.
+///
+/// # Safety
+///
+/// The slot must have been taken by the caller, and not be registered.
+unsafe fn release<T: PerNet>() {
+    let slot = T::slot();
+
+    // SAFETY: By the safety requirements we are the one writer.
+    drop(unsafe { (*slot.shared.get()).take() });
+    slot.taken.store(false, ordering::Release);
+}
+
+/// Makes the state of a namespace, then registers its hooks.
+///
+/// # Safety
+///
+/// To be used as `init` of the slot's `ops` only.
+unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
+    let slot = T::slot();
+
+    from_result(|| {
+        // SAFETY: We are in a callback, with a namespace that is valid until after `exit`.
+        let (net, shared, storage) =
+            unsafe { (Net::from_raw(net), slot.shared()?, slot.storage(net)) };
+
+        // SAFETY: It is cleared below or by `pre_exit()`, one of which comes before its end.
+        let handle = unsafe { NetHandle::new(net) }?;
+
+        let handler = T::init(handle.clone(), shared).inspect_err(|_| handle.clear())?;
+        let state = {
+            let (handle, handler) = (handle.clone(), handler.clone());
+
+            try_pin_init!(State {
+                handle,
+                // SAFETY: `pre_exit()` unregisters them, and `exit()` drops them: the kernel waits
+                // for a grace period in between.
+                hooks <- unsafe { Hooks::new(net, handler) },
+            }? Error)
+        };
+        let state = KBox::try_pin_init(state, GFP_KERNEL).inspect_err(|_| {
+            handle.clear();
+            T::exit(&handler, shared);
+        })?;
+
+        // SAFETY: The place is valid for writes.
+        unsafe { storage.write(state.into_foreign()) };
+        Ok(0)
+    })
+}
+
+/// Takes a namespace's hooks off.
+///
+/// # Safety
+///
+/// To be used as `pre_exit` of the slot's `ops` only.
+unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
+    let slot = T::slot();
+
+    // SAFETY: We are in a callback, for a namespace that `init()` has put a state in, which is only
+    // borrowed until `exit()`.
+    let (net, state) = unsafe {
+        let state = <Pin<KBox<State<T>>>>::borrow(*slot.storage(net));
+        (Net::from_raw(net), state)
+    };
+
+    // SAFETY: They were registered in this namespace, and this is called once.
+    unsafe { state.hooks.unregister(net) };
+    state.handle.clear();
+
+    // SAFETY: As above.
+    if let Ok(shared) = unsafe { slot.shared() } {
+        T::exit(state.hooks.handler(), shared);
+    }
+}
+
+/// Drops a namespace's state.
+///
+/// # Safety
+///
+/// To be used as `exit` of the slot's `ops` only.
+unsafe extern "C" fn exit<T: PerNet>(net: *mut net) {
+    // SAFETY: As in `pre_exit()`, after which a grace period has passed: no packet is in the
+    // handler, and nothing borrows the state. Nobody looks at the place after this.
+    drop(unsafe { <Pin<KBox<State<T>>>>::from_foreign(*T::slot().storage(net)) });
+}
