@@ -89,7 +89,8 @@ impl<'a> Net<'a> {
     /// `net` must be valid for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn from_raw(net: *mut net) -> Self {
-        // INVARIANT: By the safety requirements, which include that it is not null.
+        // INVARIANT: By the safety requirements.
+        // SAFETY: What is valid is not null.
         Self(unsafe { NonNull::new_unchecked(net) }, PhantomData)
     }
 
@@ -254,7 +255,6 @@ unsafe impl<T: PerNet> Sync for Slot<T> {}
 
 impl<T: PerNet> Slot<T> {
     /// Makes the place.
-    #[expect(clippy::new_without_default)]
     pub(crate) const fn new() -> Self {
         Self {
             taken: Atomic::new(false),

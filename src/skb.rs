@@ -61,7 +61,8 @@ impl<'a> Skb<'a> {
     /// within `'a`.
     #[inline(always)]
     pub(crate) unsafe fn from_raw(skb: *mut sk_buff) -> Self {
-        // INVARIANT: By the safety requirements, which include that it is not null.
+        // INVARIANT: By the safety requirements.
+        // SAFETY: What is valid is not null.
         Self(unsafe { NonNull::new_unchecked(skb) }, PhantomData)
     }
 

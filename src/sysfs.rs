@@ -472,25 +472,26 @@ unsafe extern "C" fn read<T: File>(
     offset: loff_t,
     count: usize,
 ) -> isize {
-    // SAFETY: By the safety requirements.
-    to_ssize(
-        unsafe { enter::<T>(file, attribute) }.and_then(|(this, file)| {
-            let offset = u64::try_from(offset).map_err(|_| EINVAL)?;
-            // SAFETY: sysfs lends `count` bytes for the call. They are written to before they are read:
-            // the number that comes back says how many are good.
-            let page = unsafe {
-                page.write_bytes(0, count);
-                slice::from_raw_parts_mut(page, count)
-            };
-            // SAFETY: kernfs holds the open file's mutex around this function.
-            let mut cursor = unsafe { file.cursor() };
-            let n = read_lines(&this.lines()?, &mut cursor, offset, page)?;
+    let read = || {
+        // SAFETY: By the safety requirements.
+        let (this, file) = unsafe { enter::<T>(file, attribute) }?;
+        let offset = u64::try_from(offset).map_err(|_| EINVAL)?;
+        // SAFETY: sysfs lends `count` bytes for the call, which are initialised here.
+        let page = unsafe {
+            page.write_bytes(0, count);
+            slice::from_raw_parts_mut(page, count)
+        };
 
-            // SAFETY: As above.
-            unsafe { file.set_cursor(cursor) };
-            Ok(n)
-        }),
-    )
+        // SAFETY: kernfs holds the open file's mutex around this function.
+        let mut cursor = unsafe { file.cursor() };
+        let n = read_lines(&this.lines()?, &mut cursor, offset, page)?;
+
+        // SAFETY: As above.
+        unsafe { file.set_cursor(cursor) };
+        Ok(n)
+    };
+
+    to_ssize(read())
 }
 
 /// Writes to a file.
@@ -506,13 +507,14 @@ unsafe extern "C" fn write<T: File>(
     _offset: loff_t,
     count: usize,
 ) -> isize {
-    // SAFETY: By the safety requirements.
-    to_ssize(
-        unsafe { enter::<T>(file, attribute) }.and_then(|(this, file)| {
-            // SAFETY: sysfs lends `count` bytes of text for the call.
-            let text = unsafe { slice::from_raw_parts(text, count) };
+    let write = || {
+        // SAFETY: By the safety requirements.
+        let (this, file) = unsafe { enter::<T>(file, attribute) }?;
+        // SAFETY: sysfs lends `count` bytes of text for the call.
+        let text = unsafe { slice::from_raw_parts(text, count) };
 
-            this.write(&file, text).map(|()| count)
-        }),
-    )
+        this.write(&file, text).map(|()| count)
+    };
+
+    to_ssize(write())
 }
