@@ -117,8 +117,11 @@ impl<const N: usize> Counters<N> {
 /// What lies in a slot, in `u64`s: packets, bytes, held, and one to fill a power of two, so that no
 /// slot lies across cache lines.
 const SLOT_WORDS: usize = 4;
+/// Where the packets are.
 const PACKETS: usize = 0;
+/// Where the bytes are, behind the packets.
 const BYTES: usize = 1;
+/// Where the held packets are.
 const HELD: usize = 2;
 
 /// The size of a slot in bytes.
