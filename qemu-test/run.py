@@ -41,6 +41,7 @@ import kernel  # noqa: E402
 RUNS_KEPT = 5
 MEMORY = "2G"
 TRIAL_SECONDS = 30
+STUCK_SECONDS = 300  # pytest ends a test long before this, if the kernel lets it
 
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
@@ -175,9 +176,10 @@ def make_initrd(base, out):
 class Console(threading.Thread):
     """Watches the kernel's console; on a splat, gives the guest some seconds to say it all."""
 
-    def __init__(self, path, process, seconds):
+    def __init__(self, folder, process, seconds):
         super().__init__(daemon=True)
-        self.path, self.process, self.fault = path, process, None
+        self.path, self.running = folder / "console.log", folder / "out/running"
+        self.process, self.fault = process, None
         self.end = time.monotonic() + seconds
         self.seconds = seconds
 
@@ -186,6 +188,9 @@ class Console(threading.Thread):
         while self.process.poll() is None:
             time.sleep(0.5)
             seen = self.look(seen)
+            if self.running.exists() and time.time() - self.running.stat().st_mtime > STUCK_SECONDS:
+                self.fault = self.fault or f"one test did not end within {STUCK_SECONDS} s"
+                self.process.kill()
             if time.monotonic() > self.end:
                 self.fault = self.fault or f"no end after {self.seconds} s"
                 self.process.kill()
@@ -218,7 +223,7 @@ def boot(mode, accel, stock, images, run, limit):
         return subprocess.run(command).returncode and "the guest did not end well"
     command += ["-chardev", "stdio,id=terminal,signal=off"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    watcher = Console(console, process, limit)
+    watcher = Console(run, process, limit)
     watcher.start()
     try:
         process.wait()

@@ -14,13 +14,18 @@ from pathlib import Path
 
 LEFT_BEHIND = 9
 
+# Bits of /proc/sys/kernel/tainted: a bad page, an oops, a warning, a soft lockup.
+FAULTS = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
+
 
 def modules():
     return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
 
 
 def left_behind():
-    """Say what is still there: the module, namespaces."""
+    """Say what is still there: a fault in the kernel's log, the module, namespaces."""
+    if int(Path("/proc/sys/kernel/tainted").read_text()) & FAULTS:
+        yield "the kernel has warned, see its console"
     if "ctskip" in modules():
         done = subprocess.run(["rmmod", "ctskip"], capture_output=True, text=True)
         if done.returncode:
