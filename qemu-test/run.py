@@ -188,13 +188,20 @@ class Console(threading.Thread):
         while self.process.poll() is None:
             time.sleep(0.5)
             seen = self.look(seen)
-            if self.running.exists() and time.time() - self.running.stat().st_mtime > STUCK_SECONDS:
+            if self.test_age() > STUCK_SECONDS:
                 self.fault = self.fault or f"one test did not end within {STUCK_SECONDS} s"
                 self.process.kill()
             if time.monotonic() > self.end:
                 self.fault = self.fault or f"no end after {self.seconds} s"
                 self.process.kill()
         self.look(seen)
+
+    def test_age(self):
+        """For how long the test under way has been so; 0 where none is."""
+        try:
+            return time.time() - self.running.stat().st_mtime
+        except FileNotFoundError:
+            return 0
 
     def look(self, seen):
         with open(self.path, "rb") as stream:

@@ -21,6 +21,12 @@ def test_tool_is_there(tool):
     assert shutil.which(tool)
 
 
+def test_kernel():
+    assert os.cpu_count() == 2
+    assert Path("/proc/sys/kernel/panic_on_warn").read_text() == "1\n"
+    assert "Debian" in Path("/proc/version").read_text()
+
+
 def test_kmod_versions(lab):
     assert "version 30" in lab.init.run("/opt/kmod30/modprobe --version").stdout
     newer = lab.init.run("modprobe --version").stdout.split()[2]
