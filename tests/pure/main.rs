@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the pure core, from outside: each module is about one step of the way of a rule or of a
+//! packet. One binary, so that they share their helpers and are linked once.
+
+mod common;
+mod matching;
+mod specs;
