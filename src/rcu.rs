@@ -101,11 +101,6 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Ok(Self(ManuallyDrop::new(node)))
     }
 
-    /// Tells whether both are references on the same value.
-    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// Gives the reference away as a pointer.
     fn into_raw(self) -> *mut Node<T> {
         let mut this = ManuallyDrop::new(self);
