@@ -11,8 +11,8 @@
 use core::{
     marker::PhantomData,
     mem::{
-        offset_of,
-        size_of, //
+        align_of,
+        offset_of, //
     },
     ptr::NonNull, //
 };
@@ -34,6 +34,11 @@ use kernel::{
 use crate::{
     bindings as raw,
     pernet::Net,
+    pure::rule::{
+        DeviceName,
+        Family,
+        HookPoint, //
+    },
     rcu::ReadSide,
     skb::Skb, //
 };
@@ -47,27 +52,11 @@ static_assert!(
     offset_of!(net, nf) + offset_of!(kernel::bindings::netns_nf, hooks_ipv6)
         == raw::CTSKIP_NET_HOOKS_IPV6
 );
+// A name is read as two words.
+static_assert!(raw::CTSKIP_NET_DEVICE_NAME % align_of::<u64>() == 0);
 
 /// The priority of the hooks: one after the raw table's, `NF_IP_PRI_RAW` and `NF_IP6_PRI_RAW`.
 pub(crate) const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_RAW + 1;
-
-/// A protocol family that has hooks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
-
-/// A point in a packet's way that has hooks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HookPoint {
-    /// The packet came in, for this host or to be forwarded.
-    PreRouting,
-    /// The packet was made by this host.
-    LocalOut,
-}
 
 /// What looks at the packets of a namespace.
 ///
@@ -87,9 +76,6 @@ pub(crate) trait Handler: Send + Sync + 'static {
     );
 }
 
-/// The name of a device, padded with NUL. C: `char name[IFNAMSIZ]`.
-pub(crate) type DeviceName = [u8; 16];
-
 /// What a hook function is told about a packet's way.
 ///
 /// # Invariants
@@ -103,11 +89,12 @@ pub(crate) struct HookState<'a> {
 }
 
 impl HookState<'_> {
-    /// Gives the name of the device the packet came in by (PRE_ROUTING) or goes out by (LOCAL_OUT).
+    /// Gives the name of the device the packet came in by (PRE_ROUTING) or goes out by (LOCAL_OUT),
+    /// padded with NUL.
     ///
     /// A rename at the same time may give a mix of both names.
     #[inline(always)]
-    pub(crate) fn device(&self) -> Option<DeviceName> {
+    pub(crate) fn device(&self) -> DeviceName {
         // SAFETY: By the type invariants.
         let device = unsafe {
             match self.point {
@@ -117,16 +104,26 @@ impl HookState<'_> {
         };
 
         if device.is_null() {
-            return None;
+            return DeviceName::default();
         }
         // SAFETY: By the type invariants the device is valid, and `IFNAMSIZ` bytes of name lie
-        // there. The read is volatile as a rename may be writing to them.
-        Some(unsafe {
-            device
-                .byte_add(raw::CTSKIP_NET_DEVICE_NAME)
-                .cast::<DeviceName>()
-                .read_volatile()
-        })
+        // there, aligned as asserted above. The reads are volatile as a rename may be writing.
+        let words = unsafe {
+            let name = device.byte_add(raw::CTSKIP_NET_DEVICE_NAME).cast::<u64>();
+            [name.read_volatile(), name.add(1).read_volatile()]
+        };
+        let bytes = words.map(u64::to_ne_bytes);
+        let mut name = DeviceName::default();
+
+        // A longer name that the device had before may have left its end behind the NUL.
+        for (to, from) in name
+            .iter_mut()
+            .zip(bytes.iter().flatten())
+            .take_while(|(_, &from)| from != 0)
+        {
+            *to = *from;
+        }
+        name
     }
 
     /// Tells whether NAT is in use for `family` in the packet's namespace: see
@@ -176,19 +173,19 @@ fn entries<'r>(
         usize::from(unsafe { (*entries).num_hook_entries })
     };
 
-    let all = (0..n).rev().map(move |i| {
-        let at = offset_of!(raw::nf_hook_entries, hooks)
-            + n * size_of::<raw::nf_hook_entry>()
-            + i * size_of::<*const raw::nf_hook_ops>();
+    // `n` pointers to what was registered follow the `n` hooks.
+    let ops = entries
+        .wrapping_byte_add(offset_of!(raw::nf_hook_entries, hooks))
+        .cast::<raw::nf_hook_entry>()
+        .wrapping_add(n)
+        .cast::<*const raw::nf_hook_ops>();
 
-        // SAFETY: `n` pointers to what was registered follow the `n` hooks; see the comment at
-        // `struct nf_hook_entries`. Their owners free them no sooner than a grace period after they
-        // unregistered them, as nfnetlink_hook needs it too.
+    let all = (0..n).rev().map(move |i| {
+        // SAFETY: The array is there, as above, and `i` within it; see the comment at
+        // `struct nf_hook_entries`. The owners of what it points at free that no sooner than a grace
+        // period after they unregistered it, as nfnetlink_hook needs it too.
         unsafe {
-            let ops = entries
-                .byte_add(at)
-                .cast::<*const raw::nf_hook_ops>()
-                .read_volatile();
+            let ops = ops.wrapping_add(i).read_volatile();
             Entry {
                 priority: (*ops).priority,
                 ops_type: (*ops).hook_ops_type(),

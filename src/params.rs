@@ -14,18 +14,10 @@ use kernel::{
     prelude::*, //
 };
 
-use crate::bindings as raw;
-
-/// What ctskip does to the packets that rules match.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Acts by the rules.
-    Skip,
-    /// Matches and counts, marks nothing.
-    Observe,
-    /// Does nothing.
-    Off,
-}
+use crate::{
+    bindings as raw,
+    pure::verdict::Mode, //
+};
 
 /// Gives the `mode` parameter. A value that is none was refused by `params.c`.
 pub(crate) fn mode() -> Mode {
@@ -44,9 +36,11 @@ pub(crate) fn icmp_errors() -> bool {
 }
 
 /// Gives the module's version, as `modinfo` shows it.
-pub(crate) fn version() -> &'static CStr {
+pub(crate) fn version() -> &'static str {
     // SAFETY: The helper gives a constant string.
-    unsafe { CStr::from_char_ptr(raw::ctskip_param_version()) }
+    let version = unsafe { CStr::from_char_ptr(raw::ctskip_param_version()) };
+
+    version.to_str().unwrap_or_default()
 }
 
 /// The text of the `rules` parameters, one line for each; freed when dropped.

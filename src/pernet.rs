@@ -53,9 +53,12 @@ use crate::{
     bindings as raw,
     netfilter::{
         self,
-        Family,
         Handler,
         Hooks, //
+    },
+    pure::rule::{
+        Family,
+        NetnsId, //
     },
     rcu::ReadSide, //
 };
@@ -63,15 +66,6 @@ use crate::{
 // What is read below lies where the C compiler has it.
 static_assert!(offset_of!(net, ns) + offset_of!(bindings::ns_common, inum) == raw::CTSKIP_NET_INUM);
 static_assert!(offset_of!(net, net_cookie) == raw::CTSKIP_NET_COOKIE);
-
-/// What a namespace is called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NetId {
-    /// Given once and never again while the system runs. C: `net_cookie`.
-    pub(crate) cookie: u64,
-    /// Shown to users, but given again when the namespace is gone. C: `ns.inum`.
-    pub(crate) inum: u32,
-}
 
 /// A network namespace.
 ///
@@ -107,10 +101,10 @@ impl<'a> Net<'a> {
     }
 
     /// Gives what the namespace is called.
-    pub(crate) fn id(self) -> NetId {
+    pub(crate) fn id(self) -> NetnsId {
         // SAFETY: By the type invariants; neither changes after the namespace was made.
         unsafe {
-            NetId {
+            NetnsId {
                 cookie: (*self.as_ptr()).net_cookie,
                 inum: (*self.as_ptr()).ns.inum,
             }
@@ -131,7 +125,7 @@ impl<'a> Net<'a> {
 /// Gives the namespace of the process that has `pid` in the caller's pid namespace.
 ///
 /// Process context; fails with `ESRCH`. C: `get_net_ns_by_pid()`.
-pub(crate) fn find_by_pid(pid: Pid) -> Result<NetId> {
+pub(crate) fn find_by_pid(pid: Pid) -> Result<NetnsId> {
     // SAFETY: Takes any number.
     let net = from_err_ptr(unsafe { bindings::get_net_ns_by_pid(pid) })?;
 
@@ -161,7 +155,7 @@ pub(crate) struct NetHandle(Arc<NetLink>);
 /// before that ends.
 #[pin_data]
 struct NetLink {
-    id: NetId,
+    id: NetnsId,
     #[pin]
     net: Mutex<Option<NonNull<net>>>,
 }
@@ -188,7 +182,7 @@ impl NetHandle {
     }
 
     /// Gives what the namespace is, or was, called.
-    pub(crate) fn id(&self) -> NetId {
+    pub(crate) fn id(&self) -> NetnsId {
         self.0.id
     }
 

@@ -109,9 +109,15 @@ pub(crate) trait Lines {
         0
     }
 
+    /// Gives a line that starts at `offset` or before, and where it starts: the nearer, the less is
+    /// written in vain. Between versions, every line has the same length each time it is written.
+    fn seek(&self, _offset: u64) -> (usize, u64) {
+        (0, 0)
+    }
+
     /// Writes line `index`, counted from 0, with its newline, and gives `true`; or writes nothing and
     /// gives `false` where the text ends before it.
-    fn line(&self, index: u32, out: &mut Output<'_>) -> Result<bool>;
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool>;
 }
 
 /// Where a line is written to: what is left of a page, for the reader.
@@ -120,8 +126,6 @@ pub(crate) struct Output<'a> {
     len: usize,
     /// Bytes still to be left out, as the reader has them.
     skip: u64,
-    /// Bytes written so far, those left out included.
-    written: u64,
     overflow: bool,
 }
 
@@ -132,15 +136,12 @@ impl<'a> Output<'a> {
             page,
             len: 0,
             skip,
-            written: 0,
             overflow: false,
         }
     }
 
     /// Writes bytes. What does not fit is dropped, and the line will be asked for again.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) {
-        self.written = self.written.saturating_add(bytes.len() as u64);
-
         let skip = usize::try_from(self.skip).unwrap_or(usize::MAX);
         let skip = skip.min(bytes.len());
         self.skip = self.skip.saturating_sub(skip as u64);
@@ -164,90 +165,41 @@ impl fmt::Write for Output<'_> {
     }
 }
 
-/// How far an open file has been read, in the eight bytes that kernfs keeps for its user.
-///
-/// Parts of numbers are kept: enough to tell that a text has changed, and that a read goes on where
-/// the one before has ended.
-#[derive(Clone, Copy)]
-struct Cursor(u64);
+/// The version of the text that an open file is being read in, in the eight bytes that kernfs keeps
+/// for its user; zero before the first read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen(u64);
 
-impl Cursor {
-    /// The widths of the parts. Above them, the highest bit tells that something is there.
-    const VERSION: u32 = 17;
-    const LINE: u32 = 20;
-    const START: u32 = 26;
-
-    /// A line longer than this is not gone on with, but found again from the text's beginning.
-    const LONGEST: u64 = 1 << 20;
-
-    /// Makes the cursor for the line `line`, which starts at `start`, of a text of `version`.
-    fn new(version: u64, line: u32, start: u64) -> Self {
-        let cut = |value: u64, bits: u32| value & ((1 << bits) - 1);
-
-        Self(
-            1 << 63
-                | cut(version, Self::VERSION) << (Self::LINE + Self::START)
-                | cut(u64::from(line), Self::LINE) << Self::START
-                | cut(start, Self::START),
-        )
-    }
-
-    /// Gives a part.
-    fn part(self, shift: u32, bits: u32) -> u64 {
-        self.0 >> shift & ((1 << bits) - 1)
-    }
-
-    /// Gives the line to go on with at `offset`, and how many bytes from its beginning to leave out.
-    ///
-    /// Fails with `ESTALE` where the text was another when the reader began.
-    fn resume(self, version: u64, offset: u64) -> Result<(u32, u64)> {
-        if offset == 0 || self.0 == 0 {
-            return Ok((0, offset));
-        }
-        if self.part(Self::LINE + Self::START, Self::VERSION)
-            != Self::new(version, 0, 0).part(Self::LINE + Self::START, Self::VERSION)
-        {
-            return Err(ESTALE);
-        }
-
-        let skip = offset.wrapping_sub(self.part(0, Self::START)) & ((1 << Self::START) - 1);
-        if skip < Self::LONGEST {
-            // `LINE` bits fit.
-            Ok((self.part(Self::START, Self::LINE) as u32, skip))
-        } else {
-            Ok((0, offset))
-        }
+impl Seen {
+    fn new(version: u64) -> Self {
+        Self(version | 1 << 63)
     }
 }
 
 /// Fills a page with the lines at `offset`, as many whole ones as fit; of a line that does not fit by
 /// itself, with what does. Gives the number of bytes.
-fn read_lines(
-    lines: &impl Lines,
-    cursor: &mut Cursor,
-    offset: u64,
-    page: &mut [u8],
-) -> Result<usize> {
-    let version = lines.version();
-    let (mut line, skip) = cursor.resume(version, offset)?;
-    let origin = offset.wrapping_sub(skip);
-    let mut out = Output::new(page, skip);
+///
+/// Fails with `ESTALE` where the text was another when the reader began.
+fn read_lines(lines: &impl Lines, seen: &mut Seen, offset: u64, page: &mut [u8]) -> Result<usize> {
+    let version = Seen::new(lines.version());
+    if offset != 0 && *seen != Seen(0) && *seen != version {
+        return Err(ESTALE);
+    }
+    *seen = version;
 
+    let (mut line, start) = lines.seek(offset);
+    let mut out = Output::new(page, offset.saturating_sub(start));
     loop {
-        let (len, written) = (out.len, out.written);
-        let result = lines.line(line, &mut out);
+        let len = out.len;
+        let more = lines.line(line, &mut out)?;
 
-        *cursor = Cursor::new(version, line, origin.wrapping_add(written));
         if out.overflow {
             return Ok(if len == 0 { out.len } else { len });
         }
-        if !result? {
+        if !more {
             return Ok(len);
         }
-        line = match line.checked_add(1) {
-            Some(next) if next < 1 << Cursor::LINE => next,
-            _ => return Err(EFBIG),
-        };
+        line = line.checked_add(1).ok_or(EFBIG)?;
     }
 }
 
@@ -297,28 +249,28 @@ impl OpenFile<'_> {
         unsafe { (*(*self.0.as_ptr()).private_data.cast::<seq_file>()).private }.cast()
     }
 
-    /// Gives the open file's cursor.
+    /// Gives the version that the open file is being read in.
     ///
     /// It is kept in `priv`, which kernfs leaves to its user; sysfs makes no use of it.
     ///
     /// # Safety
     ///
     /// The caller must hold the open file's mutex, as kernfs does around calls of an attribute.
-    unsafe fn cursor(&self) -> Cursor {
+    unsafe fn seen(&self) -> Seen {
         // SAFETY: By the type invariants and the safety requirements.
-        Cursor(unsafe { (*self.kernfs()).priv_ } as u64)
+        Seen(unsafe { (*self.kernfs()).priv_ } as u64)
     }
 
-    /// Keeps the open file's cursor.
+    /// Keeps the version that the open file is being read in.
     ///
     /// # Safety
     ///
-    /// As for [`Self::cursor()`].
-    unsafe fn set_cursor(&self, cursor: Cursor) {
-        static_assert!(size_of::<*mut c_void>() == size_of::<Cursor>());
+    /// As for [`Self::seen()`].
+    unsafe fn set_seen(&self, seen: Seen) {
+        static_assert!(size_of::<*mut c_void>() == size_of::<Seen>());
 
         // SAFETY: By the type invariants and the safety requirements.
-        unsafe { (*self.kernfs()).priv_ = cursor.0 as *mut c_void };
+        unsafe { (*self.kernfs()).priv_ = seen.0 as *mut c_void };
     }
 }
 
@@ -414,11 +366,6 @@ impl<T: File> Attribute<T> {
         }
         attribute
     }
-
-    /// Gives the file's content.
-    pub(crate) fn file(&self) -> &T {
-        &self.file
-    }
 }
 
 #[pinned_drop]
@@ -483,11 +430,11 @@ unsafe extern "C" fn read<T: File>(
         };
 
         // SAFETY: kernfs holds the open file's mutex around this function.
-        let mut cursor = unsafe { file.cursor() };
-        let n = read_lines(&this.lines()?, &mut cursor, offset, page)?;
+        let mut seen = unsafe { file.seen() };
+        let n = read_lines(&this.lines()?, &mut seen, offset, page)?;
 
         // SAFETY: As above.
-        unsafe { file.set_cursor(cursor) };
+        unsafe { file.set_seen(seen) };
         Ok(n)
     };
 

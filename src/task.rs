@@ -4,11 +4,13 @@
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
+use core::fmt::{
+    self,
+    Display,
+    Write, //
+};
+
 use kernel::{
-    fmt::{
-        self,
-        Write, //
-    },
     prelude::*,
     task::Pid, //
 };
@@ -42,7 +44,7 @@ impl Writer {
     }
 }
 
-impl fmt::Display for Writer {
+impl Display for Writer {
     /// A task may call itself anything: what is not a plain character becomes `?`, a space `_`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.comm.iter().take_while(|&&byte| byte != 0) {

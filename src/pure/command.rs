@@ -72,8 +72,7 @@ pub fn run<S>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<Option<Change<S>>, Report> {
-    let no_line = |refusal: Refusal| Report::new(refusal, 0, b"");
-    let mut edit = Edit::new(base).map_err(|error| no_line(error.into()))?;
+    let mut edit = Edit::new(base)?;
     if let Some(cut) = text.rsplit(|b| *b == b'\n').next().filter(|rest| !rest.is_empty()) {
         let number = u32::try_from(lines(text).count()).unwrap_or(u32::MAX);
         let refusal = Refusal::invalid(
@@ -89,17 +88,17 @@ pub fn run<S>(
                 .map_err(|refusal| Report::new(refusal, number, line))?;
         }
     }
-    edit.finish().map_err(|error| no_line(error.into()))
+    Ok(edit.finish()?)
 }
 
-/// The table of the module parameter `rules`.
+/// The table of the module parameter `rules`; `None` where it has no rules.
 pub fn from_parameter<S>(
     text: &[u8],
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
-) -> Result<Table<S>, Report> {
-    let mut table = Table::new();
-    let mut edit = Edit::new(&table).map_err(|error| Report::new(error.into(), 0, b""))?;
+) -> Result<Option<Change<S>>, Report> {
+    let table = Table::new();
+    let mut edit = Edit::new(&table)?;
     for (number, line) in lines(text) {
         let refused = |refusal: Refusal| Report::new(refusal, number, line);
         check_parameter_line(line).map_err(refused)?;
@@ -110,11 +109,7 @@ pub fn from_parameter<S>(
                 .map_err(refused)?;
         }
     }
-    let change = edit.finish();
-    if let Some(change) = change.map_err(|error| Report::new(error.into(), 0, b""))? {
-        table = change.table;
-    }
-    Ok(table)
+    Ok(edit.finish()?)
 }
 
 /// What a shell, a boot loader or insmod leaves of a text that it cut is refused.

@@ -35,6 +35,7 @@ pub mod print;
 pub mod report;
 pub mod rule;
 pub mod ruleset;
+pub mod sort;
 pub mod table;
 pub mod text;
 pub mod verdict;

@@ -41,6 +41,7 @@ use super::{
         Tag,
         Term, //
     },
+    sort::sort_by_key,
     text::{
         column,
         Word, //
@@ -476,7 +477,7 @@ impl<'n> Draft<'n> {
             )
             .likely(Some(Likely::Word("any"))));
         }
-        self.rule.terms.sort_unstable();
+        sort_by_key(&mut self.rule.terms, |term| *term);
         dedup(&mut self.rule.terms);
         Ok(Parsed {
             id: self.id,

@@ -9,7 +9,10 @@ use core::fmt::{
     Write, //
 };
 
-use super::error::Refusal;
+use super::error::{
+    NoMemory,
+    Refusal, //
+};
 
 /// The most bytes of the offending line that are kept.
 const EXCERPT: usize = 160;
@@ -65,10 +68,21 @@ impl Report {
         self.refusal.column.saturating_add(1)
     }
 
+    /// The column in [`excerpt`](Self::excerpt), counted from 0.
+    pub fn caret(&self) -> usize {
+        self.caret
+    }
+
     /// The part of the line around the column.
     pub fn excerpt(&self) -> &str {
         let text = self.excerpt.get(..self.len).unwrap_or_default();
         core::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl From<NoMemory> for Report {
+    fn from(error: NoMemory) -> Self {
+        Self::new(error.into(), 0, b"")
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
     error::NoMemory,
     header::Key,
     matcher::Matcher,
-    rule::Netns,
+    rule::{
+        Netns,
+        NetnsId, //
+    },
     table::{
         Entry,
         Table, //
@@ -34,7 +37,7 @@ pub enum Scope {
 
 /// The rules that name one namespace.
 struct Group {
-    cookie: u64,
+    id: NetnsId,
     matcher: Matcher,
 }
 
@@ -46,6 +49,7 @@ pub struct Ruleset<S> {
     not_init: Matcher,
     /// Ascending by cookie.
     named: Vec<Group>,
+    names_devices: bool,
 }
 
 impl<S> Ruleset<S> {
@@ -55,22 +59,24 @@ impl<S> Ruleset<S> {
             let rules = table.entries().iter().map(|entry| entry.rule()).enumerate();
             Matcher::compile(rules.filter(|(_, rule)| netns(rule.netns())))
         };
-        let mut cookies = Vec::new();
+        let mut ids = Vec::<NetnsId>::new();
         for entry in table.entries() {
             if let Netns::Only(id) = entry.rule().netns() {
-                if let Err(at) = cookies.binary_search(&id.cookie) {
-                    cookies.insert(at, id.cookie)?;
+                if let Err(at) = ids.binary_search_by_key(&id.cookie, |id| id.cookie) {
+                    ids.insert(at, id)?;
                 }
             }
         }
-        let mut named = Vec::with_capacity(cookies.len())?;
-        for cookie in cookies {
+        let mut named = Vec::with_capacity(ids.len())?;
+        for id in ids {
             named.push(Group {
-                cookie,
-                matcher: group(&|netns| matches!(netns, Netns::Only(id) if id.cookie == cookie))?,
+                id,
+                matcher: group(&|netns| netns == Netns::Only(id))?,
             })?;
         }
+        let mut rules = table.entries().iter().map(|entry| entry.rule());
         Ok(Self {
+            names_devices: rules.any(|rule| rule.devices().next().is_some()),
             every: group(&|netns| netns == Netns::Any)?,
             init: group(&|netns| netns == Netns::Init)?,
             not_init: group(&|netns| netns == Netns::NotInit)?,
@@ -84,12 +90,23 @@ impl<S> Ruleset<S> {
         &self.table
     }
 
+    /// The namespaces that rules name, in the order of [`Scope::Named`].
+    pub fn named(&self) -> impl Iterator<Item = NetnsId> + '_ {
+        self.named.iter().map(|group| group.id)
+    }
+
+    /// Whether a rule says `dev=`: else keys need no device.
+    #[inline]
+    pub fn names_devices(&self) -> bool {
+        self.names_devices
+    }
+
     /// The scope of the namespace of that cookie.
     pub fn scope(&self, is_init: bool, cookie: u64) -> Scope {
         if is_init {
             return Scope::Init;
         }
-        match self.named.binary_search_by_key(&cookie, |g| g.cookie) {
+        match self.named.binary_search_by_key(&cookie, |g| g.id.cookie) {
             Ok(group) => Scope::Named(group),
             Err(_) => Scope::Other,
         }
@@ -103,7 +120,7 @@ impl<S> Ruleset<S> {
             Netns::NotInit => scope != Scope::Init,
             Netns::Only(id) => matches!(
                 scope,
-                Scope::Named(group) if self.named.get(group).is_some_and(|g| g.cookie == id.cookie)
+                Scope::Named(group) if self.named.get(group).is_some_and(|g| g.id == id)
             ),
         }
     }

@@ -27,6 +27,7 @@ use super::{
         Rule,
         Tag, //
     },
+    sort::sort_by_key,
 };
 
 /// The most rules of a table.
@@ -253,7 +254,7 @@ impl<'t, S> Edit<'t, S> {
             for entry in &*self.entries {
                 taken.push(entry.id)?;
             }
-            taken.sort_unstable();
+            sort_by_key(&mut taken, |id| *id);
         }
         Ok(give_id(&mut self.next_id, &mut 1, &taken))
     }
@@ -429,7 +430,7 @@ fn take_over<S>(
             })?;
         }
     }
-    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.index));
+    sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.index));
 
     // Lines that give a number go first, so that no other line takes their entry.
     for numbered in [true, false] {
@@ -468,7 +469,7 @@ fn check_ids<S>(
             ids.push(id).map_err(no_memory)?;
         }
     }
-    ids.sort_unstable();
+    sort_by_key(&mut ids, |id| *id);
     match ids.iter().zip(ids.iter().skip(1)).find(|(a, b)| a == b) {
         None => Ok(ids),
         Some((id, _)) => {
@@ -532,7 +533,7 @@ fn kept<S>(old: &[Arc<Entry<S>>], new: &[Arc<Entry<S>>]) -> Result<usize, NoMemo
         for entry in entries.iter().rev().skip(back) {
             addresses.push(core::ptr::from_ref::<Entry<S>>(entry).addr())?;
         }
-        addresses.sort_unstable();
+        sort_by_key(&mut addresses, |address| *address);
         Ok(addresses)
     };
     let old = addresses(old)?;

@@ -1,0 +1,692 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one who writes: takes texts, makes tables of them, publishes them to all namespaces.
+//!
+//! Two locks. `writer` is held for a transaction, its parsing and compiling included. `state` is
+//! held for moments, and is the only one that a namespace's making or end waits for; it nests inside
+//! `writer`. Both are taken in process context.
+
+use core::fmt::Display;
+
+use kernel::{
+    fmt::Formatter,
+    impl_has_work,
+    new_mutex,
+    new_work,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
+    },
+};
+
+use crate::{
+    packet::{
+        Counter,
+        NetState,
+        View, //
+    },
+    percpu::{
+        Slot,
+        Slots, //
+    },
+    pernet::{
+        self,
+        NetHandle, //
+    },
+    pure::{
+        alloc,
+        command::{
+            self,
+            Load,
+            Progress, //
+        },
+        error::{
+            Errno,
+            NoMemory,
+            Refusal, //
+        },
+        listing::{
+            CounterLine,
+            Offsets,
+            RuleLine, //
+        },
+        report::Report,
+        rule::{
+            Action,
+            Family,
+            Namespaces,
+            Netns,
+            NetnsId, //
+        },
+        ruleset::{
+            Ruleset,
+            Scope, //
+        },
+        table::{
+            self,
+            Change,
+            Table, //
+        },
+        verdict::Mode,
+    },
+    rcu::Shared,
+    sysfs::{
+        HeldFile,
+        OpenFile, //
+    },
+    task::Writer,
+    workqueue::Handle,
+};
+
+/// How long a `load` may be silent before it gives way to another.
+const SILENCE: Delta = Delta::from_secs(10);
+
+/// All that namespaces and files share.
+#[pin_data]
+pub(crate) struct Control {
+    queue: Handle,
+    slots: Arc<Slots>,
+    icmp_errors: bool,
+    #[pin]
+    writer: Mutex<Writing>,
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    work: Work<Control>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Control { self.work }
+}
+
+/// What only writers need.
+struct Writing {
+    load: Option<OpenLoad>,
+    /// Those whose `load` was refused or taken over: what is left of it must not be carried out.
+    stopped: KVVec<HeldFile>,
+    refused: Option<Refused>,
+}
+
+impl Writing {
+    /// Has what `file` writes from now on refused.
+    fn stop(&mut self, file: HeldFile) {
+        // Does not fail: room was made when the load was opened.
+        let _ = self.stopped.push_within_capacity(file);
+    }
+}
+
+/// A `load` that spans writes.
+struct OpenLoad {
+    file: HeldFile,
+    load: Load,
+    heard: Instant<Monotonic>,
+}
+
+impl OpenLoad {
+    fn gives_way(&self) -> bool {
+        self.file.is_gone() || self.heard.elapsed() >= SILENCE
+    }
+}
+
+/// The last refused write.
+#[derive(Clone)]
+pub(crate) struct Refused {
+    /// What was wrong.
+    pub(crate) report: Report,
+    /// The generation of the table that it left as it was.
+    pub(crate) generation: u64,
+    /// Who wrote.
+    pub(crate) writer: Writer,
+    /// Its number, counted from 1 since the module was loaded.
+    pub(crate) number: u64,
+}
+
+/// What is in force.
+struct State {
+    published: Arc<Published>,
+    views: Views,
+    mode: Mode,
+    nets: KVVec<Arc<NetState>>,
+    /// Grows when a namespace comes or goes.
+    changes: u64,
+    /// What namespaces that are gone have counted.
+    past: [u64; Counter::COUNT],
+}
+
+/// A table in force, and what is told of it.
+pub(crate) struct Published {
+    /// The rules.
+    pub(crate) ruleset: alloc::Arc<Ruleset<Slot>>,
+    /// Where the lines of `rules` start, behind the first.
+    pub(crate) rule_lines: Offsets,
+    /// Where the lines of `counters` start.
+    pub(crate) counter_lines: Offsets,
+    /// How many commits there were.
+    pub(crate) generation: u64,
+    /// The hash of the table's text.
+    pub(crate) sum: u64,
+}
+
+impl Published {
+    fn new(table: Table<Slot>, generation: u64) -> Result<Arc<Self>, NoMemory> {
+        let table = alloc::Arc::new(table)?;
+        let entries = table.entries().iter();
+        let published = Self {
+            rule_lines: Offsets::new(entries.clone().map(|entry| RuleLine::len(entry)))?,
+            counter_lines: Offsets::new(entries.map(|entry| CounterLine::len(entry)))?,
+            generation,
+            sum: table.sum(),
+            ruleset: alloc::Arc::new(Ruleset::compile(table)?)?,
+        };
+        Arc::new(published, GFP_KERNEL).map_err(|_| NoMemory)
+    }
+
+    /// The rules in order.
+    pub(crate) fn table(&self) -> &Table<Slot> {
+        self.ruleset.table()
+    }
+}
+
+/// A view for each scope.
+struct Views {
+    init: Shared<View>,
+    other: Shared<View>,
+    /// As many as the ruleset has named namespaces, and in its order.
+    named: KVVec<Shared<View>>,
+}
+
+impl Views {
+    fn of(&self, scope: Scope) -> &Shared<View> {
+        match scope {
+            Scope::Init => &self.init,
+            Scope::Other => &self.other,
+            Scope::Named(group) => self.named.get(group).unwrap_or(&self.other),
+        }
+    }
+}
+
+impl State {
+    fn scope(&self, net: &NetHandle) -> Scope {
+        let ruleset = &self.published.ruleset;
+        ruleset.scope(net.is_init(), net.id().cookie)
+    }
+}
+
+impl Control {
+    /// No rules yet. `queue` takes what cannot be done at once.
+    pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
+        let slots = Slots::new()?;
+        let published = Published::new(Table::new(), 0).map_err(|NoMemory| ENOMEM)?;
+        let views = make_views(&queue, &slots, &published, mode, icmp_errors)?;
+        let control = pin_init!(Self {
+            queue,
+            slots,
+            icmp_errors,
+            writer <- new_mutex!(Writing {
+                load: None,
+                stopped: KVVec::new(),
+                refused: None,
+            }),
+            state <- new_mutex!(State {
+                published,
+                views,
+                mode,
+                nets: KVVec::new(),
+                changes: 0,
+                past: [0; Counter::COUNT],
+            }),
+            work <- new_work!("Control::work"),
+        });
+        Ok(Arc::pin_init(control, GFP_KERNEL)?)
+    }
+
+    /// Makes the state of a new namespace.
+    ///
+    /// Builds no table: no rule names it yet.
+    pub(crate) fn join(&self, net: NetHandle) -> Result<Arc<NetState>> {
+        let mut state = self.state.lock();
+        state.nets.reserve(1, GFP_KERNEL)?;
+        let view = state.views.of(state.scope(&net)).clone();
+        let net = Arc::new(NetState::new(net, view)?, GFP_KERNEL)?;
+        state.nets.push(net.clone(), GFP_KERNEL)?;
+        state.changes = state.changes.wrapping_add(1);
+        Ok(net)
+    }
+
+    /// Forgets a namespace that ends. Rules for it go soon after.
+    pub(crate) fn leave(self: &Arc<Self>, net: &Arc<NetState>) {
+        let mut state = self.state.lock();
+        if let Some(at) = state.nets.iter().position(|other| Arc::ptr_eq(other, net)) {
+            // Cannot fail: the index was just found.
+            let _ = state.nets.remove(at);
+            for (index, past) in state.past.iter_mut().enumerate() {
+                *past = past.wrapping_add(net.count_at(index));
+            }
+            state.changes = state.changes.wrapping_add(1);
+        }
+        if matches!(state.scope(net.handle()), Scope::Named(_)) {
+            // Where it is queued already, it will see this namespace gone too.
+            let _ = self.queue.enqueue(self.clone());
+        }
+    }
+
+    /// Makes the table of the module parameter `rules`.
+    pub(crate) fn load_parameter(self: &Arc<Self>, text: &[u8]) -> Result {
+        let _writing = self.writer.lock();
+        let report = match command::from_parameter(text, &**self, &self.slots) {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => match self.commit(change) {
+                Ok(done) => return Ok(done.log(&format_args!("by {}", Writer::current()))),
+                Err(error) => error.into(),
+            },
+            Err(report) => report,
+        };
+        log_report(&report);
+        Err(to_error(report.refusal().errno))
+    }
+
+    /// Carries out a write to `rules` from `file`.
+    pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
+        let mut writing = self.writer.lock();
+        match self.write_locked(&mut writing, file, text) {
+            Ok(Some(done)) => Ok(done.log(&format_args!("by {}", Writer::current()))),
+            Ok(None) => Ok(()),
+            Err(None) => Err(EINVAL),
+            Err(Some(report)) => Err(self.refuse(&mut writing, report)),
+        }
+    }
+
+    /// Notes a refusal for `last_error`, and gives its error.
+    fn refuse(&self, writing: &mut Writing, report: Report) -> Error {
+        let errno = report.refusal().errno;
+        writing.refused = Some(Refused {
+            report,
+            generation: self.published().0.generation,
+            writer: Writer::current(),
+            number: writing.refused.as_ref().map_or(1, |last| last.number.wrapping_add(1)),
+        });
+        to_error(errno)
+    }
+
+    /// Carries out a write; gives what was committed, if anything was. An error without a report is
+    /// of text behind one that was reported.
+    fn write_locked(
+        self: &Arc<Self>,
+        writing: &mut Writing,
+        file: &OpenFile<'_>,
+        text: &[u8],
+    ) -> Result<Option<Commit<'_>>, Option<Report>> {
+        writing.stopped.retain(|stopped| !stopped.is_gone());
+
+        let continued = writing.load.take_if(|open| open.file.is(file));
+        let mut open = match continued {
+            Some(open) => open,
+            None if command::opens_load(text) => {
+                if let Some(other) = &writing.load {
+                    if !other.gives_way() {
+                        return Err(Some(Report::new(command::busy(), 1, text)));
+                    }
+                }
+                // One for each of the two loads that may end badly from here on.
+                let room = writing.stopped.reserve(2, GFP_KERNEL);
+                room.map_err(|_| Report::new(NoMemory.into(), 1, text))?;
+                if let Some(other) = writing.load.take() {
+                    writing.stop(other.file);
+                }
+                writing.stopped.retain(|stopped| !stopped.is(file));
+                OpenLoad {
+                    file: file.hold(),
+                    load: Load::new(),
+                    heard: Instant::now(),
+                }
+            }
+            None => {
+                if writing.stopped.iter().any(|stopped| stopped.is(file)) {
+                    return Err(None);
+                }
+                let published = self.published().0;
+                let change = command::run(published.table(), text, &**self, &self.slots)?;
+                return self.commit_change(change);
+            }
+        };
+
+        match open.load.feed(text, &**self) {
+            Ok(Progress::Open) => {
+                open.heard = Instant::now();
+                writing.load = Some(open);
+                Ok(None)
+            }
+            Ok(Progress::Abort) => Ok(None),
+            Ok(Progress::Commit) => {
+                let published = self.published().0;
+                let change = open.load.commit(published.table(), &self.slots)?;
+                self.commit_change(change)
+            }
+            Err(report) => {
+                writing.stop(open.file);
+                Err(Some(report))
+            }
+        }
+    }
+
+    fn commit_change(
+        self: &Arc<Self>,
+        change: Option<Change<Slot>>,
+    ) -> Result<Option<Commit<'_>>, Option<Report>> {
+        let change = change.map(|change| self.commit(change)).transpose();
+        change.map_err(|error| Some(error.into()))
+    }
+
+    /// Compiles a new table aside and publishes it to all namespaces. `writer` is held.
+    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit<'_>, NoMemory> {
+        let (last, mode) = self.published();
+        let generation = last.generation.wrapping_add(1);
+        let published = Published::new(change.table, generation)?;
+        self.publish(published, mode).map_err(|_| NoMemory)?;
+        Ok(Commit {
+            control: self,
+            generation,
+            added: change.added,
+            removed: change.removed,
+        })
+    }
+
+    /// Has all namespaces' packets decided by `published`. `writer` is held.
+    fn publish(self: &Arc<Self>, published: Arc<Published>, mode: Mode) -> Result {
+        let views = make_views(&self.queue, &self.slots, &published, mode, self.icmp_errors)?;
+        // Dropped behind the lock: the last reference on a table takes its time.
+        let _last;
+        let mut state = self.state.lock();
+        _last = (
+            core::mem::replace(&mut state.published, published),
+            core::mem::replace(&mut state.views, views),
+        );
+        state.mode = mode;
+        let mut named = 0usize;
+        for net in &state.nets {
+            let scope = state.scope(net.handle());
+            named = named.saturating_add(usize::from(matches!(scope, Scope::Named(_))));
+            net.publish(state.views.of(scope).clone());
+        }
+        if named < state.views.named.len() {
+            // One went between the parsing of its name and now.
+            let _ = self.queue.enqueue(self.clone());
+        }
+        drop(state);
+        Ok(())
+    }
+
+    /// Sets the mode to what `text` names.
+    pub(crate) fn set_mode(self: &Arc<Self>, text: &[u8]) -> Result {
+        let mut writing = self.writer.lock();
+        let Some(mode) = Mode::parse(text.trim_ascii()) else {
+            let refusal = Refusal::invalid(0, "not a mode", "skip, observe or off");
+            return Err(self.refuse(&mut writing, Report::new(refusal, 1, text)));
+        };
+        let (published, last) = self.published();
+        if mode != last {
+            self.publish(published, mode)?;
+            pr_info!("mode {}, by {}\n", mode.name(), format_args!("{}", Writer::current()));
+        }
+        Ok(())
+    }
+
+    /// The table in force, and the mode.
+    pub(crate) fn published(&self) -> (Arc<Published>, Mode) {
+        let state = self.state.lock();
+        (state.published.clone(), state.mode)
+    }
+
+    /// The last refused write.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        self.writer.lock().refused.clone()
+    }
+
+    /// The namespace of that number, how many rules hold in it, and how often the list of
+    /// namespaces has changed.
+    pub(crate) fn net(&self, index: usize) -> (Option<(Arc<NetState>, usize)>, u64) {
+        let state = self.state.lock();
+        let net = state.nets.get(index).map(|net| {
+            let scope = state.scope(net.handle());
+            (net.clone(), state.published.ruleset.len_in(scope))
+        });
+        (net, state.changes)
+    }
+
+    /// What all namespaces have counted, those that are gone included.
+    pub(crate) fn total(&self, counter: Counter) -> u64 {
+        let state = self.state.lock();
+        let past = state.past.get(counter as usize).copied().unwrap_or(0);
+        state
+            .nets
+            .iter()
+            .fold(past, |sum, net| sum.wrapping_add(net.count(counter)))
+    }
+}
+
+impl WorkItem for Control {
+    type Pointer = Arc<Self>;
+
+    /// Takes out the rules for namespaces that are gone.
+    fn run(control: Arc<Self>) {
+        let _writing = control.writer.lock();
+        while let Some(gone) = control.gone() {
+            let published = control.published().0;
+            let change = published.table().without_netns(gone.cookie);
+            let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
+            match done {
+                Ok(Some(done)) => done.log(&format_args!("as netns {} is gone", gone.inum)),
+                // It is tried again when the next namespace goes or the next table comes.
+                Ok(None) | Err(NoMemory) => return,
+            }
+        }
+    }
+}
+
+impl Control {
+    /// A namespace that rules name and that is gone.
+    fn gone(&self) -> Option<NetnsId> {
+        let state = self.state.lock();
+        let there = |id: &NetnsId| state.nets.iter().any(|net| net.handle().id().cookie == id.cookie);
+        let gone = state.published.ruleset.named().find(|id| !there(id));
+        gone
+    }
+
+    fn find(&self, wanted: impl Fn(NetnsId) -> bool) -> Option<Netns> {
+        let state = self.state.lock();
+        let net = state.nets.iter().find(|net| wanted(net.handle().id()))?;
+        let NetnsId { cookie, inum } = net.handle().id();
+        Some(match net.handle().is_init() {
+            true => Netns::Init,
+            false => Netns::Only(NetnsId { cookie, inum }),
+        })
+    }
+}
+
+impl Namespaces for Control {
+    fn by_inum(&self, inum: u32) -> Option<Netns> {
+        self.find(|id| id.inum == inum)
+    }
+
+    fn by_pid(&self, pid: u32) -> Option<Netns> {
+        let found = pernet::find_by_pid(pid.try_into().ok()?).ok()?;
+        self.find(|id| id == found)
+    }
+}
+
+impl table::Slots<Slot> for Arc<Slots> {
+    fn allocate(&self) -> Result<Slot, NoMemory> {
+        self.take().map_err(|_| NoMemory)
+    }
+}
+
+/// Makes a view of `published` for each scope.
+fn make_views(
+    queue: &Handle,
+    slots: &Arc<Slots>,
+    published: &Published,
+    mode: Mode,
+    icmp_errors: bool,
+) -> Result<Views> {
+    let ruleset = &published.ruleset;
+    let view = |scope| {
+        let view = View {
+            ruleset: ruleset.clone(),
+            scope,
+            mode,
+            icmp_errors,
+            idle: mode == Mode::Off || ruleset.len_in(scope) == 0,
+            slots: slots.clone(),
+        };
+        Shared::new(view, queue.clone(), GFP_KERNEL)
+    };
+    let mut named = KVVec::new();
+    for group in 0..ruleset.named().count() {
+        named.push(view(Scope::Named(group))?, GFP_KERNEL)?;
+    }
+    Ok(Views {
+        init: view(Scope::Init)?,
+        other: view(Scope::Other)?,
+        named,
+    })
+}
+
+/// A commit that was made, and is to be logged.
+struct Commit<'a> {
+    control: &'a Control,
+    generation: u64,
+    added: usize,
+    removed: usize,
+}
+
+impl Commit<'_> {
+    /// Logs it, and which rules NAT holds.
+    fn log(self, by: &impl Display) {
+        pr_info!(
+            "generation {}: +{} -{} rules, {}\n",
+            self.generation,
+            self.added,
+            self.removed,
+            format_args!("{by}"),
+        );
+        self.control.log_held();
+    }
+}
+
+impl Control {
+    /// Logs which rules NAT holds and where.
+    fn log_held(&self) {
+        /// In how many namespaces at most.
+        const MOST: usize = 16;
+
+        let mut logged = 0usize;
+        let mut index = 0usize;
+        while let (Some((net, _)), _) = self.net(index) {
+            index = index.saturating_add(1);
+            let nat = |family| net.handle().with(|net| net.nat_in_use(family)) == Some(true);
+            let (published, _) = self.published();
+            let held = Held {
+                ruleset: &published.ruleset,
+                scope: published.ruleset.scope(net.handle().is_init(), net.handle().id().cookie),
+                ipv4: nat(Family::Ipv4),
+                ipv6: nat(Family::Ipv6),
+            };
+            if held.ids().next().is_none() {
+                continue;
+            }
+            if logged == MOST {
+                pr_info!("rules are held in further namespaces: see the file netns\n");
+                return;
+            }
+            logged = logged.saturating_add(1);
+            pr_info!(
+                "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
+                format_args!("{held}"),
+                net.handle().id().inum,
+            );
+        }
+    }
+}
+
+/// The rules that NAT holds in a namespace; printed as their ids.
+struct Held<'a> {
+    ruleset: &'a Ruleset<Slot>,
+    scope: Scope,
+    ipv4: bool,
+    ipv6: bool,
+}
+
+impl Held<'_> {
+    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        let entries = self.ruleset.table().entries().iter();
+        entries
+            .filter(|entry| {
+                let rule = entry.rule();
+                let nat = match rule.family() {
+                    None => self.ipv4 || self.ipv6,
+                    Some(Family::Ipv4) => self.ipv4,
+                    Some(Family::Ipv6) => self.ipv6,
+                };
+                nat && rule.action() == Action::Skip
+                    && !rule.nat_ok()
+                    && self.ruleset.holds_in(self.scope, rule.netns())
+            })
+            .map(|entry| entry.id())
+    }
+}
+
+impl Display for Held<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
+        /// How many ids at most.
+        const MOST: usize = 16;
+
+        for (i, id) in self.ids().take(MOST).enumerate() {
+            write!(f, "{}{id}", if i == 0 { "" } else { "," })?;
+        }
+        match self.ids().skip(MOST).count() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Logs why the parameter `rules` is refused.
+fn log_report(report: &Report) {
+    let refusal = report.refusal();
+    pr_err!(
+        "rules: line {} column {}: {}\n",
+        report.line(),
+        report.column(),
+        refusal.what,
+    );
+    pr_err!("rules: expected {}\n", refusal.expected);
+    if let Some(likely) = &refusal.likely {
+        pr_err!("rules: likely {}\n", format_args!("{likely}"));
+    }
+    pr_err!("rules: {}\n", report.excerpt());
+    let caret = report.caret().saturating_add(1);
+    pr_err!("rules: {}\n", format_args!("{:>caret$}", "^"));
+}
+
+/// The error that a refused write fails with.
+fn to_error(errno: Errno) -> Error {
+    match errno {
+        Errno::Inval => EINVAL,
+        Errno::Exist => EEXIST,
+        Errno::NoEnt => ENOENT,
+        Errno::Srch => ESRCH,
+        Errno::NoSpc => ENOSPC,
+        Errno::Busy => EBUSY,
+        Errno::NoMem => ENOMEM,
+    }
+}

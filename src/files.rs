@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files of `/sys/kernel/ctskip`: what each one says, line by line.
+
+use core::fmt::Write;
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use crate::{
+    conntrack,
+    control::{
+        Control,
+        Published,
+        Refused, //
+    },
+    packet::Counter,
+    params,
+    pernet::Net,
+    pure::{
+        listing::{
+            CounterLine,
+            Counts,
+            RuleLine, //
+        },
+        rule::Family,
+        verdict::Mode, //
+    },
+    sysfs::{
+        Attribute,
+        Directory,
+        File,
+        Lines,
+        OpenFile,
+        Output, //
+    },
+};
+
+/// The directory and all that is in it, removed when dropped.
+#[pin_data]
+pub(crate) struct Files {
+    #[pin]
+    rules: Attribute<Rules>,
+    #[pin]
+    counters: Attribute<Counters>,
+    #[pin]
+    netns: Attribute<Netns>,
+    #[pin]
+    stats: Attribute<Stats>,
+    #[pin]
+    mode: Attribute<ModeFile>,
+    #[pin]
+    last_error: Attribute<LastError>,
+    #[pin]
+    generation: Attribute<Generation>,
+    #[pin]
+    version: Attribute<Version>,
+}
+
+impl Files {
+    /// Makes them. Process context; fails with `ENOMEM`, or `EEXIST`.
+    pub(crate) fn new(control: Arc<Control>) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let directory = Directory::new(c"ctskip")?;
+            Ok(try_pin_init!(Self {
+                rules <- Attribute::new(directory.clone(), Rules(control.clone())),
+                counters <- Attribute::new(directory.clone(), Counters(control.clone())),
+                netns <- Attribute::new(directory.clone(), Netns(control.clone())),
+                stats <- Attribute::new(directory.clone(), Stats(control.clone())),
+                mode <- Attribute::new(directory.clone(), ModeFile(control.clone())),
+                last_error <- Attribute::new(directory.clone(), LastError(control.clone())),
+                generation <- Attribute::new(directory.clone(), Generation(control)),
+                version <- Attribute::new(directory, Version),
+            }? Error))
+        })
+    }
+}
+
+/// `rules`: the table as text, and where it is written.
+struct Rules(Arc<Control>);
+
+/// The text of `rules`.
+struct RulesText {
+    published: Arc<Published>,
+    mode: Mode,
+}
+
+impl File for Rules {
+    const NAME: &'static CStr = c"rules";
+    const MODE: u16 = 0o600;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        let (published, mode) = self.0.published();
+        Ok(RulesText { published, mode })
+    }
+
+    fn write(&self, file: &OpenFile<'_>, text: &[u8]) -> Result {
+        self.0.write(file, text)
+    }
+}
+
+impl RulesText {
+    /// Writes the first line.
+    fn head(&self, out: &mut impl Write) -> Result {
+        let Self { published, mode } = self;
+        writeln!(
+            out,
+            "# ctskip {} mode={} generation={} rules={} sum={:016x}",
+            params::version(),
+            mode.name(),
+            published.generation,
+            published.table().entries().len(),
+            published.sum,
+        )?;
+        Ok(())
+    }
+
+    /// The length of the first line, in bytes.
+    fn head_len(&self) -> u64 {
+        let mut len = Length(0);
+        // `Length` never fails.
+        let _ = self.head(&mut len);
+        len.0
+    }
+}
+
+impl Lines for RulesText {
+    fn version(&self) -> u64 {
+        self.published.generation << 2 | self.mode as u64
+    }
+
+    fn seek(&self, offset: u64) -> (usize, u64) {
+        let head = self.head_len();
+        match offset.checked_sub(head) {
+            None => (0, 0),
+            Some(offset) => {
+                let (line, start) = self.published.rule_lines.line_before(offset);
+                (line.saturating_add(1), start.saturating_add(head))
+            }
+        }
+    }
+
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        let Some(index) = index.checked_sub(1) else {
+            self.head(out)?;
+            return Ok(true);
+        };
+        let Some(entry) = self.published.table().entries().get(index) else {
+            return Ok(false);
+        };
+        write!(out, "{}", RuleLine(&**entry))?;
+        Ok(true)
+    }
+}
+
+/// Takes text and keeps its length only.
+struct Length(u64);
+
+impl Write for Length {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        self.0 = self.0.saturating_add(s.len() as u64);
+        Ok(())
+    }
+}
+
+/// `counters`: what each rule has counted.
+struct Counters(Arc<Control>);
+
+/// The text of `counters`.
+struct CountersText(Arc<Published>);
+
+impl File for Counters {
+    const NAME: &'static CStr = c"counters";
+    const MODE: u16 = 0o400;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        Ok(CountersText(self.0.published().0))
+    }
+}
+
+impl Lines for CountersText {
+    fn version(&self) -> u64 {
+        self.0.generation
+    }
+
+    fn seek(&self, offset: u64) -> (usize, u64) {
+        self.0.counter_lines.line_before(offset)
+    }
+
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        let Some(entry) = self.0.table().entries().get(index) else {
+            return Ok(false);
+        };
+        let totals = entry.slot().totals();
+        let counts = Counts {
+            packets: totals.packets,
+            bytes: totals.bytes,
+            held: totals.held,
+        };
+        write!(out, "{}", CounterLine(&**entry, counts))?;
+        Ok(true)
+    }
+}
+
+/// `netns`: what each namespace has, in columns.
+struct Netns(Arc<Control>);
+
+/// The text of `netns`.
+struct NetnsText<'a> {
+    control: &'a Control,
+    changes: u64,
+}
+
+impl File for Netns {
+    const NAME: &'static CStr = c"netns";
+    const MODE: u16 = 0o400;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        Ok(NetnsText {
+            control: &self.0,
+            changes: self.0.net(0).1,
+        })
+    }
+}
+
+impl NetnsText<'_> {
+    /// The length of each line: the words, the columns, the newline.
+    const LEN: u64 =
+        "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n".len() as u64
+            + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
+}
+
+impl Lines for NetnsText<'_> {
+    fn version(&self) -> u64 {
+        self.changes
+    }
+
+    fn seek(&self, offset: u64) -> (usize, u64) {
+        let line = offset / Self::LEN;
+        (line as usize, line.wrapping_mul(Self::LEN))
+    }
+
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        let (net, changes) = self.control.net(index);
+        if changes != self.changes {
+            return Err(ESTALE);
+        }
+        let Some((net, rules)) = net else {
+            return Ok(false);
+        };
+        let handle = net.handle();
+        let either = |test: fn(Net<'_>, Family) -> bool| {
+            let found = handle.with(|net| test(net, Family::Ipv4) || test(net, Family::Ipv6));
+            found.unwrap_or(false)
+        };
+        let conntrack_on = either(|net, family| net.conntrack_in_use(family));
+        let nat = either(|net, family| net.nat_in_use(family));
+        let usage = handle.with(conntrack::usage).flatten();
+        writeln!(
+            out,
+            "netns={:<10} ct={:<3} entries={:<10} max={:<10} drop={:<20} early_drop={:<20} \
+             nat={:<3} rules={:<6} skipped={:<20} held={:<20}",
+            handle.id().inum,
+            if conntrack_on { "on" } else { "off" },
+            usage.map_or(0, |usage| usage.entries),
+            usage.map_or(0, |usage| usage.max),
+            usage.map_or(0, |usage| usage.drop),
+            usage.map_or(0, |usage| usage.early_drop),
+            if nat { "yes" } else { "no" },
+            rules,
+            net.count(Counter::Skipped),
+            net.count(Counter::Held),
+        )?;
+        Ok(true)
+    }
+}
+
+/// `stats`: totals over all namespaces, and the hash that they share.
+struct Stats(Arc<Control>);
+
+/// The text of `stats`. Each line keeps its length, so that a reader in small steps gets whole ones.
+struct StatsText<'a>(&'a Control);
+
+impl File for Stats {
+    const NAME: &'static CStr = c"stats";
+    const MODE: u16 = 0o400;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        Ok(StatsText(&self.0))
+    }
+}
+
+impl StatsText<'_> {
+    const COUNTERS: [(&'static str, Counter); Counter::COUNT] = [
+        ("seen", Counter::Seen),
+        ("skipped", Counter::Skipped),
+        ("observed", Counter::Observed),
+        ("held", Counter::Held),
+        ("tracked", Counter::Tracked),
+        ("left_entry", Counter::Entry),
+        ("left_template", Counter::Template),
+        ("left_untracked", Counter::Untracked),
+        ("icmp_errors_followed", Counter::Followed),
+    ];
+
+    /// Entries over all namespaces.
+    fn entries(&self) -> u64 {
+        let mut sum = 0u64;
+        let mut index = 0usize;
+        while let (Some((net, _)), _) = self.0.net(index) {
+            let usage = net.handle().with(conntrack::usage).flatten();
+            sum = sum.saturating_add(usage.map_or(0, |usage| u64::from(usage.entries)));
+            index = index.saturating_add(1);
+        }
+        sum
+    }
+}
+
+impl Lines for StatsText<'_> {
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        if let Some((name, counter)) = Self::COUNTERS.get(index) {
+            writeln!(out, "{name}={:<20}", self.0.total(*counter))?;
+            return Ok(true);
+        }
+        let buckets = conntrack::table().map_or(0, |table| u64::from(table.buckets));
+        match index.saturating_sub(Self::COUNTERS.len()) {
+            0 => writeln!(out, "buckets={buckets:<20}")?,
+            1 => writeln!(out, "entries={:<20}", self.entries())?,
+            2 => {
+                // An entry is in the hash twice, once for each direction.
+                let tuples = self.entries().saturating_mul(2);
+                let hundredths = tuples
+                    .saturating_mul(100)
+                    .checked_div(buckets)
+                    .unwrap_or(0);
+                let (whole, part) = (hundredths / 100, hundredths % 100);
+                writeln!(out, "average_chain={whole}.{part:02}")?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The text of a file of one line.
+struct OneLine<T> {
+    version: u64,
+    text: T,
+}
+
+impl<T: core::fmt::Display> Lines for OneLine<T> {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        if index != 0 {
+            return Ok(false);
+        }
+        writeln!(out, "{}", self.text)?;
+        Ok(true)
+    }
+}
+
+/// `mode`.
+struct ModeFile(Arc<Control>);
+
+impl File for ModeFile {
+    const NAME: &'static CStr = c"mode";
+    const MODE: u16 = 0o600;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        let (_, mode) = self.0.published();
+        Ok(OneLine {
+            version: mode as u64,
+            text: mode.name(),
+        })
+    }
+
+    fn write(&self, _file: &OpenFile<'_>, text: &[u8]) -> Result {
+        self.0.set_mode(text)
+    }
+}
+
+/// `last_error`: the last refused write; empty before the first.
+struct LastError(Arc<Control>);
+
+/// The text of `last_error`.
+struct LastErrorText(Option<Refused>);
+
+impl File for LastError {
+    const NAME: &'static CStr = c"last_error";
+    const MODE: u16 = 0o400;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        Ok(LastErrorText(self.0.refused()))
+    }
+}
+
+impl Lines for LastErrorText {
+    fn version(&self) -> u64 {
+        self.0.as_ref().map_or(0, |refused| refused.number)
+    }
+
+    /// All of it counts as one line: it is less than a page.
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        let (0, Some(refused)) = (index, &self.0) else {
+            return Ok(false);
+        };
+        let report = &refused.report;
+        writeln!(out, "errno={}", report.refusal().errno.name())?;
+        writeln!(out, "line={}", report.line())?;
+        writeln!(out, "column={}", report.column())?;
+        writeln!(out, "generation={}", refused.generation)?;
+        writeln!(out, "writer={}", refused.writer)?;
+        write!(out, "{report}")?;
+        Ok(true)
+    }
+}
+
+/// `generation`: how many commits there were.
+struct Generation(Arc<Control>);
+
+impl File for Generation {
+    const NAME: &'static CStr = c"generation";
+    const MODE: u16 = 0o444;
+    const PUBLIC: bool = true;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        let generation = self.0.published().0.generation;
+        Ok(OneLine {
+            version: generation,
+            text: generation,
+        })
+    }
+}
+
+/// `version`.
+struct Version;
+
+impl File for Version {
+    const NAME: &'static CStr = c"version";
+    const MODE: u16 = 0o444;
+    const PUBLIC: bool = true;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        Ok(OneLine {
+            version: 0,
+            text: params::version(),
+        })
+    }
+}
