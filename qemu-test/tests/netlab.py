@@ -22,9 +22,16 @@ In `lab` (a fixture, all of it goes after the test):
     lab.link(a, b)                      one more veth between two; a Link
     lab.init                            the initial namespace, with all that other ones have
 
+ctskip looks in every namespace, so in a pair each packet is seen twice: at the sender's LOCAL_OUT and
+at the receiver's PRE_ROUTING; through a router, three times. A rule's counters are the sum;
+ctskip.netns(ns) tells them apart.
+
 In a namespace (Netns): addr() nft() run() start() watch() track() entries() count() flush() udp() tcp()
 sctp() ping() udp_echo() tcp_echo() sctp_echo() dnsmasq() dig() nginx() curl() socket() send_ip()
 capture() sysctl() inside() ...
+
+One file of tests, with a module that is built already:
+    qemu-test/run.py test --module build/7.3/ctskip.ko test_smoke.py -k raw
 
 scapy: `from scapy.layers.inet import IP, UDP`, not scapy.all (2 s of emulation).
 """
