@@ -18,6 +18,7 @@ run, failed, whatever the tests say.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -38,7 +39,7 @@ import guest  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
 
-RUNS_KEPT = 5
+RUNS_KEPT = 20
 MEMORY = "2G"
 TRIAL_SECONDS = 30
 STUCK_SECONDS = 300  # pytest ends a test long before this, if the kernel lets it
@@ -134,12 +135,24 @@ def accelerator(vmlinuz, initrd):
 
 
 def new_run():
-    """A folder for this run; the oldest ones go."""
+    """A folder for this run, locked as long as we live; the oldest that are over go."""
     runs = cache.ROOT / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for old in sorted(runs.iterdir())[: -RUNS_KEPT + 1]:
-        cache.remove(old)
-    return Path(tempfile.mkdtemp(dir=runs, prefix=time.strftime("%Y%m%d-%H%M%S-")))
+        if lock(old):
+            cache.remove(old)
+    run = Path(tempfile.mkdtemp(dir=runs, prefix=time.strftime("%Y%m%d-%H%M%S-")))
+    lock(run)
+    return run
+
+
+def lock(folder):
+    """Lock a folder until we end; False where another run has it."""
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
 
 
 def fill(run, module, arguments):
