@@ -18,10 +18,10 @@ modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prep
 demo: ## see conntrack overflow in a guest, and with ctskip not
 	@$(SUITE) demo $(LINE)
 
-test: host-test ## test the pure core on the host, and all of it in a guest (TESTS='-k dns')
+test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns')
 	@$(SUITE) test $(LINE) $(TESTS)
 
-host-test: ## test the pure core alone
+host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test
 
 shell: ## a prompt in the guest, with the module in place
@@ -43,6 +43,7 @@ clean-cache: ## remove all that was fetched or built for the environment
 	@$(PYTHON) scripts/cache.py clean
 
 help: ## this list
+	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
 .PHONY: modules demo test host-test shell lint format install clean clean-cache help

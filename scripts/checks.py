@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Checks that need no guest: the linters, and the pure core's tests.
+"""Checks that need no guest: the linters, and the tests of the pure core and the scripts.
 
 They run in the chroot of a kernel line, with its compilers and, where the kernel has them, the
 kernel's own settings. One finding of any of them fails the whole.
@@ -29,6 +29,8 @@ FORBIDDEN = re.compile(
 )
 MAY_NAME_REGISTRY = ("Cargo.lock",)
 NEEDS_NO_SPDX = ("Cargo.lock", "LICENSE")
+
+UNSAFE = re.compile(r"\bunsafe\b")
 
 
 def sources(*suffixes: str) -> list[Path]:
@@ -75,12 +77,14 @@ class Checks:
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
             "CARGO_TERM_COLOR": "never",
             "CLIPPY_CONF_DIR": kernel.TREE,
+            "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         }
         self.chroot.run(cmd, binds=binds, cwd=HERE, env=variables)
 
     def host_tests(self) -> None:
-        """Run the pure core's unit and property tests."""
+        """Run the scripts' tests, and the pure core's unit and property tests."""
+        self.run("python3", "-m", "unittest", "discover", "--start-directory=scripts")
         self.run("cargo", "test", "--locked", "--quiet")
 
     def rustfmt(self, *options: str) -> None:
@@ -91,8 +95,8 @@ class Checks:
     def clippy_core(self) -> None:
         """Clippy on the pure core, by the kernel's lints."""
         makefile = (self.kernel.tree() / "Makefile").read_text()
-        flags = re.search(r"^export rust_common_flags := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
-        lints = re.findall(r"-[WAD](?!unused_features)[a-z0-9_:]+", flags[1]) if flags else []
+        flags = re.findall(r"^(?:export )?rust_common_flags\w* := (?:.*\\\n)*.*$", makefile, re.M)
+        lints = re.findall(r"-[WAD](?!unused_features)[a-z0-9_:]+", "".join(flags))
         if not lints:
             raise cache.Failed("the kernel's Makefile has no rust_common_flags any more")
         clippy = ["cargo", "clippy", "--locked", "--quiet", "--all-targets", "--"]
@@ -145,7 +149,7 @@ class Checks:
                 if path.name not in MAY_NAME_REGISTRY and FORBIDDEN.search(row):
                     findings.append(f"{path}:{number}: names a registry, mirror or machine's path")
                 code = row.split("//")[0]
-                if path.is_relative_to("src/pure") and re.search(r"\bunsafe\b", code):
+                if path.is_relative_to("src/pure") and UNSAFE.search(code):
                     findings.append(f"{path}:{number}: unsafe code in the pure core")
         if findings:
             raise cache.Failed("the tree's own rules:\n" + "\n".join(findings))
@@ -178,7 +182,7 @@ def main(argv: Sequence[str]) -> None:
     """Do as the usage says."""
     match list(argv):
         case ["test"]:
-            with cache.step("tests of the pure core"):
+            with cache.step("host tests"):
                 Checks(None).host_tests()
         case ["lint", *line] if len(line) < 2:
             Checks(line[0] if line else None).lint()

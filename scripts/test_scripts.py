@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests of the scripts: what the cache promises, and what stops a build. Part of `make host-test`."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import cache
+import checks
+import kernel
+
+STOCK = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"
+
+
+class CacheTest(unittest.TestCase):
+    """An entry is made once, whole or not at all."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        for patch in (mock.patch("cache.ROOT", self.root), mock.patch("cache.say")):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def write(self, new: Path) -> None:
+        """Make an entry that counts how often it was made."""
+        (new / "file").write_text("content")
+        self.made = getattr(self, "made", 0) + 1
+
+    def test_made_once(self) -> None:
+        """The second call for the same key finds what the first made; another key is made anew."""
+        first = cache.entry("name", 1, make=self.write)
+        self.assertEqual(cache.entry("name", 1, make=self.write), first)
+        self.assertEqual((first / "file").read_text(), "content")
+        self.assertEqual(self.made, 1)
+        self.assertNotEqual(cache.entry("name", 2, make=self.write), first)
+        self.assertEqual(self.made, 2)
+
+    def test_failure_leaves_no_entry(self) -> None:
+        """What a failed or interrupted run left is not seen, and does not stop the next."""
+
+        def fail(new: Path) -> None:
+            (new / "half").write_text("")
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            cache.entry("name", 1, make=fail)
+        path = cache.entry("name", 1, make=self.write)
+        self.assertEqual([file.name for file in path.iterdir()], ["file"])
+
+    def test_superseded_goes(self) -> None:
+        """An entry that nobody used for long goes when another of its name is made."""
+        old, used = (cache.entry("name", key, make=self.write) for key in ("old", "used"))
+        os.utime(old.with_name(old.name + ".from"), (0, 0))
+        new = cache.entry("name", "new", make=self.write)
+        self.assertEqual([p.is_dir() for p in (old, used, new)], [False, True, True])
+
+    def test_one_maker(self) -> None:
+        """Of two processes that want an entry at once, one makes it and the other waits."""
+        program = (
+            "import cache, time\n"
+            "def make(new):\n"
+            "    with open(cache.ROOT / 'made', 'a') as file: file.write('x')\n"
+            "    time.sleep(0.5)\n"
+            "cache.entry('name', 1, make=make)\n"
+        )
+        env = {
+            **os.environ,
+            "CTSKIP_CACHE": str(self.root),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        cmd = [sys.executable, "-c", program]
+        runs = [subprocess.Popen(cmd, env=env, stderr=subprocess.DEVNULL) for _ in range(3)]
+        self.assertEqual([run.wait() for run in runs], [0, 0, 0])
+        self.assertEqual((self.root / "made").read_text(), "x")
+
+    def test_failed_command_shows_its_end(self) -> None:
+        """A failed command's last lines are shown, and where the rest is."""
+        with self.assertRaisesRegex(cache.Failed, r"sh failed \(3\); .*/log/some.log"):
+            cache.run(["sh", "-c", "echo why; exit 3"], log="some")
+        cache.say.assert_called_once_with("why")
+
+
+class KernelTest(unittest.TestCase):
+    """A module that was built with another .config is refused."""
+
+    def compare(self, used: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder, "image"), Path(folder, "used")
+            files[0].write_text(STOCK)
+            files[1].write_text(used)
+            kernel.compare_configs(*files)
+
+    def test_harmless(self) -> None:
+        """The same, and what changes no structure, passes."""
+        self.compare(STOCK)
+        self.compare(STOCK + 'CONFIG_CC_VERSION_TEXT="gcc"\nCONFIG_MODULE_SIG_KEY_TYPE_RSA=y\n')
+
+    def test_other_config(self) -> None:
+        """An option more, less or other stops the build and is named."""
+        for used, name in (
+            (STOCK + "CONFIG_C=y\n", "CONFIG_C"),
+            (STOCK.replace("CONFIG_B=m\n", ""), "CONFIG_B"),
+            (STOCK.replace("A=y", "A=m"), "CONFIG_A"),
+            (STOCK + "CONFIG_CC_VERSION_TEXT_MORE=y\n", "CONFIG_CC_VERSION_TEXT_MORE"),
+        ):
+            with self.assertRaisesRegex(cache.Failed, rf"image's in {name};"):
+                self.compare(used)
+
+    def test_newest(self) -> None:
+        """The newest of a line is found by number, if all its packages and its source are there."""
+        line = {"image": r"linux-image-(7\.9\.\d+)", "packages": ["linux-h-"], "source": "src"}
+        names = "linux-image-7.9.9\nlinux-image-7.9.10\nlinux-image-7.9.11\nlinux-image-7.10.1\n"
+        versions = {"linux-image-": (9, 10, 11), "linux-h-": (9, 10, 11), "src": (9, 10)}
+        rows = [
+            f" {name}{'' if name == 'src' else f'7.9.{n}'} | 7.9.{n}-1 | http://somewhere Packages"
+            for name, numbers in versions.items()
+            for n in numbers
+        ]
+        where = mock.Mock()
+        where.output.side_effect = lambda cmd: names if "pkgnames" in cmd else "\n".join(rows)
+        with mock.patch.dict(kernel.LINES, {"7.9": line}):
+            self.assertEqual(kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
+
+
+class RulesTest(unittest.TestCase):
+    """The tree's own rules find what they are for."""
+
+    def test_forbidden(self) -> None:
+        """A registry's or mirror's name and a machine's path are found; like words are not."""
+        for text in ("/".join(("", "work", "x")), ".".join(("deb", "debian", "org"))):
+            self.assertTrue(checks.FORBIDDEN.search(text), text)
+        for text in ("/network/x", "debian.org/releases", "how it works/fails"):
+            self.assertFalse(checks.FORBIDDEN.search(text), text)
+
+    def test_unsafe(self) -> None:
+        """Unsafe code is found; the lint that forbids it, and a comment, are none."""
+        found = [checks.UNSAFE.search(t) for t in ("unsafe {", "pub unsafe fn x()", "x=unsafe{")]
+        self.assertTrue(all(found))
+        self.assertFalse(re.search(checks.UNSAFE, "#![forbid(unsafe_code)]"))
+
+
+if __name__ == "__main__":
+    unittest.main()
