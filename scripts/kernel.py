@@ -252,7 +252,8 @@ def _build_for(kernel: Kernel, output: Path, arguments: Sequence[str]) -> Path:
     # Type information for bpf would need the image's vmlinux; without it, nothing is lost but that.
     make.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
     binds = {kernel.tree(): TREE, chroot.CHECKOUT: MODULE, output: OUTPUT}
-    kernel.chroot.run([*make, *arguments, "modules"], binds=binds)
+    with cache.step(f"building ctskip.ko for {kernel.release}"):
+        kernel.chroot.run([*make, *arguments, "modules"], binds=binds)
     module = output / "ctskip.ko"
     if (ours := vermagic(kernel.chroot, module)) != (stock := kernel.vermagic()):
         module.unlink()
