@@ -170,8 +170,11 @@ fn command<S>(
                     edit.delete_tag(&tag, what.column)
                 }
                 None => {
-                    let id = what.text.strip_prefix(b"id=").unwrap_or(what.text);
-                    edit.delete(parse_id(id, what.column)?, what.column)
+                    let (id, column) = match what.text.strip_prefix(b"id=") {
+                        Some(id) => (id, what.column.saturating_add(3)),
+                        None => (what.text, what.column),
+                    };
+                    edit.delete(parse_id(id, column)?, what.column)
                 }
             }
         }
@@ -386,8 +389,8 @@ fn rule<'a>(
         ));
     }
     if words.clone().next().is_none() {
-        let command = first_word(statement);
-        let column = command.column.saturating_add(command.text.len());
+        let last = statement.words().last().unwrap_or(first_word(statement));
+        let column = last.column.saturating_add(last.text.len());
         return Err(Refusal::invalid(column, "a rule is missing", "a rule"));
     }
     parse(words, namespaces, tag)

@@ -246,7 +246,7 @@ impl<'n> Draft<'n> {
         let Word { text, column: start } = word;
         let first = text.split(|b| *b == b',').next().unwrap_or_default();
         if protocol_number(first).is_some() {
-            return self.protocols(text, start);
+            return self.protocols(text, start, start);
         }
         let Some(equals) = text.iter().position(|b| *b == b'=') else {
             return Err(unknown_word(word));
@@ -261,7 +261,7 @@ impl<'n> Draft<'n> {
             at
         };
         match key {
-            b"proto=" => self.protocols(value, start),
+            b"proto=" => self.protocols(value, start, at),
             b"src=" => self.prefixes(Key::Source, value, start, at, Term::Source),
             b"dst=" => self.prefixes(Key::Destination, value, start, at, Term::Destination),
             b"sport=" => self.ports(Key::SourcePort, value, start, at, Term::SourcePort),
@@ -369,10 +369,10 @@ impl<'n> Draft<'n> {
         Ok(())
     }
 
-    fn protocols(&mut self, value: &[u8], start: usize) -> Result<(), Refusal> {
+    fn protocols(&mut self, value: &[u8], start: usize, at: usize) -> Result<(), Refusal> {
         const EXPECTED: &str =
             "tcp, udp, sctp, icmp, icmp6, gre, esp, ah, ipip or a number from 0 to 255";
-        self.list(Key::Protocol, value, start, start, |item, at| {
+        self.list(Key::Protocol, value, start, at, |item, at| {
             let number = || number(item).and_then(|n| u8::try_from(n).ok());
             protocol_number(item)
                 .or_else(number)
@@ -758,16 +758,36 @@ fn likely(text: &[u8]) -> Option<Likely> {
         Some(equals) => text.get(..=equals).unwrap_or(text),
         None => text,
     };
+    // A command where none can stand.
+    if WORDS.iter().any(|word| word.as_bytes() == key) {
+        return None;
+    }
     for (alias, word) in ALIASES {
         if alias.as_bytes().eq_ignore_ascii_case(key) {
             return Some(Likely::Word(word));
         }
     }
-    let distances = WORDS.iter().map(|word| (distance(key, word.as_bytes()), *word));
+    let distance_to = |word: &str| match is_transposed(key, word.as_bytes()) {
+        true => 1,
+        false => distance(key, word.as_bytes()),
+    };
+    let distances = WORDS.iter().map(|word| (distance_to(word), *word));
     let (distance, word) = distances.min_by_key(|(distance, _)| *distance)?;
     // A short word is near to everything: at most a third of it may differ, and one letter always.
     let most = (word.len() / 3).clamp(1, 2);
     (distance <= most && word.len() > 2).then_some(Likely::Word(word))
+}
+
+/// Whether two neighbours of `a` have to change places to give `b`.
+fn is_transposed(a: &[u8], b: &[u8]) -> bool {
+    let differ = |(_, (x, y)): &(usize, (&u8, &u8))| x != y;
+    let mut differences = a.iter().zip(b).enumerate().filter(differ);
+    match (differences.next(), differences.next(), differences.next()) {
+        (Some((i, (a0, b0))), Some((j, (a1, b1))), None) => {
+            a.len() == b.len() && j == i.saturating_add(1) && a0 == b1 && a1 == b0
+        }
+        _ => false,
+    }
 }
 
 /// The edit distance of two words, letter case apart; large where one is long.

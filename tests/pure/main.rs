@@ -4,5 +4,6 @@
 //! packet. One binary, so that they share their helpers and are linked once.
 
 mod common;
+mod language;
 mod matching;
 mod specs;

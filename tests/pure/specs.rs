@@ -189,7 +189,8 @@ impl Spec {
         words.extend((style.odd || !self.is_narrow()).then(|| "any".to_owned()));
         words.extend(self.tag.as_ref().map(|tag| format!("tag={tag}")));
         words.extend(self.id.map(|id| format!("id={id}")));
-        style.shuffled(words).join(if style.plus { "+" } else { " " })
+        let plus = style.plus && self.devices.iter().all(|(name, _)| !name.contains('+'));
+        style.shuffled(words).join(if plus { "+" } else { " " })
     }
 
     /// Whether `rule` says what this does.
