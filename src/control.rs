@@ -159,6 +159,8 @@ struct State {
     nets: KVVec<Arc<NetState>>,
     /// Grows when a namespace comes or goes.
     changes: u64,
+    /// Whether namespaces leave because the module does.
+    unloading: bool,
     /// What namespaces that are gone have counted.
     past: [u64; Counter::COUNT],
 }
@@ -243,6 +245,7 @@ impl Control {
                 mode,
                 nets: KVVec::new(),
                 changes: 0,
+                unloading: false,
                 past: [0; Counter::COUNT],
             }),
             work <- new_work!("Control::work"),
@@ -274,10 +277,15 @@ impl Control {
             }
             state.changes = state.changes.wrapping_add(1);
         }
-        if matches!(state.scope(net.handle()), Scope::Named(_)) {
+        if !state.unloading && matches!(state.scope(net.handle()), Scope::Named(_)) {
             // Where it is queued already, it will see this namespace gone too.
             let _ = self.queue.enqueue(self.clone());
         }
+    }
+
+    /// Has the rules for namespaces kept, as all namespaces are about to leave.
+    pub(crate) fn unload(&self) {
+        self.state.lock().unloading = true;
     }
 
     /// Makes the table of the module parameter `rules`.
@@ -292,7 +300,10 @@ impl Control {
             Err(report) => report,
         };
         log_report(&report);
-        Err(to_error(report.refusal().errno))
+        match report.refusal().errno {
+            Errno::NoMem => Err(ENOMEM),
+            _ => Err(EINVAL),
+        }
     }
 
     /// Carries out a write to `rules` from `file`.
@@ -480,28 +491,19 @@ impl WorkItem for Control {
     /// Takes out the rules for namespaces that are gone.
     fn run(control: Arc<Self>) {
         let _writing = control.writer.lock();
-        while let Some(gone) = control.gone() {
-            let published = control.published().0;
-            let change = published.table().without_netns(gone.cookie);
-            let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
-            match done {
-                Ok(Some(done)) => done.log(&format_args!("as netns {} is gone", gone.inum)),
-                // It is tried again when the next namespace goes or the next table comes.
-                Ok(None) | Err(NoMemory) => return,
-            }
+        let (published, _) = control.published();
+        let gone = |id: NetnsId| control.find(|other| other == id).is_none();
+        let change = published.table().without_netns(gone);
+        let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
+        match done {
+            Ok(Some(done)) => done.log(&"as their namespaces are gone"),
+            // It is tried again when the next namespace goes or the next table comes.
+            Ok(None) | Err(NoMemory) => {}
         }
     }
 }
 
 impl Control {
-    /// A namespace that rules name and that is gone.
-    fn gone(&self) -> Option<NetnsId> {
-        let state = self.state.lock();
-        let there = |id: &NetnsId| state.nets.iter().any(|net| net.handle().id().cookie == id.cookie);
-        let gone = state.published.ruleset.named().find(|id| !there(id));
-        gone
-    }
-
     fn find(&self, wanted: impl Fn(NetnsId) -> bool) -> Option<Netns> {
         let state = self.state.lock();
         let net = state.nets.iter().find(|net| wanted(net.handle().id()))?;

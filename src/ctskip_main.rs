@@ -11,7 +11,10 @@
 
 #![crate_name = "ctskip"]
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 mod bindings;
 mod conntrack;
@@ -50,6 +53,7 @@ module! {
 struct Ctskip {
     _files: Pin<KBox<Files>>,
     _nets: Registration<NetState>,
+    control: Arc<Control>,
     _queue: Workqueue,
 }
 
@@ -64,9 +68,16 @@ impl kernel::Module for Ctskip {
             control.load_parameter(&rules)?;
         }
         Ok(Self {
-            _files: KBox::pin_init(Files::new(control), GFP_KERNEL)?,
+            _files: KBox::pin_init(Files::new(control.clone()), GFP_KERNEL)?,
             _nets: nets,
+            control,
             _queue: queue,
         })
+    }
+}
+
+impl Drop for Ctskip {
+    fn drop(&mut self) {
+        self.control.unload();
     }
 }

@@ -24,6 +24,7 @@ use super::{
     parse::Parsed,
     rule::{
         Netns,
+        NetnsId,
         Rule,
         Tag, //
     },
@@ -158,10 +159,14 @@ impl<S> Table<S> {
         sum.0
     }
 
-    /// The table without the rules for the namespace of that cookie.
-    pub fn without_netns(&self, cookie: u64) -> Result<Option<Change<S>>, NoMemory> {
+    /// The table without the rules for single namespaces that are `gone`; `None` where there are
+    /// none.
+    pub fn without_netns(
+        &self,
+        gone: impl Fn(NetnsId) -> bool,
+    ) -> Result<Option<Change<S>>, NoMemory> {
         let mut edit = Edit::new(self)?;
-        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if id.cookie == cookie));
+        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
         edit.finish()
     }
 }
