@@ -4,6 +4,8 @@
 //! packet. One binary, so that they share their helpers and are linked once.
 
 mod common;
+mod dissect;
 mod language;
 mod matching;
+mod meaning;
 mod specs;
