@@ -899,6 +899,38 @@ class Refused(AssertionError):
     """A write that was refused and should not have been."""
 
 
+class OpenFile:
+    """One open file of ctskip's, for what spans several writes or reads."""
+
+    def __init__(self, name="rules", flags=os.O_RDONLY):
+        self.fd = os.open(SYSFS / name, flags | os.O_CLOEXEC)
+
+    def write(self, text):
+        """One write(2), of a page at most; errno, 0 if it was taken whole."""
+        data = text if isinstance(text, bytes) else text.encode()
+        try:
+            done = os.write(self.fd, data)
+        except OSError as error:
+            return error.errno
+        assert done == len(data), f"write took {done} of {len(data)} bytes"
+        return 0
+
+    def read(self, size=65536):
+        """One read(2): text; OSError as the kernel gives it."""
+        return os.read(self.fd, size).decode()
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
 class Ctskip:
     """The module and its files in /sys/kernel/ctskip."""
 
@@ -959,6 +991,18 @@ class Ctskip:
             return error.errno
         finally:
             os.close(fd)
+
+    def snapshot(self):
+        """All that a refused write must leave as it was."""
+        return {name: self.read(name) for name in ("rules", "counters", "mode", "generation")}
+
+    def refused(self, text, name="rules"):
+        """A write that must fail and leave everything as it was: the name of its errno."""
+        before = self.snapshot()
+        number = self.write(text, name)
+        assert number, f"taken: {text!r}"
+        assert self.snapshot() == before
+        return errno.errorcode[number]
 
     def commit(self, *lines):
         """Write commands, one a line, in one write that must be taken."""
