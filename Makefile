@@ -24,6 +24,9 @@ test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns'
 host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test
 
+mutants: ## break the module in many ways, and see the tests fail each time
+	@$(PYTHON) qemu-test/mutants.py $(LINE) $(AREAS)
+
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
@@ -46,4 +49,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test host-test shell lint format install clean clean-cache help
+.PHONY: modules demo test host-test mutants shell lint format install clean clean-cache help

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Break the module on purpose, one line at a time, and see the suite fail each time.
+
+A test that cannot fail proves nothing. Each [[mutant]] of mutants/*.toml is a change of the source
+(`file`, its text `old`, what takes its place, `new`), with the tests that have to notice (`tests`, as
+pytest takes them) and the behaviour that is broken (`why`). It is built in a copy of the checkout and
+those tests are run on it: where they pass, the mutant has survived, and this fails.
+
+usage: mutants.py [--kernel LINE] [--jobs N] [AREA ...]       an AREA is a file in mutants/
+"""
+
+import argparse
+import concurrent.futures
+import queue
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent
+NOT_COPIED = (".git", "build", "target", "__pycache__")
+
+
+class Mutant:
+    """One change of the source, and who has to notice."""
+
+    def __init__(self, area, number, fields):
+        self.name = f"{area}-{number}"
+        self.file, self.old, self.new = fields["file"], fields["old"], fields["new"]
+        self.tests, self.why = fields["tests"], fields["why"]
+
+    def check(self):
+        """Fail unless the text to change is there exactly once."""
+        count = (TOP / self.file).read_text().count(self.old)
+        if count != 1 or self.old == self.new:
+            sys.exit(f"{self.name}: {self.file} has its old text {count} times, not once")
+
+    def judge(self, tree, line, log):
+        """Build it in `tree` and run its tests: give the verdict."""
+        path = tree / self.file
+        good = path.read_text()
+        path.write_text(good.replace(self.old, self.new))
+        try:
+            with log.open("w") as out:
+                make = ["make", f"KERNEL={line}"]
+                if subprocess.run(make, cwd=tree, stdout=out, stderr=out).returncode:
+                    return "does not build"
+                run = [sys.executable, "qemu-test/run.py", "test", f"--kernel={line}"]
+                run += ["-x", *shlex.split(self.tests)]
+                code = subprocess.run(run, cwd=tree, stdout=out, stderr=out).returncode
+        finally:
+            path.write_text(good)
+        text = log.read_text(errors="replace")
+        if code == 0:
+            return "SURVIVED"
+        # It must be a test or the kernel that has failed, not the harness.
+        return "caught" if " failed" in text or "console" in text else "harness failed"
+
+
+def mutants(areas):
+    """The mutants of these areas, or of all."""
+    files = sorted((HERE / "mutants").glob("*.toml"))
+    for file in files:
+        if not areas or file.stem in areas:
+            for number, fields in enumerate(tomllib.loads(file.read_text())["mutant"], 1):
+                yield Mutant(file.stem, number, fields)
+
+
+def main():
+    """Judge the mutants, as many at once as there are copies of the tree."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kernel", default="7.3")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("areas", nargs="*")
+    options = parser.parse_args()
+    todo = list(mutants(options.areas))
+    for mutant in todo:
+        mutant.check()
+
+    with tempfile.TemporaryDirectory(prefix="ctskip-mutants-") as name:
+        folder = Path(name)
+        logs = TOP / "build" / "mutants"
+        logs.mkdir(parents=True, exist_ok=True)
+        trees = queue.Queue()
+        for number in range(options.jobs):
+            ignore = shutil.ignore_patterns(*NOT_COPIED)
+            trees.put(shutil.copytree(TOP, folder / str(number), ignore=ignore))
+
+        def judge(mutant):
+            tree = trees.get()
+            try:
+                return mutant.judge(Path(tree), options.kernel, logs / f"{mutant.name}.log")
+            finally:
+                trees.put(tree)
+
+        bad = 0
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            for mutant, verdict in zip(todo, pool.map(judge, todo), strict=True):
+                bad += verdict != "caught"
+                print(f"{verdict:14} {mutant.name:12} {mutant.why}", flush=True)
+    print(f"{len(todo) - bad} of {len(todo)} mutants caught; logs in build/mutants")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
