@@ -555,6 +555,7 @@ class Watch:
 
     def __init__(self, ns, match, name, family):
         self.ns, self.table, self.family = ns, name, family
+        self.last = {}
         counters = "".join(f"counter {h}-{s} {{ }}\n" for h in self.HOOKS for s in self.STATES)
         chains = ""
         for hook in self.HOOKS:
@@ -575,8 +576,20 @@ class Watch:
                 found.setdefault(name, {})[state] = item["counter"]["packets"]
         return found.get(hook, {}) if hook else found
 
+    def more(self, hook, packets, timeout=5.0):
+        """Wait until a hook has counted that many packets since the last call: {state: packets}."""
+        end = time.monotonic() + timeout
+        while True:
+            now, last = self.read(hook), self.last.get(hook, {})
+            new = {state: n - last.get(state, 0) for state, n in now.items()}
+            if sum(new.values()) >= packets or time.monotonic() > end:
+                break
+        self.last[hook] = now
+        return {state: n for state, n in new.items() if n}
+
     def reset(self):
         """All zero."""
+        self.last = {}
         self.ns.run(f"nft reset counters table {self.family} {self.table}")
 
 
