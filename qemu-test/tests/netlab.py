@@ -829,6 +829,22 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
+def icmp_message(source, destination, kind, code=0, rest=0, body=b""):
+    """An IP packet (scapy's) with an ICMP or ICMPv6 message: `rest` is the second word, an error's
+    body is the packet that it quotes."""
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6
+
+    message = struct.pack("!BBHI", kind, code, 0, rest) + bytes(body)
+    if ":" not in source:
+        message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+        return IP(src=source, dst=destination, proto=socket.IPPROTO_ICMP) / message
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, end) for end in (source, destination))
+    pseudo = ends + struct.pack("!II", len(message), socket.IPPROTO_ICMPV6)
+    message = message[:2] + struct.pack("!H", checksum(pseudo + message)) + message[4:]
+    return IPv6(src=source, dst=destination, nh=socket.IPPROTO_ICMPV6) / message
+
+
 def dns_question(name="www.test", ident=1):
     """The bytes of a question for an A record, to be sent by ns.udp(server, 53, ...)."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
