@@ -276,25 +276,23 @@ def main(argv):
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
     cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {run}")
 
+    logs = f"ctskip: console: {run}/console.log"
+    if options.mode == "test":
+        logs += f"\nctskip: logs of the failed tests: {run}/out"
     fault = boot(options.mode, accel, stock, images, run, options.limit)
     status = run / "out/status"
     code = int(status.read_text()) if status.exists() else None
     if fault is None and code is None and options.mode != "shell":
-        fault = "the guest ended before the suite did"
+        fault = f"the guest ended before the {options.mode} did"
     if fault:
         tail = (run / "console.log").read_text(errors="replace").splitlines()[-60:]
         cache.say("\n".join(tail))
         running = run / "out/running"
         if running.exists():
             fault += f"\nctskip: the test under way: {running.read_text()}"
-        raise cache.Failed(
-            f"{fault}\nctskip: console: {run}/console.log\n"
-            f"ctskip: logs of the failed tests: {run}/out"
-        )
-    if code and options.mode == "test":
-        cache.say(
-            f"ctskip: logs of the failed tests: {run}/out\nctskip: console: {run}/console.log"
-        )
+        raise cache.Failed(f"{fault}\n{logs}")
+    if code and options.mode != "shell":
+        cache.say(logs)
     sys.exit(code or 0)
 
 
