@@ -239,11 +239,13 @@ impl Load {
         while let Some(at) = rest.iter().position(|b| *b == b'\n') {
             let (end, after) = rest.split_at_checked(at).unwrap_or_default();
             rest = after.strip_prefix(b"\n").unwrap_or_default();
+            if !self.partial.is_empty() || end.len() > MAX_LINE {
+                self.hold(end)?;
+            }
             self.line = self.line.saturating_add(1);
             if self.partial.is_empty() {
                 self.read_line(end, &mut progress, namespaces)?;
             } else {
-                self.hold(end)?;
                 let line = core::mem::take(&mut self.partial);
                 self.read_line(&line, &mut progress, namespaces)?;
             }
@@ -277,7 +279,8 @@ impl Load {
         let number = self.line.saturating_add(1);
         if self.partial.len().saturating_add(start.len()) > MAX_LINE {
             let refusal = Refusal::invalid(0, "a line too long", "lines of up to 8,192 bytes");
-            return Err(Report::new(refusal, number, &self.partial));
+            let shown = if self.partial.is_empty() { start } else { &self.partial };
+            return Err(Report::new(refusal, number, shown));
         }
         self.partial
             .extend_from_slice(start)

@@ -3,9 +3,12 @@
 //! Tests of the pure core, from outside: each module is about one step of the way of a rule or of a
 //! packet. One binary, so that they share their helpers and are linked once.
 
+mod commands;
 mod common;
 mod dissect;
 mod language;
+mod load;
 mod matching;
 mod meaning;
 mod specs;
+mod verdict;

@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `load` ... `commit`: in pieces as in one, and what it makes of the table.
+
+use ctskip_pure::{
+    command::{
+        Load,
+        Progress,
+        MAX_LINE, //
+    },
+    error::Errno,
+    report::Report,
+    table::{
+        Change,
+        Table,
+        MAX_RULES, //
+    }, //
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{
+        select,
+        Index, //
+    }, //
+};
+
+use super::{
+    common::{
+        changed,
+        ids,
+        slot_numbers,
+        table,
+        text_of,
+        Counted,
+        Host,
+        Slot, //
+    },
+    specs::{
+        spec_lists,
+        styles, //
+    }, //
+};
+
+/// What comes of pieces that are fed one by one.
+enum Fed {
+    Open,
+    Commit(Load),
+    Abort,
+    Refused(Report),
+}
+
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Fed {
+    let mut load = Load::new();
+    let mut pieces = pieces.into_iter();
+    while let Some(piece) = pieces.next() {
+        match load.feed(piece, &Host) {
+            Ok(Progress::Open) => {}
+            Ok(end) => {
+                assert!(pieces.all(<[u8]>::is_empty), "pieces behind the end");
+                return match end {
+                    Progress::Commit => Fed::Commit(load),
+                    _ => Fed::Abort,
+                };
+            }
+            Err(report) => return Fed::Refused(report),
+        }
+    }
+    Fed::Open
+}
+
+/// `text` in pieces, cut at each of these places.
+fn cut<'a>(text: &'a str, cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+    places.extend([0, text.len()]);
+    places.sort_unstable();
+    places.windows(2).map(|ends| &text.as_bytes()[ends[0]..ends[1]]).collect()
+}
+
+/// A load in one piece, committed.
+fn load(base: &Table<Slot>, text: &str, slots: &Counted) -> Result<Option<Change<Slot>>, Report> {
+    match feed([text.as_bytes()]) {
+        Fed::Commit(load) => load.commit(base, slots),
+        Fed::Refused(report) => Err(report),
+        Fed::Open | Fed::Abort => panic!("{text:?} came to no commit"),
+    }
+}
+
+/// The table that it makes.
+#[track_caller]
+fn loaded(base: &Table<Slot>, text: &str, slots: &Counted) -> Table<Slot> {
+    match load(base, text, slots) {
+        Ok(Some(change)) => change.table,
+        Ok(None) => panic!("{text:?} changed nothing"),
+        Err(report) => panic!("{text:?}: line {}: {report}", report.line()),
+    }
+}
+
+#[track_caller]
+fn assert_refused(base: &Table<Slot>, text: &str, errno: Errno, what: &str, place: (u32, usize)) {
+    let slots = Counted::default();
+    let report = load(base, text, &slots).map(drop).err().expect("it was accepted");
+    assert_eq!(
+        (report.refusal().errno, report.refusal().what, (report.line(), report.column())),
+        (errno, what, place),
+        "{text:?}: {report}"
+    );
+    assert_eq!(slots.live(), 0);
+}
+
+/// One rule a port.
+fn lines(ports: &[u16]) -> String {
+    ports.iter().map(|port| format!("udp dport={port}\n")).collect()
+}
+
+#[test]
+fn the_table_becomes_what_is_loaded() {
+    let slots = Counted::default();
+    let base = loaded(&Table::new(), &format!("load\n{}commit\n", lines(&[1, 2, 3])), &slots);
+    assert_eq!(ids(&base), [1, 2, 3]);
+
+    // The same again is no change, however it is spelt.
+    for text in [
+        "load\nudp dport=1\nudp dport=2\nudp dport=3\ncommit\n",
+        "load\nadd udp dport=1\n\n# x\nskip+udp+dport=2-2; add udp dport=3 id=3\ncommit\n",
+        "load;udp dport=1;udp dport=2;udp dport=3;commit\n",
+        "load++udp+dport=1++udp+dport=2++udp+dport=3++commit\n",
+        "# ctskip 1 mode=skip\nload\nskip udp dport=1 id=1\nskip udp dport=2 id=2\nskip udp dport=3 id=3\ncommit # x\n\n#\n",
+    ] {
+        assert!(matches!(load(&base, text, &slots), Ok(None)), "{text:?}");
+    }
+    assert_eq!(slots.live(), 3);
+
+    // Rules that were there keep their ids and counters, in whatever order.
+    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[3, 4, 1])), &slots);
+    assert_eq!(text_of(&next), "skip udp dport=3 id=3\nskip udp dport=4 id=4\nskip udp dport=1 id=1\n");
+    assert_eq!(slot_numbers(&next), [3, 4, 1]);
+    assert!(loaded(&next, "load\ncommit\n", &slots).entries().is_empty());
+}
+
+#[test]
+fn the_change_is_counted() {
+    let slots = Counted::default();
+    let base = table(&lines(&[1, 2, 3, 4]), &slots);
+    for (ports, added, removed) in [
+        (&[1u16, 2, 3][..], 0, 1),
+        (&[1, 2, 3, 4, 5], 1, 0),
+        (&[4, 3, 2, 1], 0, 0),
+        (&[9, 8, 7], 3, 4),
+        (&[1, 9, 4], 1, 2),
+        (&[], 0, 4),
+    ] {
+        let change = match load(&base, &format!("load\n{}commit\n", lines(ports)), &slots) {
+            Ok(Some(change)) => change,
+            _ => panic!("{ports:?}"),
+        };
+        assert_eq!((change.added, change.removed), (added, removed), "{ports:?}");
+    }
+}
+
+/// Of rules that are the same, each keeps its own id.
+#[test]
+fn rules_that_are_the_same() {
+    let slots = Counted::default();
+    let base = table(&lines(&[1, 1, 2, 1]), &slots);
+    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1])), &slots);
+    assert_eq!(ids(&next), [1, 2]);
+    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1, 1, 1])), &slots);
+    assert_eq!(ids(&next), [1, 2, 4, 5]);
+    // A line with a number takes the rule of that number, and leaves the others to the rest.
+    let next = loaded(&base, "load\nudp dport=1\nudp dport=1 id=1\ncommit\n", &slots);
+    assert_eq!(ids(&next), [2, 1]);
+    assert_eq!(slot_numbers(&next), [2, 1]);
+    let next = loaded(&base, "load\nudp dport=1 id=9\nudp dport=1\ncommit\n", &slots);
+    assert_eq!(ids(&next), [9, 1]);
+    assert_ne!(slot_numbers(&next)[0], 2);
+}
+
+/// `load tag=T` replaces T's rules where they stand, and no others.
+#[test]
+fn loads_of_a_tag() {
+    let slots = Counted::default();
+    let base = table(
+        "udp dport=1\nudp dport=2 tag=a\nudp dport=3\nudp dport=4 tag=a\nudp dport=5 tag=b\n",
+        &slots,
+    );
+    let ports = |text: &str| -> String {
+        let next = loaded(&base, text, &slots);
+        let rules = next.entries().iter();
+        rules
+            .map(|entry| {
+                let tag = entry.rule().tag().map_or("", |tag| tag.as_str());
+                format!("{}{tag} ", entry.rule().destination_ports().next().unwrap())
+            })
+            .collect()
+    };
+    assert_eq!(ports("load tag=a\nudp dport=6\nudp dport=7\ncommit\n"), "1 6a 3 7a 5b ");
+    assert_eq!(ports("load tag=a\nudp dport=6\nudp dport=7\nudp dport=8\ncommit\n"), "1 6a 3 7a 8a 5b ");
+    assert_eq!(ports("load tag=a\nudp dport=6 tag=a\ncommit\n"), "1 6a 3 5b ");
+    assert_eq!(ports("load tag=a\ncommit\n"), "1 3 5b ");
+    assert_eq!(ports("load tag=a\nudp dport=4\nudp dport=2\ncommit\n"), "1 4a 3 2a 5b ");
+    assert_eq!(ports("load tag=b\nudp dport=6\ncommit\n"), "1 2a 3 4a 6b ");
+    // A tag that no rule has: at the end.
+    assert_eq!(ports("load tag=c\nudp dport=6\nudp dport=7\ncommit\n"), "1 2a 3 4a 5b 6c 7c ");
+    // A rule without the tag is another rule, even with the same terms.
+    assert_eq!(ports("load tag=a\nudp dport=1\ncommit\n"), "1 1a 3 5b ");
+    let same = "load tag=a\nudp dport=2\nudp dport=4\ncommit\n";
+    assert!(matches!(load(&base, same, &slots), Ok(None)));
+
+    const OTHER: &str = "a rule of another tag than the load's";
+    assert_refused(&base, "load tag=a\nudp dport=2\n udp dport=5 tag=b\ncommit\n", Errno::Inval, OTHER, (3, 2));
+    const EXIST: &str = "the number of another rule";
+    assert_refused(&base, "load tag=a\n\nudp dport=9 id=5\ncommit\n", Errno::Exist, EXIST, (3, 13));
+    // The number of one of its own rules that goes may be given to another.
+    assert_eq!(ports("load tag=a\nudp dport=9 id=4\ncommit\n"), "1 9a 3 5b ");
+}
+
+#[test]
+fn what_a_load_refuses() {
+    let slots = Counted::default();
+    let base = table(&lines(&[1, 2]), &slots);
+    for (text, what, place) in [
+        ("load\nflush\ncommit\n", "a command inside a load", (2, 1)),
+        ("load\nudp any; delete 1\ncommit\n", "a command inside a load", (2, 10)),
+        ("load\ninsert udp any\ncommit\n", "a command inside a load", (2, 1)),
+        ("load\nload\ncommit\n", "a command inside a load", (2, 1)),
+        ("load\nload tag=a\ncommit\n", "a command inside a load", (2, 1)),
+        ("load\nudp any\ncommit\nudp any\n", "text behind the commit or abort of a load", (4, 1)),
+        ("load\nudp any\ncommit; udp any\n", "text behind the commit or abort of a load", (3, 9)),
+        ("load\nudp any\ncommit\n  udp", "text behind the commit or abort of a load", (4, 3)),
+        ("load\nabort\ncommit\n", "text behind the commit or abort of a load", (3, 1)),
+        ("load\ncommit now\n", "a word too many", (2, 8)),
+        ("load\nabort it\n", "a word too many", (2, 7)),
+        ("load all\ncommit\n", "not what a load may have", (1, 6)),
+        ("load udp any\ncommit\n", "not what a load may have", (1, 6)),
+        ("load tag=a udp\ncommit\n", "a word too many", (1, 12)),
+        ("load tag=\ncommit\n", "not a tag", (1, 10)),
+        ("load tag=a/b\ncommit\n", "not a tag", (1, 10)),
+        ("load\nadd\ncommit\n", "a rule is missing", (2, 4)),
+        ("load\nudp dport=1\n tcp frob\ncommit\n", "an unknown word", (3, 6)),
+        ("load\n+\ncommit\n", "a `+` that separates nothing", (2, 1)),
+    ] {
+        assert_refused(&base, text, Errno::Inval, what, place);
+    }
+    const EXIST: &str = "the number of another rule";
+    assert_refused(&base, "load\nudp any id=7\ntcp any id=7\ncommit\n", Errno::Exist, EXIST, (3, 9));
+    // Rule 1 stays, so its number is not free.
+    assert_refused(&base, "load\nudp dport=1\ntcp any id=1\ncommit\n", Errno::Exist, EXIST, (3, 9));
+    const NO_NETNS: &str = "no such network namespace";
+    assert_refused(&base, "load\nudp any netns=5\ncommit\n", Errno::Srch, NO_NETNS, (2, 15));
+}
+
+#[test]
+fn loads_go_on_until_their_end() {
+    for open in ["", "load", "load\n", "load\nudp any\n", "load\nudp any\ncommit", "load\n#commit\n"] {
+        assert!(matches!(feed([open.as_bytes()]), Fed::Open), "{open:?}");
+    }
+    for aborted in ["load\nabort\n", "load\nudp any\nabort\n# x\n", "load; udp any; abort\n \n"] {
+        assert!(matches!(feed([aborted.as_bytes()]), Fed::Abort), "{aborted:?}");
+    }
+    // A line across three pieces, and a commit across two.
+    let pieces: [&[u8]; 6] = [b"lo", b"ad\nudp dp", b"ort=5", b"3\ncom", b"mi", b"t\n"];
+    let Fed::Commit(load) = feed(pieces) else {
+        panic!("no commit");
+    };
+    let slots = Counted::default();
+    let Ok(Some(change)) = load.commit(&Table::new(), &slots) else {
+        panic!("no change");
+    };
+    assert_eq!(text_of(&change.table), "skip udp dport=53 id=1\n");
+}
+
+/// A line has an end, in one piece or in many.
+#[test]
+fn lines_have_a_longest_length() {
+    let refused = |pieces: Vec<&[u8]>, number: u32| match feed(pieces) {
+        Fed::Refused(report) => {
+            assert_eq!(report.refusal().what, "a line too long");
+            assert_eq!((report.line(), report.column()), (number, 1));
+            assert!(report.excerpt().starts_with("##"), "{report}");
+        }
+        _ => panic!("accepted"),
+    };
+    let longest = format!("load\nudp any\n{}\ncommit\n", "#".repeat(MAX_LINE));
+    let longer = format!("load\nudp any\n{}\ncommit\n", "#".repeat(MAX_LINE + 1));
+    for size in [usize::MAX, 4096, 1000, 1] {
+        let pieces = |text: &'static str| -> Vec<&[u8]> { text.as_bytes().chunks(size.min(text.len())).collect() };
+        assert!(matches!(feed(pieces(longest.clone().leak())), Fed::Commit(_)), "{size}");
+        refused(pieces(longer.clone().leak()), 3);
+    }
+    // One that does not end is not waited for.
+    refused(vec![b"load\n", "#".repeat(MAX_LINE + 1).leak().as_bytes()], 2);
+}
+
+#[test]
+fn numbers_of_a_load() {
+    let slots = Counted::default();
+    // Given numbers count before the others are handed out.
+    let next = loaded(&Table::new(), "load\nudp dport=1\nudp dport=2 id=7\nudp dport=3\ncommit\n", &slots);
+    assert_eq!(ids(&next), [8, 7, 9]);
+    let next = loaded(
+        &Table::new(),
+        "load\nudp dport=1\nudp dport=2 id=4294967295\nudp dport=3\nudp dport=4 id=1\nudp dport=5\ncommit\n",
+        &slots,
+    );
+    assert_eq!(ids(&next), [2, u32::MAX, 3, 1, 4]);
+    let base = table("udp dport=1 id=4294967293\n", &slots);
+    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[2, 1, 3, 4])), &slots);
+    assert_eq!(ids(&next), [u32::MAX - 1, u32::MAX - 2, 1, 2]);
+    // What went, does not come back under its number.
+    let next = loaded(&base, "load\nudp dport=9 id=5\ncommit\n", &slots);
+    assert_eq!(ids(&changed(&next, "udp any\n", &slots)), [5, u32::MAX - 1]);
+}
+
+#[test]
+fn a_load_holds_no_more_than_a_table() {
+    let slots = Counted::default();
+    let rules = "udp dport=1\n".repeat(MAX_RULES);
+    let full = loaded(&Table::new(), &format!("load\n{rules}commit\n"), &slots);
+    assert_eq!(full.entries().len(), MAX_RULES);
+    assert!(matches!(load(&full, &format!("load\n{rules}commit\n"), &slots), Ok(None)));
+    const WHAT: &str = "over 131,072 rules";
+    let last = u32::try_from(MAX_RULES).unwrap() + 2;
+    let over = format!("load\n{rules}udp dport=1\ncommit\n");
+    assert_refused(&full, &over, Errno::NoSpc, WHAT, (last, 1));
+    // Those of other tags count as well.
+    let report = load(&full, "load tag=a\nudp dport=1\ncommit\n", &slots).map(drop).err().unwrap();
+    assert_eq!((report.refusal().errno, report.line()), (Errno::NoSpc, 0));
+    assert_eq!(slots.live(), MAX_RULES);
+}
+
+/// 10,000 rules, cut anywhere, over a table that shares half of them.
+#[test]
+fn ten_thousand_rules_in_pieces() {
+    use proptest::{
+        prelude::RngCore,
+        test_runner::{
+            RngAlgorithm,
+            TestRng, //
+        }, //
+    };
+
+    let slots = Counted::default();
+    let text = |from: u32, to: u32| -> String {
+        let rule = |n: u32| format!("udp dst=10.{}.{}.0/24 dport=53 tag=t{}\n", n >> 8 & 255, n & 255, n % 7);
+        let rules: String = (from..to).map(rule).collect();
+        format!("load\n{rules}commit\n")
+    };
+    let base = loaded(&Table::new(), &text(5_000, 15_000), &slots);
+    assert_eq!(base.entries().len(), 10_000);
+    let wanted = text(0, 10_000);
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    for longest in [1, 16, 4096, 65536] {
+        let mut rest = wanted.as_bytes();
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let len = 1 + usize::try_from(rng.next_u32()).unwrap() % longest;
+            let (piece, after) = rest.split_at(len.min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        let Fed::Commit(load) = feed(pieces) else {
+            panic!("no commit");
+        };
+        let Ok(Some(change)) = load.commit(&base, &slots) else {
+            panic!("no change");
+        };
+        assert_eq!((change.added, change.removed), (5_000, 5_000));
+        let expected: Vec<u32> = (10_001..=15_000).chain(1..=5_000).collect();
+        assert_eq!(ids(&change.table), expected);
+        assert_eq!(slots.live(), 15_000);
+        assert!(matches!(self::load(&change.table, &wanted, &slots), Ok(None)));
+    }
+    assert_eq!(slots.live(), 10_000);
+}
+
+/// A rule of a load's model: its terms, its tag, its id, its slot where it has one.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    port: u16,
+    tag: Option<&'static str>,
+    id: Option<u32>,
+    slot: Option<usize>,
+}
+
+fn model_lines(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Line>> {
+    let tag = proptest::option::of(select(vec!["a", "b"]));
+    let id = proptest::option::weighted(0.25, 1..10u32);
+    let line = (1..5u16, tag, id).prop_map(|(port, tag, id)| Line { port, tag, id, slot: None });
+    vec(line, count)
+}
+
+/// What a load should make of `base`, the simple way; ids that are not given stay `None`.
+fn model(base: &[Line], tag: Option<&'static str>, mut lines: Vec<Line>) -> Result<Vec<Line>, Errno> {
+    for line in &mut lines {
+        if tag.is_some() && line.tag.is_some() && line.tag != tag {
+            return Err(Errno::Inval);
+        }
+        line.tag = line.tag.or(tag);
+    }
+    let replaced = |line: &Line| tag.is_none() || line.tag == tag;
+    let mut free: Vec<Line> = base.iter().filter(|line| replaced(line)).cloned().collect();
+    for numbered in [true, false] {
+        for line in lines.iter_mut().filter(|line| line.slot.is_none() && line.id.is_some() == numbered) {
+            let same = |old: &Line| {
+                (old.port, old.tag) == (line.port, line.tag) && (!numbered || old.id == line.id)
+            };
+            if let Some(at) = free.iter().position(same) {
+                *line = free.remove(at);
+            }
+        }
+    }
+    let kept = base.iter().filter(|line| !replaced(line));
+    let mut ids: Vec<u32> = kept.chain(&lines).filter_map(|line| line.id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Errno::Exist);
+    }
+    let mut result: Vec<Line> = Vec::new();
+    let mut lines = lines.into_iter();
+    let mut places = base.iter().filter(|line| replaced(line)).count();
+    for old in base {
+        if !replaced(old) {
+            result.push(old.clone());
+            continue;
+        }
+        places -= 1;
+        result.extend(lines.next());
+        if places == 0 {
+            result.extend(lines.by_ref());
+        }
+    }
+    result.extend(lines);
+    Ok(result)
+}
+
+fn as_text(lines: &[Line]) -> String {
+    let one = |line: &Line| {
+        let tag = line.tag.map_or(String::new(), |tag| format!(" tag={tag}"));
+        let id = line.id.map_or(String::new(), |id| format!(" id={id}"));
+        format!("skip udp dport={}{tag}{id}\n", line.port)
+    };
+    lines.iter().map(one).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// A load makes of any table what the model says, slot by slot.
+    #[test]
+    fn loads_do_what_the_model_does(
+        base in model_lines(0..8),
+        lines in model_lines(0..8),
+        tag in proptest::option::of(select(vec!["a", "b"])),
+    ) {
+        let slots = Counted::default();
+        // Made with ids that differ.
+        let mut seen = Vec::new();
+        let mut base = base;
+        for line in &mut base {
+            if line.id.is_some_and(|id| seen.contains(&id)) {
+                line.id = None;
+            }
+            seen.extend(line.id);
+        }
+        let table = match load(&Table::new(), &format!("load\n{}commit\n", as_text(&base)), &slots) {
+            Ok(change) => change.map_or(Table::new(), |change| change.table),
+            Err(report) => panic!("{report}"),
+        };
+        for (line, entry) in base.iter_mut().zip(table.entries()) {
+            line.id = Some(entry.id());
+            line.slot = Some(entry.slot().number);
+        }
+        let newest = base.iter().filter_map(|line| line.slot).max().unwrap_or(0);
+
+        let opening = tag.map_or("load".to_owned(), |tag| format!("load tag={tag}"));
+        let text = format!("{opening}\n{}commit\n", as_text(&lines));
+        match (load(&table, &text, &slots), model(&base, tag, lines)) {
+            (Err(report), Err(errno)) => prop_assert_eq!(report.refusal().errno, errno),
+            (Ok(None), Ok(expected)) => prop_assert_eq!(expected, base),
+            (Ok(Some(change)), Ok(expected)) => {
+                prop_assert_eq!(change.table.entries().len(), expected.len(), "{}", &text);
+                let kept = expected.iter().filter(|line| line.slot.is_some()).count();
+                prop_assert_eq!(change.added, expected.len() - kept);
+                prop_assert_eq!(change.removed, base.len() - kept);
+                let mut ids = ids(&change.table);
+                for (entry, line) in change.table.entries().iter().zip(&expected) {
+                    let rule = entry.rule().to_string();
+                    prop_assert_eq!(rule + "\n", as_text(&[Line { id: None, ..line.clone() }]), "{}", &text);
+                    if let Some(id) = line.id {
+                        prop_assert_eq!(entry.id(), id, "{}", &text);
+                    }
+                    match line.slot {
+                        Some(slot) => prop_assert_eq!(entry.slot().number, slot, "{}", &text),
+                        None => prop_assert!(entry.slot().number > newest),
+                    }
+                }
+                ids.sort_unstable();
+                prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ids);
+                // Once more, nothing is left to do.
+                prop_assert!(matches!(load(&change.table, &text, &slots), Ok(None)), "{}", &text);
+            }
+            (Ok(_), Err(errno)) => prop_assert!(false, "{:?} expected: {}", errno, text),
+            (Err(report), Ok(_)) => prop_assert!(false, "{}: {}", text, report),
+        }
+        prop_assert_eq!(slots.live(), table.entries().len());
+    }
+
+    /// Where the text is cut makes no difference, neither to the table nor to what is refused.
+    #[test]
+    fn pieces_are_as_the_whole(
+        specs in spec_lists(0..8),
+        style in styles(),
+        damage in proptest::option::of((any::<Index>(), select(vec!["@", ";", "\n", "#", "commit\n", "udp\n"]))),
+        cuts in vec(any::<Index>(), 0..12),
+    ) {
+        let rules: String = specs.iter().map(|spec| spec.text(&style) + "\n").collect();
+        let mut text = format!("load\n{rules}commit");
+        if let Some((at, what)) = damage {
+            text.insert_str(at.index(text.len()), what);
+        }
+        text.push('\n');
+        let slots = Counted::default();
+        let one = feed([text.as_bytes()]);
+        // A text with a commit in its middle would end there.
+        if text.find("commit\n").is_some_and(|at| at + 7 < text.len()) {
+            return Ok(());
+        }
+        let many = feed(cut(&text, &cuts));
+        match (one, many) {
+            (Fed::Commit(one), Fed::Commit(many)) => {
+                match (one.commit(&Table::new(), &slots), many.commit(&Table::new(), &slots)) {
+                    (Ok(None), Ok(None)) => {}
+                    (Ok(Some(one)), Ok(Some(many))) => {
+                        prop_assert_eq!(text_of(&one.table), text_of(&many.table));
+                    }
+                    (Err(one), Err(many)) => prop_assert_eq!(one.to_string(), many.to_string()),
+                    _ => prop_assert!(false, "{:?}", text),
+                }
+            }
+            (Fed::Refused(one), Fed::Refused(many)) => {
+                prop_assert_eq!((one.line(), one.column()), (many.line(), many.column()));
+                prop_assert_eq!(one.to_string(), many.to_string());
+            }
+            (Fed::Open, Fed::Open) | (Fed::Abort, Fed::Abort) => {}
+            _ => prop_assert!(false, "{:?}", text),
+        }
+    }
+}
