@@ -421,8 +421,11 @@ fn take_over<S>(
 ) -> Result<(), NoMemory> {
     struct Candidate {
         hash: u64,
+        id: u32,
         index: usize,
         taken: bool,
+        /// In the first one of a hash: how many of that hash, from it on, are taken.
+        passed: usize,
     }
 
     let mut candidates = Vec::new();
@@ -430,28 +433,44 @@ fn take_over<S>(
         if replaced(entry) {
             candidates.push(Candidate {
                 hash: entry.hash,
+                id: entry.id,
                 index,
                 taken: false,
+                passed: 0,
             })?;
         }
     }
-    sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.index));
+    let same = |candidate: &Candidate, line: &Line| {
+        let entry = base.entries.get(candidate.index);
+        !candidate.taken && entry.is_some_and(|entry| entry.rule == line.parsed.rule)
+    };
 
     // Lines that give a number go first, so that no other line takes their entry.
-    for numbered in [true, false] {
-        for line in lines.iter_mut().filter(|line| line.parsed.id.is_some() == numbered) {
-            let hash = line.measure.hash.0;
-            let start = candidates.partition_point(|candidate| candidate.hash < hash);
-            let equal = candidates.iter_mut().skip(start).take_while(|c| c.hash == hash);
-            let found = equal.filter(|c| !c.taken).find(|candidate| {
-                base.entries.get(candidate.index).is_some_and(|entry| {
-                    entry.rule == line.parsed.rule
-                        && line.parsed.id.is_none_or(|id| id == entry.id)
-                })
-            });
-            if let Some(candidate) = found {
-                candidate.taken = true;
-                line.old = Some(candidate.index);
+    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.id));
+    for line in &mut *lines {
+        let Some(id) = line.parsed.id else { continue };
+        let key = (line.measure.hash.0, id);
+        let at = candidates.partition_point(|candidate| (candidate.hash, candidate.id) < key);
+        let found = candidates.get_mut(at).filter(|c| c.id == id && same(c, line));
+        if let Some(candidate) = found {
+            candidate.taken = true;
+            line.old = Some(candidate.index);
+        }
+    }
+
+    candidates.retain(|candidate| !candidate.taken);
+    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.index));
+    for line in lines.iter_mut().filter(|line| line.parsed.id.is_none()) {
+        let hash = line.measure.hash.0;
+        let start = candidates.partition_point(|candidate| candidate.hash < hash);
+        let passed = candidates.get(start).map_or(0, |first| first.passed);
+        let rest = candidates.iter_mut().skip(start).skip(passed);
+        let mut equal = rest.take_while(|candidate| candidate.hash == hash).enumerate();
+        if let Some((ahead, candidate)) = equal.find(|(_, candidate)| same(candidate, line)) {
+            candidate.taken = true;
+            line.old = Some(candidate.index);
+            if let Some(first) = candidates.get_mut(start).filter(|_| ahead == 0) {
+                first.passed = passed.saturating_add(1);
             }
         }
     }
