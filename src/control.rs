@@ -13,6 +13,7 @@ use kernel::{
     impl_has_work,
     new_mutex,
     new_work,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         Arc,
@@ -112,7 +113,8 @@ impl_has_work! {
 /// What only writers need.
 struct Writing {
     load: Option<OpenLoad>,
-    /// Those whose `load` was refused or taken over: what is left of it must not be carried out.
+    /// Those whose `load` was refused, taken over or came while another was open: what is left of
+    /// its text must not be carried out.
     stopped: KVVec<HeldFile>,
     refused: Option<Refused>,
 }
@@ -343,18 +345,17 @@ impl Control {
         let mut open = match continued {
             Some(open) => open,
             None if command::opens_load(text) => {
-                if let Some(other) = &writing.load {
-                    if !other.gives_way() {
-                        return Err(Some(Report::new(command::busy(), 1, text)));
-                    }
-                }
                 // One for each of the two loads that may end badly from here on.
                 let room = writing.stopped.reserve(2, GFP_KERNEL);
                 room.map_err(|_| Report::new(NoMemory.into(), 1, text))?;
+                writing.stopped.retain(|stopped| !stopped.is(file));
+                if writing.load.as_ref().is_some_and(|other| !other.gives_way()) {
+                    writing.stop(file.hold());
+                    return Err(Some(command::busy(text)));
+                }
                 if let Some(other) = writing.load.take() {
                     writing.stop(other.file);
                 }
-                writing.stopped.retain(|stopped| !stopped.is(file));
                 OpenLoad {
                     file: file.hold(),
                     load: Load::new(),
@@ -364,6 +365,9 @@ impl Control {
             None => {
                 if writing.stopped.iter().any(|stopped| stopped.is(file)) {
                     return Err(None);
+                }
+                if text.len() >= PAGE_SIZE {
+                    return Err(Some(command::full_page(text)));
                 }
                 let published = self.published().0;
                 let change = command::run(published.table(), text, &**self, &self.slots)?;

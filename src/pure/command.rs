@@ -53,14 +53,33 @@ pub fn opens_load(text: &[u8]) -> bool {
     first.is_some_and(|statement| first_word(statement).text == b"load")
 }
 
-/// The refusal of a `load` while another writer's is open.
-pub fn busy() -> Refusal {
-    Refusal::new(
-        Errno::Busy,
-        0,
-        "another writer's load is open",
-        "its commit or abort, its end, or 10 s of its silence",
-    )
+/// The report of a `load`, the write `text`, while another writer's is open.
+pub fn busy(text: &[u8]) -> Report {
+    let refusal = |column| {
+        Refusal::new(
+            Errno::Busy,
+            column,
+            "another writer's load is open",
+            "its commit or abort, its end, or 10 s of its silence",
+        )
+    };
+    let place = lines(text).find_map(|(number, line)| {
+        let statement = statements(line).next()?;
+        Some(Report::new(refusal(statement.column()), number, line))
+    });
+    place.unwrap_or(Report::new(refusal(0), 0, b""))
+}
+
+/// The report of a write, no piece of a `load`, that fills a page: of a longer one, the kernel hands
+/// over its first page only, which must not be carried out without the rest.
+pub fn full_page(text: &[u8]) -> Report {
+    let (number, last) = lines(text).last().unwrap_or((1, text));
+    let refusal = Refusal::invalid(
+        last.len(),
+        "a write of a page or more: the text may have been cut",
+        "less than 4,096 bytes; load ... commit for more",
+    );
+    Report::new(refusal, number, last)
 }
 
 /// Carries out a write that is no piece of a `load`.
