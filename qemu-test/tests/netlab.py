@@ -1102,6 +1102,11 @@ class Ctskip:
         return numbers(self.read("stats"))
 
     def last_error(self):
-        """The last refused write: its key=value fields as a dict; the whole text under "text"."""
+        """The last refused write, a field a line, as a dict; the whole under "text", the line that it
+        is about (`text=`) under "excerpt". Empty before the first."""
         text = self.read("last_error")
-        return {**numbers(text), "text": text}
+        found = dict(line.split("=", 1) for line in text.splitlines())
+        for key in ("line", "column", "generation"):
+            if key in found:
+                found[key] = int(found[key])
+        return {**found, "excerpt": found.get("text", ""), "text": text} if found else {}
