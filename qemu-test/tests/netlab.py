@@ -727,8 +727,8 @@ class Lab:
         return client, router, server
 
     def report(self):
-        """What the namespaces hold, for the log of a failed test."""
-        for ns in [self.init, *self.namespaces]:
+        """What the namespaces hold, for the log of a failed test; of the first few, as it takes time."""
+        for ns in [self.init, *self.namespaces[:6]]:
             yield f"--- {ns.name} (inode {ns.inode})"
             for command in (
                 "ip -br addr",
