@@ -10,5 +10,7 @@ mod language;
 mod load;
 mod matching;
 mod meaning;
+mod memory;
+mod output;
 mod specs;
 mod verdict;

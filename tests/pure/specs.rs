@@ -129,15 +129,6 @@ impl Spec {
         !self.protocols.is_empty() && narrowing.iter().any(|len| *len > 0)
     }
 
-    /// The rule without its id, written in that style.
-    pub(crate) fn text_without_id(&self, style: &Style) -> String {
-        Self {
-            id: None,
-            ..self.clone()
-        }
-        .text(style)
-    }
-
     /// The rule written in that style.
     pub(crate) fn text(&self, style: &Style) -> String {
         let mut words = Vec::new();
