@@ -88,7 +88,7 @@ class Checks:
         self.run("cargo", "test", "--locked", "--quiet")
 
     def rustfmt(self, *options: str) -> None:
-        """Rust's layout, by the kernel's settings."""
+        """Rust's layout, by the kernel's settings; `make format` puts it right."""
         style = f"{kernel.TREE}/.rustfmt.toml"
         self.run("rustfmt", "--color=never", "--config-path", style, *options, *sources(".rs"))
 
@@ -161,7 +161,7 @@ class Checks:
             "ruff": self.ruff,
             "shellcheck": self.shellcheck,
             "checkpatch": self.checkpatch,
-            "rustfmt": lambda: self.rustfmt("--check"),
+            "rustfmt": lambda: self.rustfmt("--check", "-l"),
             "clippy, pure core": self.clippy_core,
             "clippy, module": self.clippy_module,
         }
