@@ -40,13 +40,21 @@ const THREE: &str = "udp dport=1 tag=a\nudp dport=2 tag=b\nudp dport=3 tag=a\n";
 
 /// The destination ports of a table's rules, in order: what tells them from each other.
 fn ports_of(table: &Table<Slot>) -> Vec<u16> {
-    let port = |rule: &Rule| rule.destination_ports().next().map_or(0, |range| range.first());
-    table.entries().iter().map(|entry| port(entry.rule())).collect()
+    let port = |rule: &Rule| {
+        rule.destination_ports()
+            .next()
+            .map_or(0, |range| range.first())
+    };
+    table
+        .entries()
+        .iter()
+        .map(|entry| port(entry.rule()))
+        .collect()
 }
 
 #[track_caller]
 fn assert_errno(result: Result<Option<Change<Slot>>, Report>, errno: Errno) -> Report {
-    let report = result.map(drop).err().expect("it was accepted");
+    let report = result.map(drop).expect_err("it was accepted");
     assert_eq!(report.refusal().errno, errno, "{report}");
     report
 }
@@ -54,7 +62,10 @@ fn assert_errno(result: Result<Option<Change<Slot>>, Report>, errno: Errno) -> R
 #[test]
 fn rules_are_added_at_the_end() {
     let slots = Counted::default();
-    let table = table("udp dport=1\nadd udp dport=2\n  add udp dport=3; udp dport=4\n", &slots);
+    let table = table(
+        "udp dport=1\nadd udp dport=2\n  add udp dport=3; udp dport=4\n",
+        &slots,
+    );
     assert_eq!(ports_of(&table), [1, 2, 3, 4]);
     assert_eq!(ids(&table), [1, 2, 3, 4]);
     assert_eq!(slots.live(), 4);
@@ -66,17 +77,37 @@ fn rules_are_added_at_the_end() {
 fn rules_are_inserted() {
     let slots = Counted::default();
     let base = table(THREE, &slots);
-    assert_eq!(ports_of(&changed(&base, "insert udp dport=9\n", &slots)), [9, 1, 2, 3]);
-    assert_eq!(ports_of(&changed(&base, "insert before=1 udp dport=9\n", &slots)), [9, 1, 2, 3]);
-    assert_eq!(ports_of(&changed(&base, "insert before=3 udp dport=9\n", &slots)), [1, 2, 9, 3]);
-    let twice = changed(&base, "insert udp dport=8\ninsert udp dport=9 id=50\n", &slots);
+    assert_eq!(
+        ports_of(&changed(&base, "insert udp dport=9\n", &slots)),
+        [9, 1, 2, 3]
+    );
+    assert_eq!(
+        ports_of(&changed(&base, "insert before=1 udp dport=9\n", &slots)),
+        [9, 1, 2, 3]
+    );
+    assert_eq!(
+        ports_of(&changed(&base, "insert before=3 udp dport=9\n", &slots)),
+        [1, 2, 9, 3]
+    );
+    let twice = changed(
+        &base,
+        "insert udp dport=8\ninsert udp dport=9 id=50\n",
+        &slots,
+    );
     assert_eq!(ports_of(&twice), [9, 8, 1, 2, 3]);
     assert_eq!(ids(&twice), [50, 4, 1, 2, 3]);
-    let chained = changed(&base, "insert udp dport=8 id=77\ninsert before=77 udp dport=9\n", &slots);
+    let chained = changed(
+        &base,
+        "insert udp dport=8 id=77\ninsert before=77 udp dport=9\n",
+        &slots,
+    );
     assert_eq!(ports_of(&chained), [9, 8, 1, 2, 3]);
     assert_eq!(ids(&chained), [78, 77, 1, 2, 3]);
     let empty = Table::new();
-    assert_eq!(ports_of(&changed(&empty, "insert udp dport=9\n", &slots)), [9]);
+    assert_eq!(
+        ports_of(&changed(&empty, "insert udp dport=9\n", &slots)),
+        [9]
+    );
 }
 
 #[test]
@@ -103,7 +134,10 @@ fn rules_are_deleted() {
 #[test]
 fn numbers_ascend_and_are_not_given_again() {
     let slots = Counted::default();
-    let base = table("udp dport=1\nudp dport=2 id=10\nudp dport=3\nudp dport=4 id=5\nudp dport=5\n", &slots);
+    let base = table(
+        "udp dport=1\nudp dport=2 id=10\nudp dport=3\nudp dport=4 id=5\nudp dport=5\n",
+        &slots,
+    );
     assert_eq!(ids(&base), [1, 10, 11, 5, 12]);
     let next = changed(&base, "delete 12\n", &slots);
     let next = changed(&next, "udp dport=6\n", &slots);
@@ -111,9 +145,15 @@ fn numbers_ascend_and_are_not_given_again() {
     let next = changed(&next, "flush\n", &slots);
     assert_eq!(ids(&changed(&next, "udp dport=6\n", &slots)), [14]);
     // One that is free may be asked for, as soon as the same write has freed it.
-    assert_eq!(ids(&changed(&base, "delete 5; udp dport=9 id=5\n", &slots)), [1, 10, 11, 12, 5]);
+    assert_eq!(
+        ids(&changed(&base, "delete 5; udp dport=9 id=5\n", &slots)),
+        [1, 10, 11, 12, 5]
+    );
     for id in [1, 5, 10, 12] {
-        let report = assert_errno(run(&base, &format!("udp any id={id}\n"), &slots), Errno::Exist);
+        let report = assert_errno(
+            run(&base, &format!("udp any id={id}\n"), &slots),
+            Errno::Exist,
+        );
         assert_eq!(report.column(), 9);
     }
 }
@@ -122,11 +162,17 @@ fn numbers_ascend_and_are_not_given_again() {
 fn numbers_run_out() {
     let slots = Counted::default();
     // The highest one is given on demand; then the lowest free ones are.
-    let base = table("udp dport=1 id=4294967295\nudp dport=2\nudp dport=3 id=3\nudp dport=4\nudp dport=5\n", &slots);
+    let base = table(
+        "udp dport=1 id=4294967295\nudp dport=2\nudp dport=3 id=3\nudp dport=4\nudp dport=5\n",
+        &slots,
+    );
     assert_eq!(ids(&base), [u32::MAX, 1, 3, 2, 4]);
     let next = changed(&base, "delete 3\nudp dport=6\nudp dport=7\n", &slots);
     assert_eq!(ids(&next), [u32::MAX, 1, 2, 4, 3, 5]);
-    let base = table("udp dport=1 id=4294967293\nudp dport=2\nudp dport=3\nudp dport=4\n", &slots);
+    let base = table(
+        "udp dport=1 id=4294967293\nudp dport=2\nudp dport=3\nudp dport=4\n",
+        &slots,
+    );
     assert_eq!(ids(&base), [u32::MAX - 2, u32::MAX - 1, 1, 2]);
     let next = changed(&base, "udp dport=5 id=4294967295\n", &slots);
     assert_errno(run(&next, "udp any id=4294967295\n", &slots), Errno::Exist);
@@ -137,7 +183,15 @@ fn a_refused_line_takes_all_others_with_it() {
     let slots = Counted::default();
     let base = table(THREE, &slots);
     let before = text_of(&base);
-    for bad in ["frob", "udp any id=2", "delete 9", "delete tag=x", "insert before=9 udp any", "load", "commit"] {
+    for bad in [
+        "frob",
+        "udp any id=2",
+        "delete 9",
+        "delete tag=x",
+        "insert before=9 udp any",
+        "load",
+        "commit",
+    ] {
         for text in [
             format!("{bad}\n"),
             format!("udp dport=7\nudp dport=8\n{bad}\n"),
@@ -147,7 +201,10 @@ fn a_refused_line_takes_all_others_with_it() {
             let Err(report) = run(&base, &text, &slots) else {
                 panic!("{text:?} was accepted");
             };
-            assert_eq!(report.excerpt(), text.lines().find(|l| l.contains(bad)).unwrap());
+            assert_eq!(
+                report.excerpt(),
+                text.lines().find(|l| l.contains(bad)).unwrap()
+            );
             assert_eq!(text_of(&base), before);
             assert_eq!(slots.live(), 3);
         }
@@ -158,11 +215,20 @@ fn a_refused_line_takes_all_others_with_it() {
 fn what_changes_nothing_makes_no_table() {
     let slots = Counted::default();
     let base = table(THREE, &slots);
-    for text in ["", "\n", "# udp any\n", " ; ;\n\n", "udp dport=9 id=9\ndelete 9\n"] {
+    for text in [
+        "",
+        "\n",
+        "# udp any\n",
+        " ; ;\n\n",
+        "udp dport=9 id=9\ndelete 9\n",
+    ] {
         assert!(matches!(run(&base, text, &slots), Ok(None)), "{text:?}");
     }
     // The same rule once more is a rule more, and a rule made anew has counters of its own.
-    assert_eq!(ports_of(&changed(&base, "udp dport=1 tag=a\n", &slots)), [1, 2, 3, 1]);
+    assert_eq!(
+        ports_of(&changed(&base, "udp dport=1 tag=a\n", &slots)),
+        [1, 2, 3, 1]
+    );
     let anew = changed(&base, "delete 3\nudp dport=3 tag=a id=3\n", &slots);
     assert_eq!(text_of(&anew), text_of(&base));
     assert_ne!(slot_numbers(&anew), slot_numbers(&base));
@@ -184,15 +250,34 @@ fn the_parameter_makes_a_table() {
         "skip udp dport=53 id=1\nskip tcp dst=10.0.0.0/8 dport=6379 id=2\ntrack any id=3\n"
     );
     let table = made("udp dport=1 id=7; udp dport=2\nudp dport=3").unwrap();
-    assert_eq!(text_of(&table), "skip udp dport=1 id=7\nskip udp dport=2 id=8\nskip udp dport=3 id=9\n");
+    assert_eq!(
+        text_of(&table),
+        "skip udp dport=1 id=7\nskip udp dport=2 id=8\nskip udp dport=3 id=9\n"
+    );
 }
 
 #[test]
 fn a_write_is_a_load_by_its_first_word() {
-    for text in ["load", "load\n", "load tag=a\nudp any", "\n\n# x\n  load\n", "load;udp any", "load+tag=a", ";;load"] {
+    for text in [
+        "load",
+        "load\n",
+        "load tag=a\nudp any",
+        "\n\n# x\n  load\n",
+        "load;udp any",
+        "load+tag=a",
+        ";;load",
+    ] {
         assert!(command::opens_load(text.as_bytes()), "{text:?}");
     }
-    for text in ["", "\n", "# load\n", "add load\n", "udp any\nload\n", "loads\n", "commit\nload\n"] {
+    for text in [
+        "",
+        "\n",
+        "# load\n",
+        "add load\n",
+        "udp any\nload\n",
+        "loads\n",
+        "commit\nload\n",
+    ] {
         assert!(!command::opens_load(text.as_bytes()), "{text:?}");
     }
 }
@@ -239,7 +324,10 @@ fn a_table_holds_so_many_rules_and_no_more() {
     let report = assert_errno(run(&full, "udp dport=2\n", &slots), Errno::NoSpc);
     assert_eq!(report.line(), 1);
     assert_errno(run(&full, "insert udp dport=2\n", &slots), Errno::NoSpc);
-    let report = assert_errno(run(&Table::new(), &format!("{text}udp dport=2\n"), &slots), Errno::NoSpc);
+    let report = assert_errno(
+        run(&Table::new(), &format!("{text}udp dport=2\n"), &slots),
+        Errno::NoSpc,
+    );
     assert_eq!(usize::try_from(report.line()).unwrap(), MAX_RULES + 1);
     assert_eq!(slots.live(), MAX_RULES);
     let next = changed(&full, "delete 77\nudp dport=2\n", &slots);
@@ -257,12 +345,19 @@ fn the_rules_of_a_namespace_go_with_it() {
     let change = base.without_netns(|id| id == netns(1)).unwrap().unwrap();
     assert_eq!(ports_of(&change.table), [2, 3, 4, 5]);
     assert_eq!((change.added, change.removed), (0, 2));
-    assert!(change.table.without_netns(|id| id == netns(1)).unwrap().is_none());
+    assert!(change
+        .table
+        .without_netns(|id| id == netns(1))
+        .unwrap()
+        .is_none());
     let both = base.without_netns(|id| id != netns(7)).unwrap().unwrap();
     assert_eq!(ports_of(&both.table), [2, 4, 5]);
     assert_eq!(both.removed, 3);
     assert!(base.without_netns(|id| id == netns(7)).unwrap().is_none());
-    assert_eq!(ids(&changed(&change.table, "udp any\n", &slots)), [2, 3, 4, 5, 7]);
+    assert_eq!(
+        ids(&changed(&change.table, "udp any\n", &slots)),
+        [2, 3, 4, 5, 7]
+    );
 }
 
 #[test]
@@ -271,8 +366,20 @@ fn tags_are_shared_by_neighbours() {
     let table = Table::new();
     let mut edit = Edit::new(&table).unwrap();
     assert!(edit.last_tag().is_none());
-    let Parsed { id, id_column, rule } = read("udp any tag=a").unwrap();
-    edit.add(Parsed { id, id_column, rule }, &slots).unwrap();
+    let Parsed {
+        id,
+        id_column,
+        rule,
+    } = read("udp any tag=a").unwrap();
+    edit.add(
+        Parsed {
+            id,
+            id_column,
+            rule,
+        },
+        &slots,
+    )
+    .unwrap();
     assert_eq!(edit.last_tag().unwrap().as_str(), "a");
     edit.add(read("udp any").unwrap(), &slots).unwrap();
     assert!(edit.last_tag().is_none());
@@ -313,7 +420,10 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
     let tag = || proptest::option::of(select(vec!["a", "b"]));
     let known = || 1..8u32;
     let id = || {
-        proptest::option::weighted(0.3, prop_oneof![9 => 1..12u32, 1 => (u32::MAX - 2)..=u32::MAX])
+        proptest::option::weighted(
+            0.3,
+            prop_oneof![9 => 1..12u32, 1 => (u32::MAX - 2)..=u32::MAX],
+        )
     };
     let one = prop_oneof![
         8 => (port.clone(), tag(), id()).prop_map(|(port, tag, id)| Command::Add(port, tag, id)),
@@ -355,7 +465,13 @@ impl Model {
         self.rules.iter().any(|rule| rule.id == id)
     }
 
-    fn put(&mut self, at: usize, port: u16, tag: Option<&'static str>, id: Option<u32>) -> Result<(), Errno> {
+    fn put(
+        &mut self,
+        at: usize,
+        port: u16,
+        tag: Option<&'static str>,
+        id: Option<u32>,
+    ) -> Result<(), Errno> {
         let id = match id {
             Some(id) if self.has(id) => return Err(Errno::Exist),
             Some(id) => id,
@@ -365,7 +481,15 @@ impl Model {
         // What was given once, is not given again by itself, until all have been.
         self.next = self.next.max(id.saturating_add(1));
         self.made += 1;
-        self.rules.insert(at, ModelRule { made: self.made, id, port, tag });
+        self.rules.insert(
+            at,
+            ModelRule {
+                made: self.made,
+                id,
+                port,
+                tag,
+            },
+        );
         Ok(())
     }
 
@@ -376,7 +500,11 @@ impl Model {
             Command::Insert(place, port, tag, id) => {
                 let at = match place {
                     None => 0,
-                    Some(id) => self.rules.iter().position(|r| r.id == id).ok_or(Errno::NoEnt)?,
+                    Some(id) => self
+                        .rules
+                        .iter()
+                        .position(|r| r.id == id)
+                        .ok_or(Errno::NoEnt)?,
                 };
                 return self.put(at, port, tag, id);
             }
@@ -387,7 +515,11 @@ impl Model {
                 return Ok(());
             }
         }
-        if self.rules.len() == before { Err(Errno::NoEnt) } else { Ok(()) }
+        if self.rules.len() == before {
+            Err(Errno::NoEnt)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -447,7 +579,8 @@ proptest! {
     ) {
         let slots = Counted::default();
         let sum = |ports: &[u16]| {
-            let text: String = ports.iter().map(|port| format!("udp dport={port}\n")).collect();
+            let line = |port: &u16| format!("udp dport={port}\n");
+            let text: String = ports.iter().map(line).collect();
             match run(&Table::new(), &text, &slots) {
                 Ok(change) => change.map_or(Table::new(), |change| change.table).sum(),
                 Err(report) => panic!("{report}"),
@@ -477,12 +610,24 @@ proptest! {
 fn sums_tell_rules_apart() {
     let slots = Counted::default();
     let texts = [
-        "udp dport=53", "udp sport=53", "track udp dport=53", "udp dport=53 tag=a", "udp dport=53 oneway",
-        "udp dport=53 nat=ok", "udp dport=53 netns=init", "tcp dport=53", "udp dport=53 dev=lo",
-        "udp dport=53 dev=lo*", "ip udp dport=53", "udp dport=53 mark=1", "udp dport=53 local=dst",
+        "udp dport=53",
+        "udp sport=53",
+        "track udp dport=53",
+        "udp dport=53 tag=a",
+        "udp dport=53 oneway",
+        "udp dport=53 nat=ok",
+        "udp dport=53 netns=init",
+        "tcp dport=53",
+        "udp dport=53 dev=lo",
+        "udp dport=53 dev=lo*",
+        "ip udp dport=53",
+        "udp dport=53 mark=1",
+        "udp dport=53 local=dst",
     ];
-    let sums: std::collections::BTreeSet<_> =
-        texts.iter().map(|text| table(&format!("{text}\n"), &slots).sum()).collect();
+    let sums: std::collections::BTreeSet<_> = texts
+        .iter()
+        .map(|text| table(&format!("{text}\n"), &slots).sum())
+        .collect();
     assert_eq!(sums.len(), texts.len());
     assert_eq!(
         table("udp any dport=53-53 id=9\n", &slots).sum(),

@@ -182,7 +182,11 @@ pub(crate) fn slot_numbers(table: &Table<Slot>) -> Vec<usize> {
 
 /// The likely spelling of a refusal, as text.
 pub(crate) fn likely(refusal: &Refusal) -> String {
-    refusal.likely.as_ref().map(Likely::to_string).unwrap_or_default()
+    refusal
+        .likely
+        .as_ref()
+        .map(Likely::to_string)
+        .unwrap_or_default()
 }
 
 /// An address as keys hold it.
@@ -203,7 +207,11 @@ pub(crate) fn device(name: &str) -> DeviceName {
 /// The key of a packet from `source` to `destination` at PRE_ROUTING on eth0.
 pub(crate) fn key(protocol: u8, source: &str, destination: &str, transport: Transport) -> Key {
     Key {
-        family: if source.contains(':') { Family::Ipv6 } else { Family::Ipv4 },
+        family: if source.contains(':') {
+            Family::Ipv6
+        } else {
+            Family::Ipv4
+        },
         protocol,
         source: number(source),
         destination: number(destination),
@@ -219,7 +227,10 @@ pub(crate) fn key(protocol: u8, source: &str, destination: &str, transport: Tran
 ///
 /// `check` is given the result of each; the last is the first one that did not run out. Returns how
 /// many allocations it took.
-pub(crate) fn failing_in_turn<T>(mut action: impl FnMut() -> T, mut done: impl FnMut(T) -> bool) -> u32 {
+pub(crate) fn failing_in_turn<T>(
+    mut action: impl FnMut() -> T,
+    mut done: impl FnMut(T) -> bool,
+) -> u32 {
     for count in 0..100_000 {
         alloc::fail_after(Some(count));
         let result = action();

@@ -58,12 +58,33 @@ fn octets(address: &str) -> Vec<u8> {
 }
 
 /// An IPv4 packet: `fragment` is the field of flags and offset.
-fn ipv4(protocol: u8, fragment: u16, options: &[u8], (source, destination): (&str, &str), payload: &[u8]) -> Vec<u8> {
+fn ipv4(
+    protocol: u8,
+    fragment: u16,
+    options: &[u8],
+    (source, destination): (&str, &str),
+    payload: &[u8],
+) -> Vec<u8> {
     assert!(options.len() % 4 == 0 && options.len() <= 40);
     let ihl = u8::try_from(5 + options.len() / 4).unwrap();
-    let total = u16::try_from(20 + options.len() + payload.len()).unwrap().to_be_bytes();
+    let total = u16::try_from(20 + options.len() + payload.len())
+        .unwrap()
+        .to_be_bytes();
     let [f0, f1] = fragment.to_be_bytes();
-    let mut bytes = vec![0x40 | ihl, 0, total[0], total[1], 0x12, 0x34, f0, f1, 64, protocol, 0, 0];
+    let mut bytes = vec![
+        0x40 | ihl,
+        0,
+        total[0],
+        total[1],
+        0x12,
+        0x34,
+        f0,
+        f1,
+        64,
+        protocol,
+        0,
+        0,
+    ];
     bytes.extend(octets(source));
     bytes.extend(octets(destination));
     bytes.extend(options);
@@ -170,14 +191,21 @@ fn plain(key: Key) -> Option<Packet> {
 fn ipv4_transports() {
     for protocol in [TCP, UDP, SCTP] {
         let bytes = ipv4(protocol, 0, &[], (A, B), &ports(4000, 53));
-        assert_eq!(read4(&bytes), plain(key4(protocol, Transport::Ports(4000, 53))));
+        assert_eq!(
+            read4(&bytes),
+            plain(key4(protocol, Transport::Ports(4000, 53)))
+        );
     }
     let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(8, &[]));
     assert_eq!(read4(&bytes), plain(key4(ICMP, Transport::IcmpType(8))));
     // No ports, even if four bytes are there; ICMPv6 is none of IPv4's.
     for protocol in [0, 4, 47, ESP, AH, ICMP6, 136, 255] {
         let bytes = ipv4(protocol, 0, &[], (A, B), &ports(4000, 53));
-        assert_eq!(read4(&bytes), plain(key4(protocol, Transport::Unknown)), "{protocol}");
+        assert_eq!(
+            read4(&bytes),
+            plain(key4(protocol, Transport::Unknown)),
+            "{protocol}"
+        );
     }
 }
 
@@ -185,7 +213,11 @@ fn ipv4_transports() {
 fn ipv4_options_are_skipped() {
     for words in 0..=10 {
         let bytes = ipv4(UDP, 0, &vec![1; words * 4], (A, B), &ports(4000, 53));
-        assert_eq!(read4(&bytes), plain(key4(UDP, Transport::Ports(4000, 53))), "{words}");
+        assert_eq!(
+            read4(&bytes),
+            plain(key4(UDP, Transport::Ports(4000, 53))),
+            "{words}"
+        );
     }
 }
 
@@ -224,12 +256,24 @@ fn ipv4_fragments() {
     const DONT: u16 = 0x4000;
     for first in [0, MORE, DONT, MORE | DONT, 0x8000] {
         let bytes = ipv4(UDP, first, &[], (A, B), &ports(4000, 53));
-        assert_eq!(read4(&bytes), plain(key4(UDP, Transport::Ports(4000, 53))), "{first:#x}");
+        assert_eq!(
+            read4(&bytes),
+            plain(key4(UDP, Transport::Ports(4000, 53))),
+            "{first:#x}"
+        );
     }
     for later in [1, 185, MORE | 1, 0x1fff, 0x1000, 0x0100] {
-        for (protocol, payload) in [(UDP, ports(4000, 53)), (ICMP, icmp(8, &[])), (ICMP, icmp(3, &[0; 60]))] {
+        for (protocol, payload) in [
+            (UDP, ports(4000, 53)),
+            (ICMP, icmp(8, &[])),
+            (ICMP, icmp(3, &[0; 60])),
+        ] {
             let bytes = ipv4(protocol, later, &[], (A, B), &payload);
-            assert_eq!(read4(&bytes), plain(key4(protocol, Transport::Unknown)), "{later:#x}");
+            assert_eq!(
+                read4(&bytes),
+                plain(key4(protocol, Transport::Unknown)),
+                "{later:#x}"
+            );
         }
     }
 }
@@ -241,7 +285,11 @@ fn cut_short() {
             let bytes = ipv4(protocol, 0, &vec![1; options], (A, B), &ports(4000, 53));
             let header = 20 + options;
             for len in 20..header + 4 {
-                assert_eq!(read4(&bytes[..len]), plain(key4(protocol, Transport::Unknown)), "{len}");
+                assert_eq!(
+                    read4(&bytes[..len]),
+                    plain(key4(protocol, Transport::Unknown)),
+                    "{len}"
+                );
             }
             // The ports are all that is needed.
             let whole = plain(key4(protocol, Transport::Ports(4000, 53)));
@@ -249,27 +297,43 @@ fn cut_short() {
         }
         let bytes = ipv6(protocol, (A6, B6), &ports(4000, 53));
         for len in 40..44 {
-            assert_eq!(read6(&bytes[..len]), plain(key6(protocol, Transport::Unknown)));
+            assert_eq!(
+                read6(&bytes[..len]),
+                plain(key6(protocol, Transport::Unknown))
+            );
         }
-        assert_eq!(read6(&bytes[..44]), plain(key6(protocol, Transport::Ports(4000, 53))));
+        assert_eq!(
+            read6(&bytes[..44]),
+            plain(key6(protocol, Transport::Ports(4000, 53)))
+        );
     }
     let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(8, &[]));
     assert_eq!(read4(&bytes[..20]), plain(key4(ICMP, Transport::Unknown)));
-    assert_eq!(read4(&bytes[..21]), plain(key4(ICMP, Transport::IcmpType(8))));
+    assert_eq!(
+        read4(&bytes[..21]),
+        plain(key4(ICMP, Transport::IcmpType(8)))
+    );
 }
 
 #[test]
 fn ipv6_transports() {
     for protocol in [TCP, UDP, SCTP] {
         let bytes = ipv6(protocol, (A6, B6), &ports(4000, 53));
-        assert_eq!(read6(&bytes), plain(key6(protocol, Transport::Ports(4000, 53))));
+        assert_eq!(
+            read6(&bytes),
+            plain(key6(protocol, Transport::Ports(4000, 53)))
+        );
     }
     let bytes = ipv6(ICMP6, (A6, B6), &icmp(128, &[]));
     assert_eq!(read6(&bytes), plain(key6(ICMP6, Transport::IcmpType(128))));
     // ICMP is none of IPv6's.
     for protocol in [ICMP, 4, 47, ESP, 255] {
         let bytes = ipv6(protocol, (A6, B6), &icmp(8, &[]));
-        assert_eq!(read6(&bytes), plain(key6(protocol, Transport::Unknown)), "{protocol}");
+        assert_eq!(
+            read6(&bytes),
+            plain(key6(protocol, Transport::Unknown)),
+            "{protocol}"
+        );
     }
 }
 
@@ -292,18 +356,34 @@ fn ipv6_extension_headers_are_skipped() {
         let bytes = ipv6(types[0], (A6, B6), &chain(types, UDP, &ports(4000, 53)));
         assert_eq!(read6(&bytes), whole, "{types:?}");
         let bytes = ipv6(types[0], (A6, B6), &chain(types, ICMP6, &icmp(129, &[])));
-        assert_eq!(read6(&bytes), plain(key6(ICMP6, Transport::IcmpType(129))), "{types:?}");
+        assert_eq!(
+            read6(&bytes),
+            plain(key6(ICMP6, Transport::IcmpType(129))),
+            "{types:?}"
+        );
         // Cut short ahead of the ports: still that protocol.
         let whole = ipv6(types[0], (A6, B6), &chain(types, UDP, &[0, 53]));
-        assert_eq!(read6(&whole), plain(key6(UDP, Transport::Unknown)), "{types:?}");
+        assert_eq!(
+            read6(&whole),
+            plain(key6(UDP, Transport::Unknown)),
+            "{types:?}"
+        );
     }
     // The 13th is one too many, as for the kernel.
-    let bytes = ipv6(DESTINATION, (A6, B6), &chain(&[DESTINATION; 13], UDP, &ports(4000, 53)));
+    let bytes = ipv6(
+        DESTINATION,
+        (A6, B6),
+        &chain(&[DESTINATION; 13], UDP, &ports(4000, 53)),
+    );
     assert_eq!(read6(&bytes), plain(key6(DESTINATION, Transport::Unknown)));
     let bytes = ipv6(DESTINATION, (A6, B6), &chain(&[DESTINATION; 12], NONE, &[]));
     assert_eq!(read6(&bytes), plain(key6(NONE, Transport::Unknown)));
     // Behind ESP nothing is read, and nothing follows `no next header`.
-    let bytes = ipv6(DESTINATION, (A6, B6), &chain(&[DESTINATION], ESP, &ports(4000, 53)));
+    let bytes = ipv6(
+        DESTINATION,
+        (A6, B6),
+        &chain(&[DESTINATION], ESP, &ports(4000, 53)),
+    );
     assert_eq!(read6(&bytes), plain(key6(ESP, Transport::Unknown)));
     for types in [&[NONE][..], &[HOP_BY_HOP, NONE]] {
         let bytes = ipv6(types[0], (A6, B6), &chain(types, UDP, &ports(4000, 53)));
@@ -316,13 +396,21 @@ fn ipv6_extension_headers_cut_short() {
     for kind in [HOP_BY_HOP, ROUTING, DESTINATION, AH, FRAGMENT] {
         let bytes = ipv6(kind, (A6, B6), &chain(&[kind], UDP, &ports(4000, 53)));
         for len in 40..42 {
-            assert_eq!(read6(&bytes[..len]), plain(key6(kind, Transport::Unknown)), "{kind} {len}");
+            assert_eq!(
+                read6(&bytes[..len]),
+                plain(key6(kind, Transport::Unknown)),
+                "{kind} {len}"
+            );
         }
         // Longer than the packet is.
         let mut bytes = ipv6(kind, (A6, B6), &chain(&[kind], UDP, &ports(4000, 53)));
         bytes[41] = 255;
         if kind != FRAGMENT {
-            assert_eq!(read6(&bytes), plain(key6(UDP, Transport::Unknown)), "{kind}");
+            assert_eq!(
+                read6(&bytes),
+                plain(key6(UDP, Transport::Unknown)),
+                "{kind}"
+            );
         }
     }
 }
@@ -330,14 +418,30 @@ fn ipv6_extension_headers_cut_short() {
 #[test]
 fn ipv6_fragments() {
     // The offset is the upper 13 bits of the field, the lowest one says that more follow.
-    for (field, first) in [(0u16, true), (1, true), (6, true), (8, false), (9, false), (0x0100, false), (0xfff8, false)] {
+    for (field, first) in [
+        (0u16, true),
+        (1, true),
+        (6, true),
+        (8, false),
+        (9, false),
+        (0x0100, false),
+        (0xfff8, false),
+    ] {
         for types in [&[FRAGMENT][..], &[HOP_BY_HOP, FRAGMENT]] {
             let mut bytes = ipv6(types[0], (A6, B6), &chain(types, UDP, &ports(4000, 53)));
             // The hop-by-hop header is of 8 bytes; the fragment header of the second chain too.
             let at = 40 + 8 * (types.len() - 1) + 2;
             bytes[at..at + 2].copy_from_slice(&field.to_be_bytes());
-            let transport = if first { Transport::Ports(4000, 53) } else { Transport::Unknown };
-            assert_eq!(read6(&bytes), plain(key6(UDP, transport)), "{field:#x} {types:?}");
+            let transport = if first {
+                Transport::Ports(4000, 53)
+            } else {
+                Transport::Unknown
+            };
+            assert_eq!(
+                read6(&bytes),
+                plain(key6(UDP, transport)),
+                "{field:#x} {types:?}"
+            );
         }
     }
 }
@@ -375,7 +479,10 @@ fn icmp_errors_quote_a_packet() {
     for icmp_type in 0..=255 {
         let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(icmp_type, &sent));
         let expected = match icmp_type {
-            3 | 4 | 5 | 11 | 12 => Some(Packet { key: error4(icmp_type), quoted: Some(quoted) }),
+            3 | 4 | 5 | 11 | 12 => Some(Packet {
+                key: error4(icmp_type),
+                quoted: Some(quoted),
+            }),
             _ => plain(key4(ICMP, Transport::IcmpType(icmp_type))),
         };
         assert_eq!(read4(&bytes), expected, "{icmp_type}");
@@ -392,7 +499,10 @@ fn icmp_errors_quote_a_packet() {
     for icmp_type in 0..=255 {
         let bytes = ipv6(ICMP6, (A6, B6), &icmp(icmp_type, &sent));
         let expected = match icmp_type {
-            1..=4 => Some(Packet { key: error6(icmp_type), quoted: Some(quoted) }),
+            1..=4 => Some(Packet {
+                key: error6(icmp_type),
+                quoted: Some(quoted),
+            }),
             _ => plain(key6(ICMP6, Transport::IcmpType(icmp_type))),
         };
         assert_eq!(read6(&bytes), expected, "{icmp_type}");
@@ -407,18 +517,39 @@ fn quoted_packets_pass_at_the_opposite_hook() {
     let quoted = quoted4(UDP, (B, A), Transport::Ports(4000, 53));
     assert_eq!(read4(&bytes).unwrap().quoted, Some(quoted));
 
-    let context = Context { point: HookPoint::LocalOut, ..context(Family::Ipv4) };
+    let context = Context {
+        point: HookPoint::LocalOut,
+        ..context(Family::Ipv4)
+    };
     let packet = dissect(&bytes[..], &context).unwrap();
-    assert_eq!(packet.key, Key { point: HookPoint::LocalOut, ..error4(3) });
-    assert_eq!(packet.quoted, Some(Key { point: HookPoint::PreRouting, ..quoted }));
+    assert_eq!(
+        packet.key,
+        Key {
+            point: HookPoint::LocalOut,
+            ..error4(3)
+        }
+    );
+    assert_eq!(
+        packet.quoted,
+        Some(Key {
+            point: HookPoint::PreRouting,
+            ..quoted
+        })
+    );
 }
 
 #[test]
 fn icmp_errors_can_be_left_alone() {
     let sent = ipv4(UDP, 0, &[], (B, A), &ports(4000, 53));
     let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent));
-    let context = Context { icmp_errors: false, ..context(Family::Ipv4) };
-    assert_eq!(dissect(&bytes[..], &context), plain(key4(ICMP, Transport::IcmpType(3))));
+    let context = Context {
+        icmp_errors: false,
+        ..context(Family::Ipv4)
+    };
+    assert_eq!(
+        dissect(&bytes[..], &context),
+        plain(key4(ICMP, Transport::IcmpType(3)))
+    );
 }
 
 /// An error that is addressed to another than the one who sent what it quotes follows no flow.
@@ -434,20 +565,35 @@ fn forged_errors_quote_nothing() {
         assert_eq!(read4(&bytes), plain(error4(3)));
     }
     let sent = ipv6(UDP, ("2001:db8:ffff::3", A6), &ports(4000, 53));
-    assert_eq!(read6(&ipv6(ICMP6, (A6, B6), &icmp(2, &sent))), plain(error6(2)));
+    assert_eq!(
+        read6(&ipv6(ICMP6, (A6, B6), &icmp(2, &sent))),
+        plain(error6(2))
+    );
 }
 
 #[test]
 fn errors_about_errors_quote_nothing() {
     let sent = ipv4(ICMP, 0, &[], (B, A), &icmp(11, &[0; 28]));
-    assert_eq!(read4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent))), plain(error4(3)));
+    assert_eq!(
+        read4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent))),
+        plain(error4(3))
+    );
     // About an echo request, they do.
     let sent = ipv4(ICMP, 0, &[], (B, A), &icmp(8, &[]));
     let quoted = quoted4(ICMP, (B, A), Transport::IcmpType(8));
-    let expected = Some(Packet { key: error4(3), quoted: Some(quoted) });
-    assert_eq!(read4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent))), expected);
+    let expected = Some(Packet {
+        key: error4(3),
+        quoted: Some(quoted),
+    });
+    assert_eq!(
+        read4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent))),
+        expected
+    );
     let sent = ipv6(ICMP6, (B6, A6), &icmp(1, &[0; 48]));
-    assert_eq!(read6(&ipv6(ICMP6, (A6, B6), &icmp(2, &sent))), plain(error6(2)));
+    assert_eq!(
+        read6(&ipv6(ICMP6, (A6, B6), &icmp(2, &sent))),
+        plain(error6(2))
+    );
 }
 
 #[test]
@@ -460,11 +606,24 @@ fn quoted_packets_cut_short() {
     }
     for len in 48..52 {
         let quoted = Some(quoted4(TCP, (B, A), Transport::Unknown));
-        assert_eq!(read4(&bytes[..len]), Some(Packet { key: error4(11), quoted }), "{len}");
+        assert_eq!(
+            read4(&bytes[..len]),
+            Some(Packet {
+                key: error4(11),
+                quoted
+            }),
+            "{len}"
+        );
     }
     // RFC 792: eight bytes behind the header come along; four are needed.
     let quoted = Some(quoted4(TCP, (B, A), Transport::Ports(4000, 443)));
-    assert_eq!(read4(&bytes[..52]), Some(Packet { key: error4(11), quoted }));
+    assert_eq!(
+        read4(&bytes[..52]),
+        Some(Packet {
+            key: error4(11),
+            quoted
+        })
+    );
 
     // A quoted packet of the wrong version is none.
     let mut wrong = bytes.clone();
@@ -477,11 +636,26 @@ fn quoted_fragments_have_no_ports() {
     let sent = ipv4(UDP, 185, &[], (B, A), &ports(4000, 53));
     let quoted = Some(quoted4(UDP, (B, A), Transport::Unknown));
     let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(11, &sent));
-    assert_eq!(read4(&bytes), Some(Packet { key: error4(11), quoted }));
+    assert_eq!(
+        read4(&bytes),
+        Some(Packet {
+            key: error4(11),
+            quoted
+        })
+    );
 
     // The first of them has; and in IPv6 they lie behind the extension headers.
-    let sent = ipv6(FRAGMENT, (B6, A6), &chain(&[FRAGMENT, DESTINATION], UDP, &ports(4000, 53)));
-    let packet = read6(&ipv6(HOP_BY_HOP, (A6, B6), &chain(&[HOP_BY_HOP], ICMP6, &icmp(2, &sent)))).unwrap();
+    let sent = ipv6(
+        FRAGMENT,
+        (B6, A6),
+        &chain(&[FRAGMENT, DESTINATION], UDP, &ports(4000, 53)),
+    );
+    let packet = read6(&ipv6(
+        HOP_BY_HOP,
+        (A6, B6),
+        &chain(&[HOP_BY_HOP], ICMP6, &icmp(2, &sent)),
+    ))
+    .unwrap();
     assert_eq!(packet.key, error6(2));
     assert_eq!(packet.quoted.unwrap().transport, Transport::Ports(4000, 53));
     assert_eq!(packet.quoted.unwrap().protocol, UDP);
@@ -520,23 +694,36 @@ fn slices_are_read_within_their_ends() {
 
 /// Packets that are nearly right: their first bytes say a version, the rest says anything.
 fn odd_packets() -> impl Strategy<Value = Vec<u8>> {
-    let chain_of = vec(proptest::sample::select(vec![0u8, 43, 44, 51, 60, 59, 17, 58]), 0..15);
+    let chain_of = vec(
+        proptest::sample::select(vec![0u8, 43, 44, 51, 60, 59, 17, 58]),
+        0..15,
+    );
     prop_oneof![
         vec(any::<u8>(), 0..200),
-        (vec(any::<u8>(), 20..200), 0x45..=0x4fu8, proptest::sample::select(vec![ICMP, UDP, TCP]))
+        (
+            vec(any::<u8>(), 20..200),
+            0x45..=0x4fu8,
+            proptest::sample::select(vec![ICMP, UDP, TCP])
+        )
             .prop_map(|(mut bytes, first, protocol)| {
                 bytes[0] = first;
                 bytes[9] = protocol;
                 bytes
             }),
-        (chain_of, vec(any::<u8>(), 0..60), any::<u8>(), 0..300usize).prop_map(|(types, rest, icmp_type, len)| {
-            let quoted = ipv6(types.first().copied().unwrap_or(UDP), (B6, A6), &chain(&types, UDP, &rest));
-            let first = types.first().copied().unwrap_or(ICMP6);
-            let body = chain(&types, ICMP6, &icmp(icmp_type % 6, &quoted));
-            let mut bytes = ipv6(first, (A6, B6), &body);
-            bytes.truncate(len);
-            bytes
-        }),
+        (chain_of, vec(any::<u8>(), 0..60), any::<u8>(), 0..300usize).prop_map(
+            |(types, rest, icmp_type, len)| {
+                let quoted = ipv6(
+                    types.first().copied().unwrap_or(UDP),
+                    (B6, A6),
+                    &chain(&types, UDP, &rest),
+                );
+                let first = types.first().copied().unwrap_or(ICMP6);
+                let body = chain(&types, ICMP6, &icmp(icmp_type % 6, &quoted));
+                let mut bytes = ipv6(first, (A6, B6), &body);
+                bytes.truncate(len);
+                bytes
+            }
+        ),
     ]
 }
 

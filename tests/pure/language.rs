@@ -98,9 +98,40 @@ proptest! {
 /// What is put into a rule to damage it.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words = vec![
-        "skip", "tcp", "proto=", "src=", "dst=::1", "10.0.0.0/8", "dport=53", "-", ",", "/", "/33", "=", "+", "++",
-        ";", "#", " ", "\n", "*", "any", "id=1", "tag=", "netns=pid:", "0x", "4294967296", "type=8", "load", "commit",
-        "add", "delete", "insert before=", "\"", "\0", "\u{e9}",
+        "skip",
+        "tcp",
+        "proto=",
+        "src=",
+        "dst=::1",
+        "10.0.0.0/8",
+        "dport=53",
+        "-",
+        ",",
+        "/",
+        "/33",
+        "=",
+        "+",
+        "++",
+        ";",
+        "#",
+        " ",
+        "\n",
+        "*",
+        "any",
+        "id=1",
+        "tag=",
+        "netns=pid:",
+        "0x",
+        "4294967296",
+        "type=8",
+        "load",
+        "commit",
+        "add",
+        "delete",
+        "insert before=",
+        "\"",
+        "\0",
+        "\u{e9}",
     ];
     prop_oneof![
         3 => select(words).prop_map(|word| word.as_bytes().to_vec()),
@@ -115,13 +146,26 @@ fn check(text: &[u8]) {
     command::opens_load(text);
     let in_place = |report: Report| {
         let number = usize::try_from(report.line()).unwrap();
-        let line = text.split(|b| *b == b'\n').nth(number - 1).expect("a line of the text");
+        let line = text
+            .split(|b| *b == b'\n')
+            .nth(number - 1)
+            .expect("a line of the text");
         let column = report.refusal().column;
-        assert!(column <= line.len(), "column {column} of {line:?}: {report}");
+        assert!(
+            column <= line.len(),
+            "column {column} of {line:?}: {report}"
+        );
     };
-    command::run(&base, text, &Host, &slots).map(drop).unwrap_or_else(in_place);
-    command::from_parameter(text, &Host, &slots).map(drop).unwrap_or_else(in_place);
-    command::Load::new().feed(text, &Host).map(drop).unwrap_or_else(in_place);
+    command::run(&base, text, &Host, &slots)
+        .map(drop)
+        .unwrap_or_else(in_place);
+    command::from_parameter(text, &Host, &slots)
+        .map(drop)
+        .unwrap_or_else(in_place);
+    command::Load::new()
+        .feed(text, &Host)
+        .map(drop)
+        .unwrap_or_else(in_place);
 }
 
 /// One refused text: `^` marks the place, and is not part of it.
@@ -375,7 +419,11 @@ fn marked(text: &str) -> (String, u32, usize) {
     let before = &text[..at];
     let line = 1 + before.matches('\n').count();
     let column = 1 + before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
-    (text.replacen('^', "", 1), u32::try_from(line).unwrap(), column)
+    (
+        text.replacen('^', "", 1),
+        u32::try_from(line).unwrap(),
+        column,
+    )
 }
 
 fn assert_refused(text: &str, result: Result<(), Report>, mistake: &Mistake, place: (u32, usize)) {
@@ -383,7 +431,13 @@ fn assert_refused(text: &str, result: Result<(), Report>, mistake: &Mistake, pla
     let report = result.expect_err(&format!("{text:?} was accepted"));
     let refusal = report.refusal();
     assert_eq!(
-        (refusal.errno, refusal.what, likely(refusal), report.line(), report.column()),
+        (
+            refusal.errno,
+            refusal.what,
+            likely(refusal),
+            report.line(),
+            report.column()
+        ),
         (errno, what, spelling.to_owned(), place.0, place.1),
         "{text:?}: {report}"
     );
@@ -407,10 +461,26 @@ fn mistakes_are_refused_where_they_are() {
 fn a_write_ends_in_a_newline() {
     let slots = Counted::default();
     let base = Table::<Slot>::new();
-    for text in ["udp dport=53^", "udp dport=53\ntcp dport=8^", "\n\n ^", "#^", "udp frob^"] {
-        let mistake = (text, INVAL, "no newline at the end: the text may have been cut", "");
+    for text in [
+        "udp dport=53^",
+        "udp dport=53\ntcp dport=8^",
+        "\n\n ^",
+        "#^",
+        "udp frob^",
+    ] {
+        let mistake = (
+            text,
+            INVAL,
+            "no newline at the end: the text may have been cut",
+            "",
+        );
         let (text, line, column) = marked(text);
-        assert_refused(&text, run(&base, &text, &slots).map(drop), &mistake, (line, column));
+        assert_refused(
+            &text,
+            run(&base, &text, &slots).map(drop),
+            &mistake,
+            (line, column),
+        );
     }
     assert!(matches!(run(&base, "", &slots), Ok(None)));
     assert!(matches!(run(&base, "\n", &slots), Ok(None)));
@@ -437,7 +507,12 @@ fn the_parameter_is_refused_what_was_cut() {
         ("^insert udp dport=53", INVAL, UNKNOWN, ""),
         ("^load", INVAL, UNKNOWN, ""),
         ("udp dport=53; ^commit", INVAL, UNKNOWN, ""),
-        ("udp dport=53 id=5; tcp dport=53 ^id=5", Errno::Exist, "the number of another rule", ""),
+        (
+            "udp dport=53 id=5; tcp dport=53 ^id=5",
+            Errno::Exist,
+            "the number of another rule",
+            "",
+        ),
         ("udp dport=53 netns=^pid:5", Errno::Srch, NO_NETNS, ""),
     ];
     let slots = Counted::default();
@@ -507,11 +582,25 @@ fn canonical_text() {
 #[test]
 fn limits() {
     let list = |n: usize| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
-    let addresses = |n: usize| (1..=n).map(|i| format!("10.0.0.{i}")).collect::<Vec<_>>().join(",");
+    let addresses = |n: usize| {
+        (1..=n)
+            .map(|i| format!("10.0.0.{i}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     rule(&format!("udp dport={}", list(16)));
-    rule(&format!("tcp,udp dst={} sport=1,2 dport={}", addresses(16), list(16)));
+    rule(&format!(
+        "tcp,udp dst={} sport=1,2 dport={}",
+        addresses(16),
+        list(16)
+    ));
     assert!(read(&format!("udp dport={}", list(17))).is_err());
-    assert!(read(&format!("tcp,udp,sctp dst={} sport=1,2 dport={}", addresses(16), list(16))).is_err());
+    assert!(read(&format!(
+        "tcp,udp,sctp dst={} sport=1,2 dport={}",
+        addresses(16),
+        list(16)
+    ))
+    .is_err());
     for text in [
         "udp dport=0-65535,0,65535",
         "icmp type=0-255",
@@ -528,4 +617,3 @@ fn limits() {
         rule(text);
     }
 }
-

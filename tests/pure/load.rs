@@ -3,6 +3,7 @@
 //! `load` ... `commit`: in pieces as in one, and what it makes of the table.
 
 use ctskip_pure::{
+    alloc::Arc,
     command::{
         Load,
         Progress,
@@ -12,6 +13,7 @@ use ctskip_pure::{
     report::Report,
     table::{
         Change,
+        Entry,
         Table,
         MAX_RULES, //
     }, //
@@ -74,7 +76,10 @@ fn cut<'a>(text: &'a str, cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
     places.extend([0, text.len()]);
     places.sort_unstable();
-    places.windows(2).map(|ends| &text.as_bytes()[ends[0]..ends[1]]).collect()
+    places
+        .windows(2)
+        .map(|ends| &text.as_bytes()[ends[0]..ends[1]])
+        .collect()
 }
 
 /// A load in one piece, committed.
@@ -99,9 +104,15 @@ fn loaded(base: &Table<Slot>, text: &str, slots: &Counted) -> Table<Slot> {
 #[track_caller]
 fn assert_refused(base: &Table<Slot>, text: &str, errno: Errno, what: &str, place: (u32, usize)) {
     let slots = Counted::default();
-    let report = load(base, text, &slots).map(drop).err().expect("it was accepted");
+    let report = load(base, text, &slots)
+        .map(drop)
+        .expect_err("it was accepted");
     assert_eq!(
-        (report.refusal().errno, report.refusal().what, (report.line(), report.column())),
+        (
+            report.refusal().errno,
+            report.refusal().what,
+            (report.line(), report.column())
+        ),
         (errno, what, place),
         "{text:?}: {report}"
     );
@@ -110,13 +121,18 @@ fn assert_refused(base: &Table<Slot>, text: &str, errno: Errno, what: &str, plac
 
 /// One rule a port.
 fn lines(ports: &[u16]) -> String {
-    ports.iter().map(|port| format!("udp dport={port}\n")).collect()
+    let line = |port: &u16| format!("udp dport={port}\n");
+    ports.iter().map(line).collect()
 }
 
 #[test]
 fn the_table_becomes_what_is_loaded() {
     let slots = Counted::default();
-    let base = loaded(&Table::new(), &format!("load\n{}commit\n", lines(&[1, 2, 3])), &slots);
+    let base = loaded(
+        &Table::new(),
+        &format!("load\n{}commit\n", lines(&[1, 2, 3])),
+        &slots,
+    );
     assert_eq!(ids(&base), [1, 2, 3]);
 
     // The same again is no change, however it is spelt.
@@ -132,8 +148,15 @@ fn the_table_becomes_what_is_loaded() {
     assert_eq!(slots.live(), 3);
 
     // Rules that were there keep their ids and counters, in whatever order.
-    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[3, 4, 1])), &slots);
-    assert_eq!(text_of(&next), "skip udp dport=3 id=3\nskip udp dport=4 id=4\nskip udp dport=1 id=1\n");
+    let next = loaded(
+        &base,
+        &format!("load\n{}commit\n", lines(&[3, 4, 1])),
+        &slots,
+    );
+    assert_eq!(
+        text_of(&next),
+        "skip udp dport=3 id=3\nskip udp dport=4 id=4\nskip udp dport=1 id=1\n"
+    );
     assert_eq!(slot_numbers(&next), [3, 4, 1]);
     assert!(loaded(&next, "load\ncommit\n", &slots).entries().is_empty());
 }
@@ -154,7 +177,11 @@ fn the_change_is_counted() {
             Ok(Some(change)) => change,
             _ => panic!("{ports:?}"),
         };
-        assert_eq!((change.added, change.removed), (added, removed), "{ports:?}");
+        assert_eq!(
+            (change.added, change.removed),
+            (added, removed),
+            "{ports:?}"
+        );
     }
 }
 
@@ -165,13 +192,25 @@ fn rules_that_are_the_same() {
     let base = table(&lines(&[1, 1, 2, 1]), &slots);
     let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1])), &slots);
     assert_eq!(ids(&next), [1, 2]);
-    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1, 1, 1])), &slots);
+    let next = loaded(
+        &base,
+        &format!("load\n{}commit\n", lines(&[1, 1, 1, 1])),
+        &slots,
+    );
     assert_eq!(ids(&next), [1, 2, 4, 5]);
     // A line with a number takes the rule of that number, and leaves the others to the rest.
-    let next = loaded(&base, "load\nudp dport=1\nudp dport=1 id=1\ncommit\n", &slots);
+    let next = loaded(
+        &base,
+        "load\nudp dport=1\nudp dport=1 id=1\ncommit\n",
+        &slots,
+    );
     assert_eq!(ids(&next), [2, 1]);
     assert_eq!(slot_numbers(&next), [2, 1]);
-    let next = loaded(&base, "load\nudp dport=1 id=9\nudp dport=1\ncommit\n", &slots);
+    let next = loaded(
+        &base,
+        "load\nudp dport=1 id=9\nudp dport=1\ncommit\n",
+        &slots,
+    );
     assert_eq!(ids(&next), [9, 1]);
     assert_ne!(slot_numbers(&next)[0], 2);
 }
@@ -186,33 +225,61 @@ fn loads_of_a_tag() {
     );
     let ports = |text: &str| -> String {
         let next = loaded(&base, text, &slots);
-        let rules = next.entries().iter();
-        rules
-            .map(|entry| {
-                let tag = entry.rule().tag().map_or("", |tag| tag.as_str());
-                format!("{}{tag} ", entry.rule().destination_ports().next().unwrap())
-            })
-            .collect()
+        let port_and_tag = |entry: &Arc<Entry<Slot>>| {
+            let tag = entry.rule().tag().map_or("", |tag| tag.as_str());
+            format!("{}{tag} ", entry.rule().destination_ports().next().unwrap())
+        };
+        next.entries().iter().map(port_and_tag).collect()
     };
-    assert_eq!(ports("load tag=a\nudp dport=6\nudp dport=7\ncommit\n"), "1 6a 3 7a 5b ");
-    assert_eq!(ports("load tag=a\nudp dport=6\nudp dport=7\nudp dport=8\ncommit\n"), "1 6a 3 7a 8a 5b ");
-    assert_eq!(ports("load tag=a\nudp dport=6 tag=a\ncommit\n"), "1 6a 3 5b ");
+    assert_eq!(
+        ports("load tag=a\nudp dport=6\nudp dport=7\ncommit\n"),
+        "1 6a 3 7a 5b "
+    );
+    assert_eq!(
+        ports("load tag=a\nudp dport=6\nudp dport=7\nudp dport=8\ncommit\n"),
+        "1 6a 3 7a 8a 5b "
+    );
+    assert_eq!(
+        ports("load tag=a\nudp dport=6 tag=a\ncommit\n"),
+        "1 6a 3 5b "
+    );
     assert_eq!(ports("load tag=a\ncommit\n"), "1 3 5b ");
-    assert_eq!(ports("load tag=a\nudp dport=4\nudp dport=2\ncommit\n"), "1 4a 3 2a 5b ");
+    assert_eq!(
+        ports("load tag=a\nudp dport=4\nudp dport=2\ncommit\n"),
+        "1 4a 3 2a 5b "
+    );
     assert_eq!(ports("load tag=b\nudp dport=6\ncommit\n"), "1 2a 3 4a 6b ");
     // A tag that no rule has: at the end.
-    assert_eq!(ports("load tag=c\nudp dport=6\nudp dport=7\ncommit\n"), "1 2a 3 4a 5b 6c 7c ");
+    assert_eq!(
+        ports("load tag=c\nudp dport=6\nudp dport=7\ncommit\n"),
+        "1 2a 3 4a 5b 6c 7c "
+    );
     // A rule without the tag is another rule, even with the same terms.
     assert_eq!(ports("load tag=a\nudp dport=1\ncommit\n"), "1 1a 3 5b ");
     let same = "load tag=a\nudp dport=2\nudp dport=4\ncommit\n";
     assert!(matches!(load(&base, same, &slots), Ok(None)));
 
     const OTHER: &str = "a rule of another tag than the load's";
-    assert_refused(&base, "load tag=a\nudp dport=2\n udp dport=5 tag=b\ncommit\n", Errno::Inval, OTHER, (3, 2));
+    assert_refused(
+        &base,
+        "load tag=a\nudp dport=2\n udp dport=5 tag=b\ncommit\n",
+        Errno::Inval,
+        OTHER,
+        (3, 2),
+    );
     const EXIST: &str = "the number of another rule";
-    assert_refused(&base, "load tag=a\n\nudp dport=9 id=5\ncommit\n", Errno::Exist, EXIST, (3, 13));
+    assert_refused(
+        &base,
+        "load tag=a\n\nudp dport=9 id=5\ncommit\n",
+        Errno::Exist,
+        EXIST,
+        (3, 13),
+    );
     // The number of one of its own rules that goes may be given to another.
-    assert_eq!(ports("load tag=a\nudp dport=9 id=4\ncommit\n"), "1 9a 3 5b ");
+    assert_eq!(
+        ports("load tag=a\nudp dport=9 id=4\ncommit\n"),
+        "1 9a 3 5b "
+    );
 }
 
 #[test]
@@ -221,14 +288,42 @@ fn what_a_load_refuses() {
     let base = table(&lines(&[1, 2]), &slots);
     for (text, what, place) in [
         ("load\nflush\ncommit\n", "a command inside a load", (2, 1)),
-        ("load\nudp any; delete 1\ncommit\n", "a command inside a load", (2, 10)),
-        ("load\ninsert udp any\ncommit\n", "a command inside a load", (2, 1)),
+        (
+            "load\nudp any; delete 1\ncommit\n",
+            "a command inside a load",
+            (2, 10),
+        ),
+        (
+            "load\ninsert udp any\ncommit\n",
+            "a command inside a load",
+            (2, 1),
+        ),
         ("load\nload\ncommit\n", "a command inside a load", (2, 1)),
-        ("load\nload tag=a\ncommit\n", "a command inside a load", (2, 1)),
-        ("load\nudp any\ncommit\nudp any\n", "text behind the commit or abort of a load", (4, 1)),
-        ("load\nudp any\ncommit; udp any\n", "text behind the commit or abort of a load", (3, 9)),
-        ("load\nudp any\ncommit\n  udp", "text behind the commit or abort of a load", (4, 3)),
-        ("load\nabort\ncommit\n", "text behind the commit or abort of a load", (3, 1)),
+        (
+            "load\nload tag=a\ncommit\n",
+            "a command inside a load",
+            (2, 1),
+        ),
+        (
+            "load\nudp any\ncommit\nudp any\n",
+            "text behind the commit or abort of a load",
+            (4, 1),
+        ),
+        (
+            "load\nudp any\ncommit; udp any\n",
+            "text behind the commit or abort of a load",
+            (3, 9),
+        ),
+        (
+            "load\nudp any\ncommit\n  udp",
+            "text behind the commit or abort of a load",
+            (4, 3),
+        ),
+        (
+            "load\nabort\ncommit\n",
+            "text behind the commit or abort of a load",
+            (3, 1),
+        ),
         ("load\ncommit now\n", "a word too many", (2, 8)),
         ("load\nabort it\n", "a word too many", (2, 7)),
         ("load all\ncommit\n", "not what a load may have", (1, 6)),
@@ -237,26 +332,62 @@ fn what_a_load_refuses() {
         ("load tag=\ncommit\n", "not a tag", (1, 10)),
         ("load tag=a/b\ncommit\n", "not a tag", (1, 10)),
         ("load\nadd\ncommit\n", "a rule is missing", (2, 4)),
-        ("load\nudp dport=1\n tcp frob\ncommit\n", "an unknown word", (3, 6)),
+        (
+            "load\nudp dport=1\n tcp frob\ncommit\n",
+            "an unknown word",
+            (3, 6),
+        ),
         ("load\n+\ncommit\n", "a `+` that separates nothing", (2, 1)),
     ] {
         assert_refused(&base, text, Errno::Inval, what, place);
     }
     const EXIST: &str = "the number of another rule";
-    assert_refused(&base, "load\nudp any id=7\ntcp any id=7\ncommit\n", Errno::Exist, EXIST, (3, 9));
+    assert_refused(
+        &base,
+        "load\nudp any id=7\ntcp any id=7\ncommit\n",
+        Errno::Exist,
+        EXIST,
+        (3, 9),
+    );
     // Rule 1 stays, so its number is not free.
-    assert_refused(&base, "load\nudp dport=1\ntcp any id=1\ncommit\n", Errno::Exist, EXIST, (3, 9));
+    assert_refused(
+        &base,
+        "load\nudp dport=1\ntcp any id=1\ncommit\n",
+        Errno::Exist,
+        EXIST,
+        (3, 9),
+    );
     const NO_NETNS: &str = "no such network namespace";
-    assert_refused(&base, "load\nudp any netns=5\ncommit\n", Errno::Srch, NO_NETNS, (2, 15));
+    assert_refused(
+        &base,
+        "load\nudp any netns=5\ncommit\n",
+        Errno::Srch,
+        NO_NETNS,
+        (2, 15),
+    );
 }
 
 #[test]
 fn loads_go_on_until_their_end() {
-    for open in ["", "load", "load\n", "load\nudp any\n", "load\nudp any\ncommit", "load\n#commit\n"] {
+    for open in [
+        "",
+        "load",
+        "load\n",
+        "load\nudp any\n",
+        "load\nudp any\ncommit",
+        "load\n#commit\n",
+    ] {
         assert!(matches!(feed([open.as_bytes()]), Fed::Open), "{open:?}");
     }
-    for aborted in ["load\nabort\n", "load\nudp any\nabort\n# x\n", "load; udp any; abort\n \n"] {
-        assert!(matches!(feed([aborted.as_bytes()]), Fed::Abort), "{aborted:?}");
+    for aborted in [
+        "load\nabort\n",
+        "load\nudp any\nabort\n# x\n",
+        "load; udp any; abort\n \n",
+    ] {
+        assert!(
+            matches!(feed([aborted.as_bytes()]), Fed::Abort),
+            "{aborted:?}"
+        );
     }
     // A line across three pieces, and a commit across two.
     let pieces: [&[u8]; 6] = [b"lo", b"ad\nudp dp", b"ort=5", b"3\ncom", b"mi", b"t\n"];
@@ -284,19 +415,31 @@ fn lines_have_a_longest_length() {
     let longest = format!("load\nudp any\n{}\ncommit\n", "#".repeat(MAX_LINE));
     let longer = format!("load\nudp any\n{}\ncommit\n", "#".repeat(MAX_LINE + 1));
     for size in [usize::MAX, 4096, 1000, 1] {
-        let pieces = |text: &'static str| -> Vec<&[u8]> { text.as_bytes().chunks(size.min(text.len())).collect() };
-        assert!(matches!(feed(pieces(longest.clone().leak())), Fed::Commit(_)), "{size}");
+        let pieces = |text: &'static str| -> Vec<&[u8]> {
+            text.as_bytes().chunks(size.min(text.len())).collect()
+        };
+        assert!(
+            matches!(feed(pieces(longest.clone().leak())), Fed::Commit(_)),
+            "{size}"
+        );
         refused(pieces(longer.clone().leak()), 3);
     }
     // One that does not end is not waited for.
-    refused(vec![b"load\n", "#".repeat(MAX_LINE + 1).leak().as_bytes()], 2);
+    refused(
+        vec![b"load\n", "#".repeat(MAX_LINE + 1).leak().as_bytes()],
+        2,
+    );
 }
 
 #[test]
 fn numbers_of_a_load() {
     let slots = Counted::default();
     // Given numbers count before the others are handed out.
-    let next = loaded(&Table::new(), "load\nudp dport=1\nudp dport=2 id=7\nudp dport=3\ncommit\n", &slots);
+    let next = loaded(
+        &Table::new(),
+        "load\nudp dport=1\nudp dport=2 id=7\nudp dport=3\ncommit\n",
+        &slots,
+    );
     assert_eq!(ids(&next), [8, 7, 9]);
     let next = loaded(
         &Table::new(),
@@ -305,7 +448,11 @@ fn numbers_of_a_load() {
     );
     assert_eq!(ids(&next), [2, u32::MAX, 3, 1, 4]);
     let base = table("udp dport=1 id=4294967293\n", &slots);
-    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[2, 1, 3, 4])), &slots);
+    let next = loaded(
+        &base,
+        &format!("load\n{}commit\n", lines(&[2, 1, 3, 4])),
+        &slots,
+    );
     assert_eq!(ids(&next), [u32::MAX - 1, u32::MAX - 2, 1, 2]);
     // What went, does not come back under its number.
     let next = loaded(&base, "load\nudp dport=9 id=5\ncommit\n", &slots);
@@ -318,13 +465,19 @@ fn a_load_holds_no_more_than_a_table() {
     let rules = "udp dport=1\n".repeat(MAX_RULES);
     let full = loaded(&Table::new(), &format!("load\n{rules}commit\n"), &slots);
     assert_eq!(full.entries().len(), MAX_RULES);
-    assert!(matches!(load(&full, &format!("load\n{rules}commit\n"), &slots), Ok(None)));
+    assert!(matches!(
+        load(&full, &format!("load\n{rules}commit\n"), &slots),
+        Ok(None)
+    ));
     const WHAT: &str = "over 131,072 rules";
     let last = u32::try_from(MAX_RULES).unwrap() + 2;
     let over = format!("load\n{rules}udp dport=1\ncommit\n");
     assert_refused(&full, &over, Errno::NoSpc, WHAT, (last, 1));
     // Those of other tags count as well.
-    let report = load(&full, "load tag=a\nudp dport=1\ncommit\n", &slots).map(drop).err().unwrap();
+    let report = load(&full, "load tag=a\nudp dport=1\ncommit\n", &slots)
+        .map(drop)
+        .err()
+        .unwrap();
     assert_eq!((report.refusal().errno, report.line()), (Errno::NoSpc, 0));
     assert_eq!(slots.live(), MAX_RULES);
 }
@@ -342,7 +495,14 @@ fn ten_thousand_rules_in_pieces() {
 
     let slots = Counted::default();
     let text = |from: u32, to: u32| -> String {
-        let rule = |n: u32| format!("udp dst=10.{}.{}.0/24 dport=53 tag=t{}\n", n >> 8 & 255, n & 255, n % 7);
+        let rule = |n: u32| {
+            format!(
+                "udp dst=10.{}.{}.0/24 dport=53 tag=t{}\n",
+                n >> 8 & 255,
+                n & 255,
+                n % 7
+            )
+        };
         let rules: String = (from..to).map(rule).collect();
         format!("load\n{rules}commit\n")
     };
@@ -369,7 +529,10 @@ fn ten_thousand_rules_in_pieces() {
         let expected: Vec<u32> = (10_001..=15_000).chain(1..=5_000).collect();
         assert_eq!(ids(&change.table), expected);
         assert_eq!(slots.live(), 15_000);
-        assert!(matches!(self::load(&change.table, &wanted, &slots), Ok(None)));
+        assert!(matches!(
+            self::load(&change.table, &wanted, &slots),
+            Ok(None)
+        ));
     }
     assert_eq!(slots.live(), 10_000);
 }
@@ -386,12 +549,21 @@ struct Line {
 fn model_lines(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Line>> {
     let tag = proptest::option::of(select(vec!["a", "b"]));
     let id = proptest::option::weighted(0.25, 1..10u32);
-    let line = (1..5u16, tag, id).prop_map(|(port, tag, id)| Line { port, tag, id, slot: None });
+    let line = (1..5u16, tag, id).prop_map(|(port, tag, id)| Line {
+        port,
+        tag,
+        id,
+        slot: None,
+    });
     vec(line, count)
 }
 
 /// What a load should make of `base`, the simple way; ids that are not given stay `None`.
-fn model(base: &[Line], tag: Option<&'static str>, mut lines: Vec<Line>) -> Result<Vec<Line>, Errno> {
+fn model(
+    base: &[Line],
+    tag: Option<&'static str>,
+    mut lines: Vec<Line>,
+) -> Result<Vec<Line>, Errno> {
     for line in &mut lines {
         if tag.is_some() && line.tag.is_some() && line.tag != tag {
             return Err(Errno::Inval);
@@ -401,7 +573,10 @@ fn model(base: &[Line], tag: Option<&'static str>, mut lines: Vec<Line>) -> Resu
     let replaced = |line: &Line| tag.is_none() || line.tag == tag;
     let mut free: Vec<Line> = base.iter().filter(|line| replaced(line)).cloned().collect();
     for numbered in [true, false] {
-        for line in lines.iter_mut().filter(|line| line.slot.is_none() && line.id.is_some() == numbered) {
+        for line in lines
+            .iter_mut()
+            .filter(|line| line.slot.is_none() && line.id.is_some() == numbered)
+        {
             let same = |old: &Line| {
                 (old.port, old.tag) == (line.port, line.tag) && (!numbered || old.id == line.id)
             };

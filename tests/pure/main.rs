@@ -3,6 +3,11 @@
 //! Tests of the pure core, from outside: each module is about one step of the way of a rule or of a
 //! packet. One binary, so that they share their helpers and are linked once.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "the core's reports are as large as they are"
+)]
+
 mod commands;
 mod common;
 mod dissect;

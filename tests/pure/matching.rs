@@ -94,7 +94,16 @@ fn seeds() -> impl Strategy<Value = Seed> {
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.2),
         select(vec![HookPoint::PreRouting, HookPoint::LocalOut]),
-        select(vec!["eth0", "eth1", "eth", "e", "lo", "fifteen-letters", "x", ""]),
+        select(vec![
+            "eth0",
+            "eth1",
+            "eth",
+            "e",
+            "lo",
+            "fifteen-letters",
+            "x",
+            "",
+        ]),
         marks(),
     );
     (from_rule, own, more).prop_map(|(from_rule, own, more)| {
@@ -161,9 +170,9 @@ impl Seed {
         let name = pick(7)
             .and_then(|r| one_of(self.element, r.devices()))
             .map(|d| String::from_utf8(d.name().to_vec()).unwrap());
-        let mark = pick(8).and_then(Rule::mark).map_or(self.mark, |m| {
-            m.value() | self.mark & !m.mask()
-        });
+        let mark = pick(8)
+            .and_then(Rule::mark)
+            .map_or(self.mark, |m| m.value() | self.mark & !m.mask());
         let mask = if family == Family::Ipv4 { !0 << 96 } else { !0 };
         let mut key = Key {
             family,
@@ -289,7 +298,10 @@ fn keys_meet_rules() {
         }
     }
     let percent = hits * 100 / total;
-    assert!((25..=75).contains(&percent), "{percent} % of the keys match");
+    assert!(
+        (25..=75).contains(&percent),
+        "{percent} % of the keys match"
+    );
 }
 
 /// Ids, positions and scopes of a small table, by hand.
@@ -305,7 +317,12 @@ fn positions_are_those_of_the_table() {
     );
     let ruleset = Ruleset::compile(Arc::new(table).unwrap()).unwrap();
     let key = super::common::key(17, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 53));
-    let id = |scope| ruleset.entry(ruleset.lookup(scope, &key).unwrap()).unwrap().id();
+    let id = |scope| {
+        ruleset
+            .entry(ruleset.lookup(scope, &key).unwrap())
+            .unwrap()
+            .id()
+    };
     assert_eq!(id(ruleset.scope(true, 1)), 7);
     assert_eq!(id(ruleset.scope(false, cookie(1))), 9);
     assert_eq!(id(ruleset.scope(false, cookie(2))), 4);

@@ -31,7 +31,11 @@ fn assert_matches(text: &str, these: &[Key], not_those: &[Key]) {
     for (keys, expected) in [(these, true), (not_those, false)] {
         for key in keys {
             assert_eq!(oracle::matches(&rule, key), expected, "{text:?}: {key:?}");
-            assert_eq!(matcher.first_match(key).is_some(), expected, "{text:?}: {key:?}");
+            assert_eq!(
+                matcher.first_match(key).is_some(),
+                expected,
+                "{text:?}: {key:?}"
+            );
         }
     }
 }
@@ -51,7 +55,12 @@ fn icmp(icmp_type: u8) -> Key {
 }
 
 fn icmp6(icmp_type: u8) -> Key {
-    key(58, "2001:db8::1", "2001:db8::2", Transport::IcmpType(icmp_type))
+    key(
+        58,
+        "2001:db8::1",
+        "2001:db8::2",
+        Transport::IcmpType(icmp_type),
+    )
 }
 
 /// Without what lies behind the IP header.
@@ -82,13 +91,25 @@ fn protocols() {
     assert_matches("gre any", &[gre, gre6], &[udp, tcp]);
     assert_matches("tcp,gre any", &[gre, gre6, tcp], &[udp]);
     assert_matches("proto=47 any", &[gre, gre6], &[udp]);
-    assert_matches("any", &[gre, gre6, udp, tcp, icmp(8), icmp6(128)], &[error(icmp(3))]);
+    assert_matches(
+        "any",
+        &[gre, gre6, udp, tcp, icmp(8), icmp6(128)],
+        &[error(icmp(3))],
+    );
     for number in 0..=255 {
         let other = number ^ 64;
         // By number as well, ICMPv6 is IPv6's and ICMP is IPv4's.
-        let (source, destination) = if number == 58 { ("::1", "::2") } else { ("10.0.0.1", "10.0.0.2") };
+        let (source, destination) = if number == 58 {
+            ("::1", "::2")
+        } else {
+            ("10.0.0.1", "10.0.0.2")
+        };
         let key = |protocol| key(protocol, source, destination, Transport::Unknown);
-        assert_matches(&format!("proto={number} any"), &[key(number)], &[key(other)]);
+        assert_matches(
+            &format!("proto={number} any"),
+            &[key(number)],
+            &[key(other)],
+        );
     }
 }
 
@@ -102,7 +123,11 @@ fn families() {
     // Addresses say it: the same bits in the other family are others.
     assert_matches("udp dst=0.0.0.0/0", &[four], &[six]);
     assert_matches("udp dst=::/0", &[six], &[four]);
-    assert_matches("udp dst=10.0.0.0/8", &[four], &[udp("a00::1", 1, "a00::2", 2)]);
+    assert_matches(
+        "udp dst=10.0.0.0/8",
+        &[four],
+        &[udp("a00::1", 1, "a00::2", 2)],
+    );
     assert_matches("udp dst=a00::/8", &[udp("a00::1", 1, "a00::2", 2)], &[four]);
     // So do ICMP and ICMPv6, each in its own family only.
     let alien = key(1, "::1", "::2", Transport::Unknown);
@@ -125,15 +150,27 @@ fn addresses_and_their_direction() {
     assert_matches("udp src=10.0.0.53 oneway", &[from], &[to, near]);
     assert_matches("udp dst=10.0.0.0/8", &[to, from, near, edge], &[out]);
     assert_matches("udp dst=10.0.0.52/31", &[to, from, near], &[edge, out]);
-    assert_matches("udp dst=10.0.0.53,11.0.0.0/8", &[to, from, out], &[near, edge]);
+    assert_matches(
+        "udp dst=10.0.0.53,11.0.0.0/8",
+        &[to, from, out],
+        &[near, edge],
+    );
     // Both ends are exchanged together.
     assert_matches("udp src=192.0.2.1 dst=10.0.0.53", &[to, from], &[near]);
     let other_way = udp("192.0.2.2", 53, "10.0.0.53", 4000);
     assert_matches("udp src=192.0.2.1 dst=10.0.0.53", &[], &[other_way]);
     // All but the last bit, and all of them.
     let six = udp("2001:db8::1", 1, "2001:db8::2", 1);
-    assert_matches("udp dst=2001:db8::2/127", &[six], &[udp("::1", 1, "2001:db8::4", 1)]);
-    assert_matches("udp dst=2001:db8::2", &[six], &[udp("::1", 1, "2001:db8::3", 1)]);
+    assert_matches(
+        "udp dst=2001:db8::2/127",
+        &[six],
+        &[udp("::1", 1, "2001:db8::4", 1)],
+    );
+    assert_matches(
+        "udp dst=2001:db8::2",
+        &[six],
+        &[udp("::1", 1, "2001:db8::3", 1)],
+    );
     assert_matches("udp dst=8000::/1", &[udp("::1", 1, "ffff::", 1)], &[six]);
 }
 
@@ -161,7 +198,11 @@ fn ports_and_their_direction() {
     // The ends of the numbers.
     let ends = udp("10.0.0.1", 0, "10.0.0.2", 65535);
     assert_matches("udp sport=0 dport=65535 oneway", &[ends], &[query]);
-    assert_matches("udp dport=0-65535", &[ends, query, answer], &[fragment(query)]);
+    assert_matches(
+        "udp dport=0-65535",
+        &[ends, query, answer],
+        &[fragment(query)],
+    );
 }
 
 /// `local=` says which end is this host, so at which hook each direction is looked at.
@@ -213,9 +254,21 @@ fn devices() {
         device: device(name),
         ..udp("10.0.0.2", 53, "10.0.0.1", 4000)
     };
-    assert_matches("udp dport=53 dev=eth0", &[on("eth0")], &[on("eth"), on("eth01"), on("eth1"), on("")]);
-    assert_matches("udp dport=53 dev=eth*", &[on("eth"), on("eth0"), on("eth12")], &[on("et"), on("lo"), on("veth0")]);
-    assert_matches("udp dport=53 dev=lo,wlan*", &[on("lo"), on("wlan0")], &[on("lo1"), on("eth0")]);
+    assert_matches(
+        "udp dport=53 dev=eth0",
+        &[on("eth0")],
+        &[on("eth"), on("eth01"), on("eth1"), on("")],
+    );
+    assert_matches(
+        "udp dport=53 dev=eth*",
+        &[on("eth"), on("eth0"), on("eth12")],
+        &[on("et"), on("lo"), on("veth0")],
+    );
+    assert_matches(
+        "udp dport=53 dev=lo,wlan*",
+        &[on("lo"), on("wlan0")],
+        &[on("lo1"), on("eth0")],
+    );
     assert_matches(
         "udp dport=53 dev=fifteen-letters",
         &[on("fifteen-letters")],
@@ -224,7 +277,11 @@ fn devices() {
     // The same in both directions and at both hooks.
     assert_matches(
         "udp dport=53 dev=eth0",
-        &[answer_on("eth0"), at_output(on("eth0")), at_output(answer_on("eth0"))],
+        &[
+            answer_on("eth0"),
+            at_output(on("eth0")),
+            at_output(answer_on("eth0")),
+        ],
         &[answer_on("eth1")],
     );
 }
@@ -237,9 +294,17 @@ fn marks() {
     };
     assert_matches("udp mark=5", &[with(5)], &[with(0), with(4), with(0x105)]);
     assert_matches("udp mark=0", &[with(0)], &[with(1)]);
-    assert_matches("udp mark=5/15", &[with(5), with(0x105), with(0xffff_fff5)], &[with(0), with(4)]);
+    assert_matches(
+        "udp mark=5/15",
+        &[with(5), with(0x105), with(0xffff_fff5)],
+        &[with(0), with(4)],
+    );
     assert_matches("udp mark=0/1", &[with(0), with(2)], &[with(1), with(3)]);
-    assert_matches("udp mark=0x80000000/0x80000000", &[with(u32::MAX)], &[with(0x7fff_ffff)]);
+    assert_matches(
+        "udp mark=0x80000000/0x80000000",
+        &[with(u32::MAX)],
+        &[with(0x7fff_ffff)],
+    );
     // Not exchanged: a packet of the other direction has a mark of its own.
     assert_matches("udp dport=53 mark=5 oneway", &[with(5)], &[with(0)]);
 }
@@ -248,15 +313,43 @@ fn marks() {
 #[test]
 fn icmp_types_are_exchanged_as_conntrack_pairs_them() {
     for (one, other) in [(8, 0), (13, 14), (15, 16), (17, 18)] {
-        assert_matches(&format!("icmp type={one}"), &[icmp(one), icmp(other)], &[icmp(3), icmp(9)]);
-        assert_matches(&format!("icmp type={other}"), &[icmp(one), icmp(other)], &[icmp(5)]);
-        assert_matches(&format!("icmp type={one} oneway"), &[icmp(one)], &[icmp(other)]);
-        assert_matches(&format!("icmp type={other} oneway"), &[icmp(other)], &[icmp(one)]);
+        assert_matches(
+            &format!("icmp type={one}"),
+            &[icmp(one), icmp(other)],
+            &[icmp(3), icmp(9)],
+        );
+        assert_matches(
+            &format!("icmp type={other}"),
+            &[icmp(one), icmp(other)],
+            &[icmp(5)],
+        );
+        assert_matches(
+            &format!("icmp type={one} oneway"),
+            &[icmp(one)],
+            &[icmp(other)],
+        );
+        assert_matches(
+            &format!("icmp type={other} oneway"),
+            &[icmp(other)],
+            &[icmp(one)],
+        );
     }
     for (one, other) in [(128, 129), (139, 140)] {
-        assert_matches(&format!("icmp6 type={one}"), &[icmp6(one), icmp6(other)], &[icmp6(1)]);
-        assert_matches(&format!("icmp6 type={other}"), &[icmp6(one), icmp6(other)], &[icmp6(135)]);
-        assert_matches(&format!("icmp6 type={one} oneway"), &[icmp6(one)], &[icmp6(other)]);
+        assert_matches(
+            &format!("icmp6 type={one}"),
+            &[icmp6(one), icmp6(other)],
+            &[icmp6(1)],
+        );
+        assert_matches(
+            &format!("icmp6 type={other}"),
+            &[icmp6(one), icmp6(other)],
+            &[icmp6(135)],
+        );
+        assert_matches(
+            &format!("icmp6 type={one} oneway"),
+            &[icmp6(one)],
+            &[icmp6(other)],
+        );
     }
     // The pairs of one family are none of the other's.
     let eight6 = icmp6(8);
@@ -271,9 +364,17 @@ fn icmp_types_without_an_answer() {
     let to = |icmp_type| key(1, "192.0.2.1", "10.0.0.2", Transport::IcmpType(icmp_type));
     let from = |icmp_type| key(1, "10.0.0.2", "192.0.2.1", Transport::IcmpType(icmp_type));
     assert_matches("icmp type=9 dst=10.0.0.2", &[to(9)], &[from(9), to(10)]);
-    assert_matches("icmp type=3 dst=10.0.0.2", &[to(3), error(to(3))], &[from(3), error(from(3))]);
+    assert_matches(
+        "icmp type=3 dst=10.0.0.2",
+        &[to(3), error(to(3))],
+        &[from(3), error(from(3))],
+    );
     // With one: the echo request there, its reply back, and nothing else.
-    assert_matches("icmp type=8 dst=10.0.0.2", &[to(8), from(0)], &[from(8), to(0)]);
+    assert_matches(
+        "icmp type=8 dst=10.0.0.2",
+        &[to(8), from(0)],
+        &[from(8), to(0)],
+    );
     // A rule that names no type is exchanged whatever the type is.
     assert_matches("icmp dst=10.0.0.2", &[to(9), from(9), to(8), from(8)], &[]);
     assert_matches("icmp6 type=135", &[icmp6(135)], &[icmp6(136)]);
@@ -285,8 +386,16 @@ fn icmp_types_without_an_answer() {
     );
     assert_matches("icmp type=9 local=dst", &[icmp(9)], &[at_output(icmp(9))]);
     // Lists and ranges of types.
-    assert_matches("icmp type=0-255", &[icmp(0), icmp(3), icmp(255)], &[fragment(icmp(0))]);
-    assert_matches("icmp type=13-14,9", &[icmp(13), icmp(14), icmp(9)], &[icmp(15), icmp(8)]);
+    assert_matches(
+        "icmp type=0-255",
+        &[icmp(0), icmp(3), icmp(255)],
+        &[fragment(icmp(0))],
+    );
+    assert_matches(
+        "icmp type=13-14,9",
+        &[icmp(13), icmp(14), icmp(9)],
+        &[icmp(15), icmp(8)],
+    );
 }
 
 /// ICMP errors are matched by rules that name their type, and by no others.
@@ -308,11 +417,20 @@ fn errors() {
     ] {
         assert_matches(text, &[], &[unreachable]);
     }
-    for text in ["icmp type=3", "icmp type=0-255", "track icmp type=3", "icmp type=3 dst=10.0.0.2 oneway"] {
+    for text in [
+        "icmp type=3",
+        "icmp type=0-255",
+        "track icmp type=3",
+        "icmp type=3 dst=10.0.0.2 oneway",
+    ] {
         assert_matches(text, &[unreachable], &[]);
     }
     assert_matches("icmp any", &[icmp(3), icmp(8)], &[error(icmp(8))]);
-    assert_matches("icmp6 type=2", &[error(icmp6(2)), icmp6(2)], &[error(icmp6(1))]);
+    assert_matches(
+        "icmp6 type=2",
+        &[error(icmp6(2)), icmp6(2)],
+        &[error(icmp6(1))],
+    );
 }
 
 /// What has no ports or type to read matches no rule that names one, `track` rules included.
@@ -331,11 +449,21 @@ fn packets_without_ports_or_type() {
     ] {
         assert_matches(text, &[], &[later]);
     }
-    for text in ["udp any", "udp dst=10.0.0.2", "udp mark=0", "track udp src=10.0.0.2"] {
+    for text in [
+        "udp any",
+        "udp dst=10.0.0.2",
+        "udp mark=0",
+        "track udp src=10.0.0.2",
+    ] {
         assert_matches(text, &[later, datagram], &[]);
     }
     let ping = fragment(icmp(8));
-    for text in ["icmp type=8", "icmp type=0-255", "track icmp type=8", "icmp,icmp6 type=0"] {
+    for text in [
+        "icmp type=8",
+        "icmp type=0-255",
+        "track icmp type=8",
+        "icmp,icmp6 type=0",
+    ] {
         assert_matches(text, &[], &[ping]);
     }
     assert_matches("icmp any", &[ping], &[]);
@@ -349,6 +477,9 @@ fn the_first_rule_counts() {
     assert_eq!(first(&udp("10.0.0.9", 53, "10.0.0.1", 4000)), Some(0));
     assert_eq!(first(&udp("10.0.0.1", 4000, "10.0.0.2", 53)), Some(1));
     assert_eq!(first(&udp("10.0.0.1", 4000, "10.0.0.2", 54)), Some(2));
-    assert_eq!(first(&fragment(udp("10.0.0.1", 4000, "10.0.0.9", 53))), Some(2));
+    assert_eq!(
+        first(&fragment(udp("10.0.0.1", 4000, "10.0.0.9", 53))),
+        Some(2)
+    );
     assert_eq!(first(&tcp("10.0.0.1", 4000, "10.0.0.2", 53)), None);
 }

@@ -34,12 +34,16 @@ use super::common::{
     Slot, //
 };
 
-const BASE: &str = "udp dport=1 tag=a\nudp dport=2 tag=b netns=4026532001\ntcp dst=10.0.0.0/8 dport=3,4 tag=a\n";
+const BASE: &str =
+    "udp dport=1 tag=a\nudp dport=2 tag=b netns=4026532001\ntcp dst=10.0.0.0/8 dport=3,4 tag=a\n";
 
 /// Runs `action` until it does not fail for want of memory any more; until then it must say so and
 /// change nothing. It allocates at least `least` times.
 #[track_caller]
-fn assert_all_or_nothing(least: u32, action: impl Fn(&Table<Slot>, &Counted) -> Result<Option<Change<Slot>>, Report>) -> String {
+fn assert_all_or_nothing(
+    least: u32,
+    action: impl Fn(&Table<Slot>, &Counted) -> Result<Option<Change<Slot>>, Report>,
+) -> String {
     let slots = Counted::default();
     let base = table(BASE, &slots);
     let before = text_of(&base);
@@ -80,7 +84,11 @@ fn writes() {
     assert_eq!(after.lines().count(), 5);
     // No allocation fails unseen where the numbers have run out, either.
     let after = assert_all_or_nothing(6, |base, slots| {
-        run(base, "udp dport=9 id=4294967295\nudp dport=10\nudp dport=11\n", slots)
+        run(
+            base,
+            "udp dport=9 id=4294967295\nudp dport=10\nudp dport=11\n",
+            slots,
+        )
     });
     assert!(after.contains("dport=10 id=4\n"), "{after}");
     assert_all_or_nothing(1, |base, slots| run(base, "flush\n", slots));
@@ -113,7 +121,11 @@ fn loads() {
 #[test]
 fn the_parameter() {
     assert_all_or_nothing(6, |_, slots| {
-        command::from_parameter(b"udp+dport=53+tag=a++tcp+dst=10.0.0.0/8+dport=1,2,3", &Host, slots)
+        command::from_parameter(
+            b"udp+dport=53+tag=a++tcp+dst=10.0.0.0/8+dport=1,2,3",
+            &Host,
+            slots,
+        )
     });
 }
 
@@ -144,7 +156,15 @@ fn compiling() {
     assert!(count >= 6, "only {count} allocations");
 
     let rules = ["udp src=10.0.0.1 dport=1 dev=lo", "icmp type=8"].map(rule);
-    let count = failing_in_turn(|| Matcher::compile(rules.iter().enumerate()), |result| result.is_ok());
+    let count = failing_in_turn(
+        || Matcher::compile(rules.iter().enumerate()),
+        |result| result.is_ok(),
+    );
     assert!(count >= 5, "only {count} allocations");
-    assert!(failing_in_turn(|| Offsets::new([10; 1000].into_iter()), |result| result.is_ok()) >= 3);
+    assert!(
+        failing_in_turn(
+            || Offsets::new([10; 1000].into_iter()),
+            |result| result.is_ok()
+        ) >= 3
+    );
 }

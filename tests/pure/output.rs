@@ -54,7 +54,10 @@ fn fields(report: &Report) -> Vec<String> {
 #[test]
 fn reports_show_the_line_with_a_caret() {
     let shown = report(4, b"udp frob any\n");
-    assert_eq!((shown.line(), shown.column(), shown.excerpt()), (7, 5, "udp frob any"));
+    assert_eq!(
+        (shown.line(), shown.column(), shown.excerpt()),
+        (7, 5, "udp frob any")
+    );
     assert_eq!(
         shown.to_string(),
         "error=what\nexpected=expected\nlikely=\ntext=udp frob any\nhere=    ^\n"
@@ -63,7 +66,10 @@ fn reports_show_the_line_with_a_caret() {
     assert_eq!(fields(&report(3, b"add"))[3..], ["text=add", "here=   ^"]);
     assert_eq!(fields(&report(0, b""))[3..], ["text=", "here=^"]);
     // The blanks at the end of a line are not shown, a place in them is.
-    assert_eq!(fields(&report(6, b"add    "))[3..], ["text=add", "here=      ^"]);
+    assert_eq!(
+        fields(&report(6, b"add    "))[3..],
+        ["text=add", "here=      ^"]
+    );
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn reports_give_the_likely_spelling() {
         ("udp\n", "likely=any"),
         ("frobnicate\n", "likely="),
     ] {
-        let report = run(&base, text, &slots).map(drop).err().expect("accepted");
+        let report = run(&base, text, &slots).map(drop).expect_err("accepted");
         assert_eq!(fields(&report)[2], likely);
     }
 }
@@ -189,7 +195,10 @@ fn check_lines(entry: &Entry<Slot>, counts: Counts) {
         counts.bytes,
         counts.held
     );
-    assert_eq!(fields.split_whitespace().collect::<Vec<_>>().join(" "), expected);
+    assert_eq!(
+        fields.split_whitespace().collect::<Vec<_>>().join(" "),
+        expected
+    );
 }
 
 #[test]
@@ -197,11 +206,23 @@ fn counter_lines() {
     let slots = Counted::default();
     let table = table("udp dport=53 tag=dns\n", &slots);
     let entry = &table.entries()[0];
-    let line = |packets| CounterLine(entry, Counts { packets, bytes: 2, held: 3 }).to_string();
+    let line = |packets| {
+        CounterLine(
+            entry,
+            Counts {
+                packets,
+                bytes: 2,
+                held: 3,
+            },
+        )
+        .to_string()
+    };
     let blanks = " ".repeat(57);
     assert_eq!(
         line(1),
-        format!("id=1 packets=1 bytes=2 held=3 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n")
+        format!(
+            "id=1 packets=1 bytes=2 held=3 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n"
+        )
     );
     assert_eq!(line(u64::MAX).len(), line(0).len());
 }
@@ -222,17 +243,32 @@ fn cut(line: &str) -> Vec<Vec<(String, usize)>> {
 }
 
 fn words(words: &[(&str, usize)]) -> Vec<(String, usize)> {
-    words.iter().map(|(text, column)| ((*text).to_owned(), *column)).collect()
+    words
+        .iter()
+        .map(|(text, column)| ((*text).to_owned(), *column))
+        .collect()
 }
 
 #[test]
 fn statements_end_at_semicolon_and_comment() {
     assert_eq!(
         cut(" udp dport=53 ;; tcp any;# x; y"),
-        [words(&[("udp", 1), ("dport=53", 5)]), words(&[("tcp", 17), ("any", 21)])]
+        [
+            words(&[("udp", 1), ("dport=53", 5)]),
+            words(&[("tcp", 17), ("any", 21)])
+        ]
     );
     assert_eq!(cut("\tudp\t\tany\r"), [words(&[("udp", 1), ("any", 6)])]);
-    for nothing in ["", " ", ";", " ; ;; ", "# udp any", "  # only a comment", "++", "++;++"] {
+    for nothing in [
+        "",
+        " ",
+        ";",
+        " ; ;; ",
+        "# udp any",
+        "  # only a comment",
+        "++",
+        "++;++",
+    ] {
         assert!(cut(nothing).is_empty(), "{nothing:?}");
     }
     assert_eq!(without_comment(b"udp any # x # y"), b"udp any ");
@@ -243,17 +279,30 @@ fn statements_end_at_semicolon_and_comment() {
 fn plus_stands_for_a_space_only_where_there_is_none() {
     assert_eq!(
         cut("udp+dport=53++tcp+dst=10.0.0.0/8"),
-        [words(&[("udp", 0), ("dport=53", 4)]), words(&[("tcp", 14), ("dst=10.0.0.0/8", 18)])]
+        [
+            words(&[("udp", 0), ("dport=53", 4)]),
+            words(&[("tcp", 14), ("dst=10.0.0.0/8", 18)])
+        ]
     );
-    assert_eq!(cut("udp dev=eth+ any"), [words(&[("udp", 0), ("dev=eth+", 4), ("any", 13)])]);
-    assert_eq!(cut("a b;c+d"), [words(&[("a", 0), ("b", 2)]), words(&[("c", 4), ("d", 6)])]);
+    assert_eq!(
+        cut("udp dev=eth+ any"),
+        [words(&[("udp", 0), ("dev=eth+", 4), ("any", 13)])]
+    );
+    assert_eq!(
+        cut("a b;c+d"),
+        [words(&[("a", 0), ("b", 2)]), words(&[("c", 4), ("d", 6)])]
+    );
     assert_eq!(cut("a++b c"), [words(&[("a++b", 0), ("c", 5)])]);
     assert_eq!(cut("a++++b"), [words(&[("a", 0)]), words(&[("b", 5)])]);
 }
 
 #[test]
 fn stray_plus_is_found() {
-    let stray = |line: &str| statements(line.as_bytes()).map(|s| s.stray_plus()).collect::<Vec<_>>();
+    let stray = |line: &str| {
+        statements(line.as_bytes())
+            .map(|s| s.stray_plus())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(stray("udp+dev=eth+"), [Some(11)]);
     assert_eq!(stray(" +udp+any"), [Some(1)]);
     assert_eq!(stray("a+++b"), [None, Some(3)]);
@@ -263,6 +312,10 @@ fn stray_plus_is_found() {
 
 #[test]
 fn statements_know_where_they_start() {
-    let starts = |line: &str| statements(line.as_bytes()).map(|s| s.column()).collect::<Vec<_>>();
+    let starts = |line: &str| {
+        statements(line.as_bytes())
+            .map(|s| s.column())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(starts("  a b ;c++d;  e"), [2, 7, 10, 14]);
 }

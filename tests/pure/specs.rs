@@ -100,14 +100,18 @@ impl Style {
 }
 
 pub(crate) fn styles() -> impl Strategy<Value = Style> {
-    (vec(any::<u16>(), 20), any::<bool>(), any::<bool>())
-        .prop_map(|(order, odd, plus)| Style { order, odd, plus })
+    (vec(any::<u16>(), 20), any::<bool>(), any::<bool>()).prop_map(|(order, odd, plus)| Style {
+        order,
+        odd,
+        plus,
+    })
 }
 
 impl Spec {
     /// The family that the rule is of in the end.
     pub(crate) fn whole_family(&self) -> Option<Family> {
-        let icmp = |number| !self.protocols.is_empty() && self.protocols.iter().all(|p| *p == number);
+        let icmp =
+            |number| !self.protocols.is_empty() && self.protocols.iter().all(|p| *p == number);
         if icmp(protocol::ICMP) {
             Some(Family::Ipv4)
         } else if icmp(protocol::ICMP6) {
@@ -149,7 +153,9 @@ impl Spec {
         });
         let family = self.family.unwrap_or(Family::Ipv4);
         words.extend(style.list("src=", &self.sources, |p| prefix(family, *p, style.odd)));
-        words.extend(style.list("dst=", &self.destinations, |p| prefix(family, *p, style.odd)));
+        words.extend(style.list("dst=", &self.destinations, |p| {
+            prefix(family, *p, style.odd)
+        }));
         words.extend(style.list("sport=", &self.source_ports, |r| range(*r, style.odd)));
         words.extend(style.list("dport=", &self.destination_ports, |r| range(*r, style.odd)));
         words.extend(style.list("type=", &self.types, |r| range(*r, style.odd)));
@@ -172,7 +178,9 @@ impl Spec {
             Netns::Init if style.odd => Some(format!("netns={INIT_INUM}")),
             Netns::Init => Some("netns=init".to_owned()),
             Netns::NotInit => Some("netns!=init".to_owned()),
-            Netns::Only(id) if style.odd => Some(format!("netns=pid:{}", id.inum - FIRST_INUM + 100)),
+            Netns::Only(id) if style.odd => {
+                Some(format!("netns=pid:{}", id.inum - FIRST_INUM + 100))
+            }
             Netns::Only(id) => Some(format!("netns={}", id.inum)),
         });
         words.extend(self.nat_ok.then(|| "nat=ok".to_owned()));
@@ -189,23 +197,41 @@ impl Spec {
         let set = |prefixes: &[(u128, u8)]| prefixes.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(rule.action(), self.action.unwrap_or(Action::Skip));
         assert_eq!(rule.family(), self.whole_family());
-        let protocols: Vec<_> = self.protocols.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let protocols: Vec<_> = self
+            .protocols
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         assert_eq!(rule.protocols().collect::<Vec<_>>(), protocols);
         let sources: Vec<_> = rule.sources().map(|p| (p.value(), p.bits())).collect();
         assert_eq!(sources, set(&self.sources).into_iter().collect::<Vec<_>>());
         let destinations: Vec<_> = rule.destinations().map(|p| (p.value(), p.bits())).collect();
-        assert_eq!(destinations, set(&self.destinations).into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            destinations,
+            set(&self.destinations).into_iter().collect::<Vec<_>>()
+        );
         let ports = |ranges: &[(u16, u16)]| {
-            ranges.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            ranges
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
         };
         let source_ports: Vec<_> = rule.source_ports().map(|r| (r.first(), r.last())).collect();
         assert_eq!(source_ports, ports(&self.source_ports));
-        let destination_ports: Vec<_> =
-            rule.destination_ports().map(|r| (r.first(), r.last())).collect();
+        let destination_ports: Vec<_> = rule
+            .destination_ports()
+            .map(|r| (r.first(), r.last()))
+            .collect();
         assert_eq!(destination_ports, ports(&self.destination_ports));
         let types: BTreeSet<_> = self.types.iter().copied().collect();
         assert_eq!(
-            rule.icmp_types().map(|r| (r.first(), r.last())).collect::<Vec<_>>(),
+            rule.icmp_types()
+                .map(|r| (r.first(), r.last()))
+                .collect::<Vec<_>>(),
             types.into_iter().collect::<Vec<_>>()
         );
         assert_eq!(rule.local(), self.local);
@@ -298,10 +324,15 @@ pub(crate) fn addresses() -> impl Strategy<Value = u128> {
 fn prefixes(family: Family, count: usize) -> impl Strategy<Value = Vec<(u128, u8)>> {
     let lens: Vec<u8> = match family {
         Family::Ipv4 => vec![0, 1, 8, 14, 15, 16, 30, 31, 32, 32, 32],
-        Family::Ipv6 => vec![0, 1, 8, 14, 30, 31, 32, 33, 62, 63, 64, 126, 127, 128, 128, 128],
+        Family::Ipv6 => vec![
+            0, 1, 8, 14, 30, 31, 32, 33, 62, 63, 64, 126, 127, 128, 128, 128,
+        ],
     };
     let one = (addresses(), prop_oneof![4 => select(lens), 1 => 0..=32u8]);
-    vec(one.prop_map(|(address, len)| (address & mask(len), len)), 1..=count)
+    vec(
+        one.prop_map(|(address, len)| (address & mask(len), len)),
+        1..=count,
+    )
 }
 
 pub(crate) fn port() -> impl Strategy<Value = u16> {
@@ -447,7 +478,9 @@ pub(crate) fn specs(count: usize) -> impl Strategy<Value = Spec> {
             let mut spec = Spec {
                 action,
                 // Written where it is said by nothing else, or may be said again.
-                family: family.filter(|_| !all_icmp(&protocols) || sources.is_some() || destinations.is_some()),
+                family: family.filter(|_| {
+                    !all_icmp(&protocols) || sources.is_some() || destinations.is_some()
+                }),
                 protocols: protocols.clone(),
                 sources: sources.unwrap_or_default(),
                 destinations: destinations.unwrap_or_default(),
@@ -490,7 +523,13 @@ impl Spec {
                 self.devices.len(),
             ];
             // As written in an odd style, where a short list has one more.
-            let long = |len: &usize| if *len < 4 && *len > 0 { len + 1 } else { (*len).max(1) };
+            let long = |len: &usize| {
+                if *len < 4 && *len > 0 {
+                    len + 1
+                } else {
+                    (*len).max(1)
+                }
+            };
             if lens.iter().map(long).product::<usize>() <= 1024 {
                 return;
             }

@@ -60,8 +60,14 @@ fn verdict(rules: &Ruleset<Slot>, packet: &Packet, nat: bool) -> (Said, bool) {
         Verdict::NoRule => NoRule,
         Verdict::Track(entry) => Track(entry.id()),
         Verdict::Held(entry) => Held(entry.id()),
-        Verdict::Skip { entry, followed: false } => Skip(entry.id()),
-        Verdict::Skip { entry, followed: true } => Followed(entry.id()),
+        Verdict::Skip {
+            entry,
+            followed: false,
+        } => Skip(entry.id()),
+        Verdict::Skip {
+            entry,
+            followed: true,
+        } => Followed(entry.id()),
     };
     (said, asked.get())
 }
@@ -97,14 +103,38 @@ fn the_first_rule_decides() {
     assert_eq!(said("tcp dport=53\n", &query()), NoRule);
     assert_eq!(said("udp dport=53\n", &query()), Skip(1));
     assert_eq!(said("track udp dport=53\n", &query()), Track(1));
-    assert_eq!(said("track udp dst=10.0.0.53\nudp dport=53\n", &query()), Track(1));
-    assert_eq!(said("udp dport=53\ntrack udp dst=10.0.0.53\n", &query()), Skip(1));
+    assert_eq!(
+        said("track udp dst=10.0.0.53\nudp dport=53\n", &query()),
+        Track(1)
+    );
+    assert_eq!(
+        said("udp dport=53\ntrack udp dst=10.0.0.53\n", &query()),
+        Skip(1)
+    );
     // The order is that of the table, not of the ids.
-    assert_eq!(said("udp dport=53 id=9\ntrack udp any id=3\n", &query()), Skip(9));
-    assert_eq!(said("udp dport=53\ninsert track udp any\n", &query()), Track(2));
+    assert_eq!(
+        said("udp dport=53 id=9\ntrack udp any id=3\n", &query()),
+        Skip(9)
+    );
+    assert_eq!(
+        said("udp dport=53\ninsert track udp any\n", &query()),
+        Track(2)
+    );
     // Rules of other namespaces do not count.
-    assert_eq!(said("track udp any netns=init\nudp dport=53 netns!=init\n", &query()), Skip(2));
-    assert_eq!(said("track udp any netns=4026532001\nudp any netns=4026532005\n", &query()), Skip(2));
+    assert_eq!(
+        said(
+            "track udp any netns=init\nudp dport=53 netns!=init\n",
+            &query()
+        ),
+        Skip(2)
+    );
+    assert_eq!(
+        said(
+            "track udp any netns=4026532001\nudp any netns=4026532005\n",
+            &query()
+        ),
+        Skip(2)
+    );
 }
 
 #[test]
@@ -116,10 +146,19 @@ fn nat_holds_what_does_not_say_that_it_is_ok() {
     assert_eq!(asked("track udp dport=53\n", true), (Track(1), false));
     assert_eq!(asked("tcp dport=53\n", true), (NoRule, false));
     // A rule that is held still decides: later ones are not asked.
-    assert_eq!(asked("udp dport=53\nudp any nat=ok\n", true), (Held(1), true));
+    assert_eq!(
+        asked("udp dport=53\nudp any nat=ok\n", true),
+        (Held(1), true)
+    );
     // Errors are held as their flow is.
-    assert_eq!(verdict(&compiled("udp dport=53\n"), &error(), true), (Held(1), true));
-    assert_eq!(verdict(&compiled("udp dport=53 nat=ok\n"), &error(), true), (Followed(1), false));
+    assert_eq!(
+        verdict(&compiled("udp dport=53\n"), &error(), true),
+        (Held(1), true)
+    );
+    assert_eq!(
+        verdict(&compiled("udp dport=53 nat=ok\n"), &error(), true),
+        (Followed(1), false)
+    );
 }
 
 #[test]
@@ -135,17 +174,29 @@ fn errors_follow_the_flow_that_they_are_about() {
     // Rules about ICMP do not reach them, unless they name the type.
     assert_eq!(said("icmp any\n", &error()), NoRule);
     assert_eq!(said("icmp any\nudp dport=53\n", &error()), Followed(2));
-    assert_eq!(said("track icmp any\nudp dport=53\n", &error()), Followed(2));
+    assert_eq!(
+        said("track icmp any\nudp dport=53\n", &error()),
+        Followed(2)
+    );
     assert_eq!(said("icmp type=3\n", &error()), Skip(1));
     assert_eq!(said("icmp type=11\n", &error()), NoRule);
     assert_eq!(said("track icmp type=3\n", &error()), Track(1));
     // Which of the two comes first in the table, decides.
     assert_eq!(said("icmp type=3\nudp dport=53\n", &error()), Skip(1));
     assert_eq!(said("udp dport=53\nicmp type=3\n", &error()), Followed(1));
-    assert_eq!(said("track icmp type=3\nudp dport=53\n", &error()), Track(1));
-    assert_eq!(said("track udp dport=53\nicmp type=3\n", &error()), Track(1));
+    assert_eq!(
+        said("track icmp type=3\nudp dport=53\n", &error()),
+        Track(1)
+    );
+    assert_eq!(
+        said("track udp dport=53\nicmp type=3\n", &error()),
+        Track(1)
+    );
     // One that quotes nothing that can be read follows nothing.
-    let unreadable = Packet { quoted: None, ..error() };
+    let unreadable = Packet {
+        quoted: None,
+        ..error()
+    };
     assert_eq!(said("udp dport=53\nicmp any\nany\n", &unreadable), NoRule);
     assert_eq!(said("udp dport=53\nicmp type=3\n", &unreadable), Skip(2));
 }
@@ -163,7 +214,11 @@ fn errors_have_a_device_and_mark_of_their_own() {
 
 #[test]
 fn modes() {
-    for (name, mode) in [("skip", Mode::Skip), ("observe", Mode::Observe), ("off", Mode::Off)] {
+    for (name, mode) in [
+        ("skip", Mode::Skip),
+        ("observe", Mode::Observe),
+        ("off", Mode::Off),
+    ] {
         assert_eq!(Mode::parse(name.as_bytes()), Some(mode));
         assert_eq!(mode.name(), name);
     }
