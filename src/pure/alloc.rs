@@ -35,7 +35,11 @@ mod backend {
     }
 
     /// Inserts `value` where a place was reserved.
-    pub(super) fn insert<T>(buffer: &mut Buffer<T>, index: usize, value: T) -> Result<(), NoMemory> {
+    pub(super) fn insert<T>(
+        buffer: &mut Buffer<T>,
+        index: usize,
+        value: T,
+    ) -> Result<(), NoMemory> {
         buffer
             .insert_within_capacity(index, value)
             .map_err(|_| NoMemory)
@@ -92,7 +96,11 @@ mod backend {
         Ok(())
     }
 
-    pub(super) fn insert<T>(buffer: &mut Buffer<T>, index: usize, value: T) -> Result<(), NoMemory> {
+    pub(super) fn insert<T>(
+        buffer: &mut Buffer<T>,
+        index: usize,
+        value: T,
+    ) -> Result<(), NoMemory> {
         if index > buffer.len() {
             return Err(NoMemory);
         }

@@ -90,9 +90,9 @@ impl<S> Display for CounterLine<'_, S> {
 
 /// How many decimal digits `number` has.
 fn digits(number: u64) -> usize {
-    number.checked_ilog10().map_or(1, |log| {
-        usize::try_from(log).unwrap_or(0).saturating_add(1)
-    })
+    number
+        .checked_ilog10()
+        .map_or(1, |log| usize::try_from(log).unwrap_or(0).saturating_add(1))
 }
 
 /// Where the lines of a file start: of every [`STEP`](Self::STEP)-th one.
@@ -118,7 +118,10 @@ impl Offsets {
 
     /// A line at or ahead of `offset`, and where it starts.
     pub fn line_before(&self, offset: u64) -> (usize, u64) {
-        let step = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
+        let step = self
+            .starts
+            .partition_point(|start| *start <= offset)
+            .saturating_sub(1);
         let start = self.starts.get(step).copied().unwrap_or(0);
         (step.saturating_mul(Self::STEP), start)
     }

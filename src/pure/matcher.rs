@@ -107,7 +107,10 @@ impl Span {
             return false;
         };
         let end = start.saturating_add(usize::from(self.len));
-        self.is_empty() || array.get(start..end).is_some_and(|span| span.iter().any(wanted))
+        self.is_empty()
+            || array
+                .get(start..end)
+                .is_some_and(|span| span.iter().any(wanted))
     }
 }
 
@@ -229,7 +232,9 @@ impl Matcher {
                     || row.exchanged.meets(point)
                         && self.tuple_matches(row, key, Direction::Exchanged))
                 && row.mark.is_none_or(|mark| mark.matches(key.mark))
-                && row.devices.any_of(&self.devices, |d| d.matches(&key.device))
+                && row
+                    .devices
+                    .any_of(&self.devices, |d| d.matches(&key.device))
                 && !(key.error && row.types.is_empty())
         })?;
         Some(row.position)
@@ -276,7 +281,9 @@ impl Matcher {
     fn ports_match(&self, row: &Row, source: u16, destination: u16) -> bool {
         row.types.is_empty()
             && row.source_ports.any_of(&self.ports, |r| r.contains(source))
-            && row.destination_ports.any_of(&self.ports, |r| r.contains(destination))
+            && row
+                .destination_ports
+                .any_of(&self.ports, |r| r.contains(destination))
     }
 
     #[inline]

@@ -46,7 +46,9 @@ pub fn matches(rule: &Rule, key: &Key) -> bool {
 fn matches_either_way(rule: &Rule, key: &Key) -> bool {
     let any_or = |mut list: &mut dyn Iterator<Item = bool>| {
         let mut empty = true;
-        let found = (&mut list).inspect(|_| empty = false).any(|matches| matches);
+        let found = (&mut list)
+            .inspect(|_| empty = false)
+            .any(|matches| matches);
         found || empty
     };
     rule.family().is_none_or(|family| family == key.family)
@@ -60,9 +62,11 @@ fn matches_as_written(rule: &Rule, key: &Key) -> bool {
     prefixes_match(rule.sources(), key.source)
         && prefixes_match(rule.destinations(), key.destination)
         && match key.transport {
-            Transport::Unknown => ranges_match(rule.source_ports(), None)
-                && ranges_match(rule.destination_ports(), None)
-                && ranges_match(rule.icmp_types(), None),
+            Transport::Unknown => {
+                ranges_match(rule.source_ports(), None)
+                    && ranges_match(rule.destination_ports(), None)
+                    && ranges_match(rule.icmp_types(), None)
+            }
             Transport::Ports(source, destination) => {
                 ranges_match(rule.source_ports(), Some(source))
                     && ranges_match(rule.destination_ports(), Some(destination))

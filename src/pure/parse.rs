@@ -94,10 +94,44 @@ impl Key {
 
 /// The words of rules and commands, as they are spelt: what an unknown word is compared with.
 const WORDS: [&str; 38] = [
-    "skip", "track", "tcp", "udp", "sctp", "icmp", "icmp6", "gre", "esp", "ah", "ipip", "proto=",
-    "ip", "ip6", "src=", "dst=", "sport=", "dport=", "type=", "local=", "dev=", "mark=", "netns=",
-    "netns!=", "nat=ok", "oneway", "any", "tag=", "id=", "local=dst", "local=src", "add", "insert", "delete", "flush",
-    "load", "commit", "abort",
+    "skip",
+    "track",
+    "tcp",
+    "udp",
+    "sctp",
+    "icmp",
+    "icmp6",
+    "gre",
+    "esp",
+    "ah",
+    "ipip",
+    "proto=",
+    "ip",
+    "ip6",
+    "src=",
+    "dst=",
+    "sport=",
+    "dport=",
+    "type=",
+    "local=",
+    "dev=",
+    "mark=",
+    "netns=",
+    "netns!=",
+    "nat=ok",
+    "oneway",
+    "any",
+    "tag=",
+    "id=",
+    "local=dst",
+    "local=src",
+    "add",
+    "insert",
+    "delete",
+    "flush",
+    "load",
+    "commit",
+    "abort",
 ];
 
 /// What other tools call things.
@@ -243,7 +277,10 @@ impl<'n> Draft<'n> {
 
     /// A word that is not a fixed one: protocols, or `key=value`.
     fn term(&mut self, word: Word<'_>) -> Result<(), Refusal> {
-        let Word { text, column: start } = word;
+        let Word {
+            text,
+            column: start,
+        } = word;
         let first = text.split(|b| *b == b',').next().unwrap_or_default();
         if protocol_number(first).is_some() {
             return self.protocols(text, start, start);
@@ -265,7 +302,13 @@ impl<'n> Draft<'n> {
             b"src=" => self.prefixes(Key::Source, value, start, at, Term::Source),
             b"dst=" => self.prefixes(Key::Destination, value, start, at, Term::Destination),
             b"sport=" => self.ports(Key::SourcePort, value, start, at, Term::SourcePort),
-            b"dport=" => self.ports(Key::DestinationPort, value, start, at, Term::DestinationPort),
+            b"dport=" => self.ports(
+                Key::DestinationPort,
+                value,
+                start,
+                at,
+                Term::DestinationPort,
+            ),
             b"type=" => self.list(Key::IcmpType, value, start, at, |item, at| {
                 let (first, last) = range(item, at, u32::from(u8::MAX), ICMP_TYPE)?;
                 let range = u8::try_from(first)
@@ -506,11 +549,9 @@ impl<'n> Draft<'n> {
                     "icmp6 in an IPv4 rule",
                     "icmp, or IPv6 addresses",
                 ),
-                Some(Family::Ipv6) if number == protocol::ICMP => (
-                    true,
-                    "icmp in an IPv6 rule",
-                    "icmp6, or IPv4 addresses",
-                ),
+                Some(Family::Ipv6) if number == protocol::ICMP => {
+                    (true, "icmp in an IPv6 rule", "icmp6, or IPv4 addresses")
+                }
                 Some(Family::Ipv6) => (
                     protocol::is_extension_header(number),
                     "an IPv6 extension header, which is never the protocol",
@@ -568,7 +609,13 @@ impl<'n> Draft<'n> {
             return Ok(());
         }
         Err(Refusal::invalid(
-            self.columns.iter().take(Key::LISTS).flatten().copied().max().unwrap_or(0),
+            self.columns
+                .iter()
+                .take(Key::LISTS)
+                .flatten()
+                .copied()
+                .max()
+                .unwrap_or(0),
             "lists that multiply to over 1,024 combinations",
             "shorter lists, in several rules",
         ))
@@ -638,12 +685,7 @@ fn digits(text: &[u8], radix: u32) -> Option<u32> {
 }
 
 /// `N` or `N-N`, each at most `max`.
-fn range(
-    item: &[u8],
-    at: usize,
-    max: u32,
-    expected: &'static str,
-) -> Result<(u32, u32), Refusal> {
+fn range(item: &[u8], at: usize, max: u32, expected: &'static str) -> Result<(u32, u32), Refusal> {
     let mut ends = item.splitn(2, |b| *b == b'-');
     let mut end = |or: Option<u32>| match ends.next() {
         None => or.ok_or(at),
