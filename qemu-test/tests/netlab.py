@@ -115,6 +115,16 @@ def wait_until(condition, timeout=5.0, interval=0.01):
         time.sleep(interval)
 
 
+def steady(read):
+    """Call read() until no commit, and no namespace that comes or goes, overtakes it."""
+    while True:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+
+
 def _checked(result):
     if result < 0:
         number = ctypes.get_errno()
