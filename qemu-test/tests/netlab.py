@@ -116,7 +116,7 @@ def wait_until(condition, timeout=5.0, interval=0.01):
 
 
 def steady(read):
-    """Call read() until no commit, and no namespace that comes or goes, overtakes it."""
+    """Call read() until nothing overtakes it: it fails with ESTALE no more."""
     while True:
         try:
             return read()
@@ -1083,17 +1083,21 @@ class Ctskip:
     def generation(self):
         return int(self.read("generation"))
 
+    def text(self, name):
+        """A whole file, read again where a commit, or a namespace that came or went, overtook it."""
+        return steady(lambda: self.read(name))
+
     def header(self):
         """The first line of `rules`, as a dict."""
-        return numbers(self.read("rules").split("\n", 1)[0])
+        return numbers(self.text("rules").split("\n", 1)[0])
 
     def rules(self):
         """The canonical rules, in order, as text."""
-        return [line for line in self.read("rules").splitlines() if not line.startswith("#")]
+        return [line for line in self.text("rules").splitlines() if not line.startswith("#")]
 
     def counters(self):
         """A dict a rule, in order: id, packets, bytes, held, tag, rule."""
-        return [numbers(line) for line in self.read("counters").splitlines()]
+        return [numbers(line) for line in self.text("counters").splitlines()]
 
     def counter(self, rule_id):
         """The counters of one rule."""
@@ -1101,7 +1105,7 @@ class Ctskip:
 
     def netns(self, ns=None):
         """A dict a namespace, or that of one (a Netns)."""
-        found = [numbers(line) for line in self.read("netns").splitlines()]
+        found = [numbers(line) for line in self.text("netns").splitlines()]
         if ns is None:
             return found
         names = ("init", ns.inode) if ns.is_init else (ns.inode,)
@@ -1109,7 +1113,7 @@ class Ctskip:
 
     def stats(self):
         """The totals as one dict."""
-        return numbers(self.read("stats"))
+        return numbers(self.text("stats"))
 
     def last_error(self):
         """The last refused write, a field a line, as a dict; the whole under "text", the line that it
