@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The mode, at load and live: skip, observe, off."""
+
+import errno
+import re
+
+import netlab
+import pytest
+
+BAD = ("on", "SKIP", "skip,off", "1", "")
+
+
+def start(lab, family):
+    """(client, server, ask): both track, the server echoes, ask() says how many entries were made."""
+    client, server = lab.pair()
+    for ns in (client, server):
+        ns.track()
+    server.udp_echo(53)
+
+    def ask(port=53):
+        client.flush()
+        server.flush()
+        assert client.udp(server.addr(family), port) == b"ping"
+        return client.count() + server.count()
+
+    return client, server, ask
+
+
+def test_each_mode_at_load(ctskip, lab, family):
+    client, server, ask = start(lab, family)
+    assert ctskip.unload() == 0
+    assert ask() == 2
+    for mode, entries, packets in (("skip", 0, 4), ("observe", 2, 4), ("off", 2, 0), (None, 0, 4)):
+        given = {"mode": mode} if mode else {}
+        assert ctskip.load(rules="udp dport=53", **given) == 0
+        assert ctskip.mode == ctskip.header()["mode"] == (mode or "skip")
+        assert ask() == entries, mode
+        assert ctskip.counters()[0]["packets"] == packets, mode
+        assert ctskip.unload() == 0
+
+
+def test_each_mode_live(ctskip, lab, family):
+    client, server, ask = start(lab, family)
+    rule = ctskip.add("udp dport=53")
+    generation, rules = ctskip.generation, ctskip.rules()
+    zero = ctskip.stats()
+
+    def counted():
+        """(the rule's packets, skipped, observed) since the start."""
+        now = ctskip.stats()
+        return (
+            ctskip.counter(rule)["packets"],
+            *(now[key] - zero[key] for key in ("skipped", "observed")),
+        )
+
+    assert ask() == 0
+    assert counted() == (4, 4, 0)
+    ctskip.mode = "observe"
+    assert ask() == 2
+    assert counted() == (8, 4, 4)
+    ctskip.mode = "off"
+    seen = ctskip.stats()["seen"]
+    assert ask() == 2
+    assert counted() == (8, 4, 4)
+    assert ctskip.stats()["seen"] == seen >= 8
+    assert ctskip.header()["mode"] == "off"
+    assert ctskip.netns(server)["skipped"] == 2
+    # Table and counters are as they were.
+    assert (ctskip.rules(), ctskip.generation) == (rules, generation)
+    ctskip.mode = "skip"
+    assert ask() == 0
+    assert counted() == (12, 8, 4)
+    assert ctskip.counter(rule)["bytes"] > 0
+
+
+def test_observe_marks_nothing(ctskip, lab, family):
+    """Behind conntrack the packets are tracked as without ctskip, and all of them are counted."""
+    client, server = lab.pair()
+    watch = server.watch("udp dport 53")
+    server.udp_echo(53)
+    rule = ctskip.add("udp dport=53", "track udp dport=54")
+    ctskip.mode = "observe"
+    assert client.udp(server.addr(family), 53, count=3) == b"ping"
+    assert watch.read("prerouting") == {"new": 1, "established": 2}
+    (first, track) = ctskip.counters()
+    assert (first["packets"], track["packets"]) == (12, 0)
+    assert track["id"] == rule
+    tracked = ctskip.stats()["tracked"]
+    server.udp_echo(54)
+    assert client.udp(server.addr(family), 54) == b"ping"
+    assert ctskip.stats()["tracked"] == tracked + 4
+    assert ctskip.counter(rule)["packets"] == 4
+
+
+def test_rules_change_while_off(ctskip, lab, family):
+    client, server, ask = start(lab, family)
+    ctskip.mode = "off"
+    assert ask() == 2
+    old = ctskip.add("udp dport=53")
+    assert ask() == 2
+    assert ctskip.counter(old)["packets"] == 0
+    # A namespace that is made now does nothing either, until the mode is another.
+    third = lab.ns()
+    third.track()
+    listening = third.socket(family.af, netlab.socket.SOCK_DGRAM)
+    listening.bind(("", 53))
+    loopback = family.pick("127.0.0.1", "::1")
+    third.udp_send(loopback, 53)
+    assert third.count() == 1 and ctskip.netns(third)["skipped"] == 0
+    third.flush()
+    ctskip.mode = "skip"
+    third.udp_send(loopback, 53)
+    assert third.count() == 0 and ctskip.netns(third)["skipped"] == 1
+    assert ask() == 0
+
+
+def test_mode_stays_over_a_commit(ctskip, lab, family):
+    client, server, ask = start(lab, family)
+    ctskip.mode = "observe"
+    ctskip.add("udp dport=53")
+    assert ctskip.mode == "observe"
+    assert ask() == 2
+    assert ctskip.counters()[0]["packets"] == 4
+
+
+@pytest.mark.parametrize("newline", ("", "\n"), ids=("bare", "line"))
+def test_mode_is_written_with_or_without_a_newline(ctskip, newline):
+    for mode in ("off", "observe", "skip"):
+        assert ctskip.write(mode + newline, "mode") == 0
+        assert ctskip.read("mode") == f"{mode}\n"
+
+
+def test_live_a_bad_mode_is_refused(ctskip):
+    ctskip.mode = "observe"
+    ctskip.add("udp dport=53")
+    rules = ctskip.rules()
+    for bad in BAD:
+        assert ctskip.write(f"{bad}\n", "mode") == errno.EINVAL, bad
+        error = ctskip.last_error()
+        assert error["errno"] == "EINVAL"
+        assert "expected=skip, observe or off" in error["text"]
+        assert re.search(rf"^text={bad}$", error["text"], re.MULTILINE)
+        assert ctskip.mode == "observe"
+        # What is refused is told apart from the one before.
+        ctskip.write("add nonsense\n")
+        assert "nonsense" in ctskip.last_error()["text"]
+    assert ctskip.rules() == rules
+
+
+@pytest.mark.own_module
+def test_at_load_a_bad_mode_is_refused(ctskip, dmesg):
+    for bad in BAD:
+        dmesg.clear()
+        assert ctskip.load(rules="udp dport=53", mode=bad) == errno.EINVAL, bad
+        dmesg.wait(rf"ctskip: mode={bad}: expected skip, observe or off")
+        assert not ctskip.loaded()
+        assert not netlab.SYSFS.exists()
+    # The order of the parameters makes no difference.
+    assert ctskip.load(mode="bad", rules="udp dport=53") == errno.EINVAL
+    assert ctskip.load(mode="off", rules="udp dport=53") == 0
+    assert ctskip.mode == "off"
