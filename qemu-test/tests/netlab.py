@@ -228,6 +228,12 @@ class Netns:
         self.sysctl("net.ipv4.ip_forward", 1)
         self.sysctl("net.ipv6.conf.all.forwarding", 1)
 
+    def silent(self):
+        """Take in nothing, so answer nothing: no echo, no reset, no ICMP error. Forwards and sends."""
+        self.nft(
+            "table inet lab_silent { chain c { type filter hook input priority 400; drop; }; }"
+        )
+
     def route(self, destination, via=None, device=None):
         """Add a route: destination is "default" with a `via`, or a prefix."""
         how = {"gateway": via} if via else {}
