@@ -50,7 +50,7 @@ table inet filter {
 WORKING_FOLDER = Path("/root")  # where insmod finds ctskip.ko
 
 failures = []
-headings = itertools.count(1)
+headings = []
 ports = itertools.count(FIRST_PORT)  # no flow of one flood is one of an earlier
 
 # How a flood went: `drops` are those of its time, all else as it was at its end.
@@ -62,7 +62,8 @@ def say(text=""):
 
 
 def heading(text):
-    print(f"\n=== {next(headings)}. {text}\n", flush=True)
+    headings.append(text)
+    print(f"\n=== {len(headings)}. {text}\n", flush=True)
 
 
 def shell(command):
@@ -87,7 +88,7 @@ def check(holds, text):
     """Say whether something that the demo wants to show holds."""
     print(f"  [{'ok' if holds else 'FAILED'}] {text}", flush=True)
     if not holds:
-        failures.append(text)
+        failures.append(f"in step {len(headings)}: {text}")
 
 
 class Flood:
