@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whole flows of real programs under one rule: they work, and make no entry in either direction.
+
+Each test first lets the same traffic pass without a rule and finds its entries, so it would notice if
+there were nothing to skip.
+"""
+
+import errno
+import re
+import socket
+import struct
+
+import netlab
+import pytest
+from netlab import V4, V6
+
+# What a host has that is both a DNS server and a client: stateful, and with a hole as narrow as the
+# rule for each direction of what is not tracked.
+FIREWALL = """table inet firewall {
+    chain input { type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        udp dport 53 ct state { new, untracked } accept
+        udp sport 53 ct state untracked accept
+    }
+    chain output { type filter hook output priority filter; policy drop;
+        ct state established,related accept
+        udp dport 53 ct state { new, untracked } accept
+        udp sport 53 ct state untracked accept
+    }
+}
+"""
+
+
+def assert_no_entries(*spaces):
+    for ns in spaces:
+        assert ns.entries() == []
+        assert ns.count() == 0
+
+
+def assert_untracked(watch, *hooks):
+    """Packets passed at these hooks, and all that passed anywhere were untracked."""
+    found = watch.read()
+    assert set(hooks) <= set(found)
+    assert {state for states in found.values() for state in states} == {"untracked"}, found
+
+
+# --- DNS ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["init", "namespace"])
+def test_dns_behind_a_firewall(ctskip, lab, family, place):
+    client, server = lab.host() if place == "init" else lab.pair()
+    address = server.addr(family)
+    for ns in (client, server):
+        ns.nft(FIREWALL)
+    server.dnsmasq()
+    assert client.dig(address) == "192.0.2.1"
+    assert client.count() == server.count() == 1
+
+    rule = ctskip.add(f"udp dst={address} dport=53")
+    watches = []
+    for ns in (client, server):
+        ns.flush()
+        watches.append(ns.watch("meta l4proto udp"))
+    assert client.dig(address) == "192.0.2.1"
+    assert client.dig(address, kind="AAAA") == "2001:db8::1"
+    assert_no_entries(client, server)
+    for watch in watches:
+        assert watch.read() == {
+            hook: {"untracked": 2} for hook in ("prerouting", "input", "output", "postrouting")
+        }
+    assert ctskip.counter(rule)["packets"] == 8
+    assert ctskip.netns(client)["skipped"] >= 4 and ctskip.netns(server)["skipped"] >= 4
+
+    # Other DNS of the same hosts is tracked on.
+    client.udp_echo(53)
+    assert server.udp(client.addr(family), 53) == b"ping"
+    assert client.count() == server.count() == 1
+
+
+def test_dns_under_load(ctskip, lab, family):
+    """Many sockets, so many flows: each would be an entry on both sides."""
+    client, server = lab.pair()
+    for ns in (client, server):
+        ns.nft(FIREWALL)
+    server.dnsmasq()
+    queries = lab.new_path("queries")
+    queries.write_text("".join(f"host{n}.test A\n" for n in range(200)))
+    address = server.addr(family)
+
+    def ask():
+        done = client.run(f"dnsperf -s {address} -d {queries} -n 1 -c 40 -T 1 -q 20 -t 10")
+        assert re.search(r"Queries completed:\s+200 \(100", done.stdout), done.stdout
+
+    ask()
+    assert client.count() == server.count() == 40
+    rule = ctskip.add(f"udp dst={address} dport=53")
+    client.flush()
+    server.flush()
+    ask()
+    assert_no_entries(client, server)
+    assert ctskip.counter(rule)["packets"] == 4 * 200
+
+
+@pytest.mark.own_module
+@pytest.mark.timeout(240)
+def test_dns_in_fifty_namespaces(ctskip, lab):
+    """25 made before the load and 25 after: each asks the server in init, and serves init itself."""
+    lab.init.nft(FIREWALL)
+    lab.init.dnsmasq()
+
+    def make():
+        ns = lab.ns()
+        lab.link(ns, lab.init)
+        ns.nft(FIREWALL)
+        ns.udp_echo(53)
+        return ns
+
+    def talk(ns):
+        (link,) = ns.links
+        for family, net in ((V4, f"10.0.{link.number}."), (V6, f"fd00:{link.number}::")):
+            own, server = net + "1", net + "2"
+            assert own == ns.addr(family)
+            answer = ns.udp(server, 53, netlab.dns_question())
+            assert answer and answer.endswith(bytes([192, 0, 2, 1]))
+            assert lab.init.udp(own, 53) == b"ping"
+
+    def count(ns):
+        return int(ns.sysctl("net.netfilter.nf_conntrack_count"))
+
+    before = [make() for _ in range(25)]
+    for ns in before:
+        talk(ns)
+        assert count(ns) == 4
+    assert lab.init.count() == 100
+
+    rules = "udp+dst=10.0.0.0/8+dport=53++udp+dst=fd00::/16+dport=53"
+    assert ctskip.load(rules=rules) == 0
+    for ns in [*before, lab.init]:
+        ns.flush()
+    for ns in before:
+        talk(ns)
+    after = []
+    for _ in range(25):
+        after.append(make())
+        talk(after[-1])
+    for ns in [*before, *after]:
+        assert count(ns) == 0
+        # To the very first: a query and an answer each way, of both families.
+        assert ctskip.netns(ns)["skipped"] == 8
+    assert ctskip.netns(lab.init)["skipped"] == 50 * 8
+    assert_no_entries(lab.init, before[0], after[-1])
+
+
+def test_first_packet_of_a_new_namespace(ctskip, lab, family):
+    """Nothing has ever passed there, and conntrack waits for it."""
+    rule = ctskip.add("udp dport=53")
+    address = family.pick("127.0.0.1", "::1")
+    ns = lab.ns()
+    ns.track()
+    for port in (53, 54):
+        ns.udp_echo(port)
+    assert ns.udp(address, 53) == b"ping"
+    assert_no_entries(ns)
+    assert ctskip.counter(rule)["packets"] == ctskip.netns(ns)["skipped"] == 2
+    assert ns.udp(address, 54) == b"ping"
+    assert ns.count() == 1
+
+
+# --- all kinds of flows ------------------------------------------------------------------------------
+#
+# Each makes ready what it needs, and gives a rule, what nft calls its packets, and a function that
+# talks once through it.
+
+
+def nginx(client, server, family):
+    server.nginx()
+
+    def talk():
+        assert client.curl(server.addr(family)) == 65536
+
+    return f"tcp dst={server.addr(family)} dport=80", "meta l4proto tcp", talk
+
+
+def sctp(client, server, family):
+    server.sctp_echo(7)
+
+    def talk():
+        assert client.sctp(server.addr(family), 7, data=b"message") == b"message"
+
+    # No address: both ends tell each other all that they have, and ask after those as well.
+    return "sctp dport=7", "meta l4proto sctp", talk
+
+
+def icmp_echo(client, server, family):
+    def talk():
+        assert client.ping(server.addr(family), count=3) == 3
+
+    rule = f"{family.icmp} type={family.echo_request} dst={server.addr(family)}"
+    return rule, f"meta l4proto {family.nft_icmp}", talk
+
+
+def iperf3(*options):
+    def flow(client, server, family):
+        server.start("iperf3 -s")
+        netlab.wait_until(lambda: server.listens("tcp", 5201), 20)
+
+        def talk():
+            client.run(["iperf3", "-c", server.addr(family), "-l", "1000", *options])
+
+        # iperf3 over UDP has a TCP connection for itself.
+        rule = f"tcp,udp dst={server.addr(family)} dport=5201"
+        return rule, "meta l4proto { tcp, udp }", talk
+
+    return flow
+
+
+def tunnel(protocol, v4_kind, v6_kind):
+    """A ping inside; the packets inside are no business of the rule."""
+
+    def flow(client, server, family):
+        ends = [client.addr(family), server.addr(family)]
+        for ns, (local, remote), own in ((client, ends, 1), (server, ends[::-1], 2)):
+            kind = family.pick(v4_kind, v6_kind)
+            ns.run(f"ip link add tun9 type {kind} local {local} remote {remote}")
+            ns.run("ip link set tun9 up")
+            ns.run(f"ip addr add 192.168.9.{own}/24 dev tun9")
+
+        def talk():
+            assert client.ping("192.168.9.2", count=2) == 2
+
+        return f"{protocol} dst={server.addr(family)}", f"meta l4proto {protocol}", talk
+
+    return flow
+
+
+def raw(protocol, number):
+    """Datagrams of a protocol that the kernel knows nothing of, both ways."""
+
+    def flow(client, server, family):
+        ends = [ns.socket(family.af, socket.SOCK_RAW, number) for ns in (client, server)]
+        for end in ends:
+            end.settimeout(5)
+        spi = struct.pack("!2I", 4711, 1)
+
+        def talk():
+            for source, target, address in (
+                (*ends, server.addr(family)),
+                (*ends[::-1], client.addr(family)),
+            ):
+                source.sendto(spi + b"sealed", (address, 0))
+                assert target.recv(1000).endswith(b"sealed")
+
+        return f"{protocol} dst={server.addr(family)}", f"meta l4proto {number}", talk
+
+    return flow
+
+
+FLOWS = {
+    "nginx": nginx,
+    "sctp": sctp,
+    "icmp": icmp_echo,
+    "iperf3-tcp": iperf3("-n", "200K"),
+    "iperf3-udp": iperf3("-u", "-b", "20M", "-n", "100K"),
+    "gre": tunnel("gre", "gre", "ip6gre"),
+    "ipip": tunnel("ipip", "ipip", "ip6tnl mode ipip6"),
+    "esp": raw("esp", 50),
+    "ah": raw("ah", 51),
+    "number": raw("proto=253", 253),
+}
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_flow(ctskip, lab, family, kind):
+    client, server = lab.pair()
+    if kind == "ah" and family is V6:  # there an extension header, so never what is carried
+        assert ctskip.write(f"add ah dst={server.addr(family)}\n") == errno.EINVAL
+        return
+    rule, match, talk = FLOWS[kind](client, server, family)
+    match = match.replace("ipip", "4")
+    outside = {
+        *client.addresses[4],
+        *client.addresses[6],
+        *server.addresses[4],
+        *server.addresses[6],
+    }
+    watches = [ns.watch(match) for ns in (client, server)]
+
+    def entries(ns, of_rule):
+        return [e for e in ns.entries() if (e.original["src"] in outside) == of_rule]
+
+    talk()
+    assert entries(client, True) and entries(server, True)
+    inside = len(entries(server, False))
+    assert inside == (kind in ("gre", "ipip"))
+
+    ctskip.add(rule)
+    for ns, watch in zip((client, server), watches, strict=True):
+        ns.flush()
+        watch.reset()
+    talk()
+    for ns, watch in zip((client, server), watches, strict=True):
+        assert entries(ns, True) == []
+        assert len(entries(ns, False)) == inside
+        assert_untracked(watch, "prerouting", "input", "output", "postrouting")
+        assert ctskip.netns(ns)["skipped"] > 0
+
+
+def test_nginx_under_load(ctskip, lab, family):
+    client, server = lab.pair()
+    server.nginx(size=1000)
+    address = server.addr(family)
+    host = family.pick(address, f"[{address}]")
+
+    def load():
+        done = client.run(
+            f"wrk -t 1 -c 20 -d 1s -H 'Connection: close' http://{host}/file", timeout=60
+        )
+        assert not re.search("Socket errors|Non-2xx", done.stdout), done.stdout
+        return int(re.search(r"(\d+) requests in", done.stdout)[1])
+
+    for ns in (client, server):
+        ns.track()
+    assert load() > 20
+    assert server.count() > 20
+    rule = ctskip.add(f"tcp dst={address} dport=80")
+    for ns in (client, server):
+        ns.flush()
+    watch = server.watch("meta l4proto tcp")
+    requests = load()
+    assert requests > 20
+    assert_no_entries(client, server)
+    assert_untracked(watch, "prerouting", "output")
+    # At least SYN, request, FIN and their answers, each seen at two hooks.
+    assert ctskip.counter(rule)["packets"] > 12 * requests
+
+
+# --- a router ----------------------------------------------------------------------------------------
+
+FORWARD = """table inet forward { chain forward { type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    meta l4proto { tcp, udp } th dport { 53, 80 } ct state { new, untracked } accept
+    meta l4proto { tcp, udp } th sport { 53, 80 } ct state untracked accept
+}; }"""
+
+
+def test_forwarded(ctskip, lab, family):
+    """One rule, both directions; it is each namespace that decides for itself."""
+    client, router, server = spaces = lab.routed()
+    address = server.addr(family)
+    server.udp_echo(53)
+    server.tcp_echo(80)
+    router.nft(FORWARD)
+    watches = [ns.watch("meta l4proto { tcp, udp }") for ns in spaces]
+
+    def talk():
+        assert client.udp(address, 53) == b"ping"
+        assert client.tcp(address, 80) == b"ping"
+
+    def counts():
+        return [len(ns.entries(family)) for ns in spaces]
+
+    def fresh(*rules):
+        ctskip.commit("flush", *(f"add {rule}" for rule in rules))
+        for ns, watch in zip(spaces, watches, strict=True):
+            ns.flush()
+            watch.reset()
+        talk()
+
+    fresh()
+    assert counts() == [2, 2, 2]
+
+    fresh(f"tcp,udp dst={address} dport=53,80")
+    assert counts() == [0, 0, 0]
+    assert_untracked(watches[0], "output", "prerouting")
+    assert_untracked(watches[1], "prerouting", "forward", "postrouting")
+    assert_untracked(watches[2], "prerouting", "output")
+    assert set(watches[1].read()) == {"prerouting", "forward", "postrouting"}
+
+    fresh(f"tcp,udp dst={address} dport=53,80 netns={router.inode}")
+    assert counts() == [2, 0, 2]
+    assert_untracked(watches[1], "prerouting", "forward", "postrouting")
+    assert "untracked" not in watches[2].read("prerouting")
+
+    fresh(f"tcp,udp dst={address} dport=53,80 netns={server.inode}")
+    assert counts() == [2, 2, 0]
+
+    # Nothing that is forwarded is at LOCAL_OUT: `local=` has half of it there, and on a router it is
+    # the half that is missing.
+    fresh(f"tcp,udp dst={address} dport=53,80 local=dst netns={router.inode}")
+    forwarded = watches[1].read("forward")
+    assert forwarded["untracked"] > 0 and len(forwarded) > 1
+
+
+# --- a host that talks to itself ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["loopback", "own address"])
+def test_loopback(ctskip, lab, family, place):
+    """A packet keeps its mark, or its entry, over lo: it is left alone where it comes in again."""
+    ns, _ = lab.pair()
+    address = ns.addr(family) if place == "own address" else family.pick("127.0.0.1", "::1")
+    for port in (53, 54):
+        ns.udp_echo(port)
+    ns.tcp_echo(80)
+    watch = ns.watch("meta l4proto { tcp, udp }")
+
+    def talk():
+        assert ns.udp(address, 53) == b"ping"
+        assert ns.tcp(address, 80) == b"ping"
+
+    talk()
+    assert ns.count() == 2
+    ctskip.add(f"udp dst={address} dport=53", f"tcp dst={address} dport=80")
+    ns.flush()
+    watch.reset()
+    talk()
+    assert_no_entries(ns)
+    assert_untracked(watch, "output", "prerouting")
+
+    def change(port):
+        before = ctskip.stats()
+        assert ns.udp(address, port) == b"ping"
+        after = ctskip.stats()
+        keys = ("seen", "skipped", "left_untracked", "left_entry", "tracked", "held", "observed")
+        return {k: after[k] - before[k] for k in keys if after[k] != before[k]}
+
+    assert change(53) == {"seen": 4, "skipped": 2, "left_untracked": 2}
+    assert change(54) == {"seen": 4, "left_entry": 2}
+    assert ns.count() == 1
+
+
+def test_loopback_with_local(ctskip, lab, family):
+    """A host that asks itself is both ends: each packet is met at LOCAL_OUT first, so that
+    `local=dst` has the answer there, and the query only where it comes in, with an entry by then."""
+    ns = lab.ns()
+    ns.track()
+    address = family.pick("127.0.0.1", "::1")
+    ns.udp_echo(53)
+    ctskip.add(f"udp dst={address} dport=53 local=dst", f"udp dst={address} dport=53 local=src")
+    assert ns.udp(address, 53) == b"ping"
+    answer, query = ctskip.counters()
+    assert (answer["packets"], query["packets"]) == (1, 1)
+    assert_no_entries(ns)
