@@ -52,7 +52,12 @@ pub struct Entry<S> {
 }
 
 impl<S> Entry<S> {
-    fn new(id: u32, rule: Rule, measure: Measure, slots: &dyn Slots<S>) -> Result<Arc<Self>, NoMemory> {
+    fn new(
+        id: u32,
+        rule: Rule,
+        measure: Measure,
+        slots: &dyn Slots<S>,
+    ) -> Result<Arc<Self>, NoMemory> {
         Arc::new(Self {
             id,
             text_len: measure.len,
@@ -104,7 +109,9 @@ impl Measure {
 
 impl Write for Measure {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.len = self.len.saturating_add(u16::try_from(s.len()).unwrap_or(u16::MAX));
+        self.len = self
+            .len
+            .saturating_add(u16::try_from(s.len()).unwrap_or(u16::MAX));
         self.hash.add(s.as_bytes());
         Ok(())
     }
@@ -331,7 +338,10 @@ impl Replacement {
 
     /// The tag of the last line, or the one that all are to have, for the next one to share.
     pub fn last_tag(&self) -> Option<&Arc<Tag>> {
-        let last = self.lines.last().and_then(|line| line.parsed.rule.tag.as_ref());
+        let last = self
+            .lines
+            .last()
+            .and_then(|line| line.parsed.rule.tag.as_ref());
         last.or(self.tag.as_ref())
     }
 
@@ -446,7 +456,7 @@ fn take_over<S>(
     };
 
     // Lines that give a number go first, so that no other line takes their entry.
-    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.id));
+    sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.id));
     for line in &mut *lines {
         let Some(id) = line.parsed.id else { continue };
         let key = (line.measure.hash.0, id);
@@ -459,7 +469,7 @@ fn take_over<S>(
     }
 
     candidates.retain(|candidate| !candidate.taken);
-    candidates.sort_unstable_by_key(|candidate| (candidate.hash, candidate.index));
+    sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.index));
     for line in lines.iter_mut().filter(|line| line.parsed.id.is_none()) {
         let hash = line.measure.hash.0;
         let start = candidates.partition_point(|candidate| candidate.hash < hash);
@@ -549,7 +559,12 @@ fn kept<S>(old: &[Arc<Entry<S>>], new: &[Arc<Entry<S>>]) -> Result<usize, NoMemo
     let front = old.iter().zip(new).take_while(same).count();
     let old = old.get(front..).unwrap_or_default();
     let new = new.get(front..).unwrap_or_default();
-    let back = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    let back = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take_while(same)
+        .count();
 
     // What lies between the equal ends: nothing where one rule was added or deleted.
     let addresses = |entries: &[Arc<Entry<S>>]| {
@@ -573,7 +588,12 @@ fn no_memory(error: NoMemory) -> (u32, Refusal) {
 }
 
 fn no_space() -> Refusal {
-    Refusal::new(Errno::NoSpc, 0, "over 131,072 rules", "fewer rules, with lists or prefixes")
+    Refusal::new(
+        Errno::NoSpc,
+        0,
+        "over 131,072 rules",
+        "fewer rules, with lists or prefixes",
+    )
 }
 
 fn no_such_id(column: usize) -> Refusal {
