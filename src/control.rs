@@ -10,9 +10,7 @@ use core::fmt::Display;
 
 use kernel::{
     fmt::Formatter,
-    impl_has_work,
-    new_mutex,
-    new_work,
+    impl_has_work, new_mutex, new_work,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -326,7 +324,10 @@ impl Control {
             report,
             generation: self.published().0.generation,
             writer: Writer::current(),
-            number: writing.refused.as_ref().map_or(1, |last| last.number.wrapping_add(1)),
+            number: writing
+                .refused
+                .as_ref()
+                .map_or(1, |last| last.number.wrapping_add(1)),
         });
         to_error(errno)
     }
@@ -349,7 +350,11 @@ impl Control {
                 let room = writing.stopped.reserve(2, GFP_KERNEL);
                 room.map_err(|_| Report::new(NoMemory.into(), 1, text))?;
                 writing.stopped.retain(|stopped| !stopped.is(file));
-                if writing.load.as_ref().is_some_and(|other| !other.gives_way()) {
+                if writing
+                    .load
+                    .as_ref()
+                    .is_some_and(|other| !other.gives_way())
+                {
                     writing.stop(file.hold());
                     return Err(Some(command::busy(text)));
                 }
@@ -451,7 +456,11 @@ impl Control {
         let (published, last) = self.published();
         if mode != last {
             self.publish(published, mode)?;
-            pr_info!("mode {}, by {}\n", mode.name(), format_args!("{}", Writer::current()));
+            pr_info!(
+                "mode {}, by {}\n",
+                mode.name(),
+                format_args!("{}", Writer::current())
+            );
         }
         Ok(())
     }
@@ -603,7 +612,9 @@ impl Control {
             let (published, _) = self.published();
             let held = Held {
                 ruleset: &published.ruleset,
-                scope: published.ruleset.scope(net.handle().is_init(), net.handle().id().cookie),
+                scope: published
+                    .ruleset
+                    .scope(net.handle().is_init(), net.handle().id().cookie),
                 ipv4: nat(Family::Ipv4),
                 ipv6: nat(Family::Ipv6),
             };

@@ -227,9 +227,9 @@ impl File for Netns {
 
 impl NetnsText<'_> {
     /// The length of each line: the words, the columns, the newline.
-    const LEN: u64 =
-        "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n".len() as u64
-            + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
+    const LEN: u64 = "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n".len()
+        as u64
+        + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
 }
 
 impl Lines for NetnsText<'_> {
@@ -331,10 +331,7 @@ impl Lines for StatsText<'_> {
             2 => {
                 // An entry is in the hash twice, once for each direction.
                 let tuples = self.entries().saturating_mul(2);
-                let hundredths = tuples
-                    .saturating_mul(100)
-                    .checked_div(buckets)
-                    .unwrap_or(0);
+                let hundredths = tuples.saturating_mul(100).checked_div(buckets).unwrap_or(0);
                 let (whole, part) = (hundredths / 100, hundredths % 100);
                 writeln!(out, "average_chain={whole}.{part:02}")?;
             }

@@ -207,8 +207,10 @@ impl NetState {
     /// Counts a packet that no rule has decided.
     #[inline(always)]
     fn seen(&self, counter: Option<Counter>) {
-        self.counters
-            .count(Counter::Seen as usize, counter.map(|counter| counter as usize));
+        self.counters.count(
+            Counter::Seen as usize,
+            counter.map(|counter| counter as usize),
+        );
     }
 }
 

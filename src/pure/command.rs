@@ -92,7 +92,11 @@ pub fn run<S>(
     slots: &dyn Slots<S>,
 ) -> Result<Option<Change<S>>, Report> {
     let mut edit = Edit::new(base)?;
-    if let Some(cut) = text.rsplit(|b| *b == b'\n').next().filter(|rest| !rest.is_empty()) {
+    if let Some(cut) = text
+        .rsplit(|b| *b == b'\n')
+        .next()
+        .filter(|rest| !rest.is_empty())
+    {
         let number = u32::try_from(lines(text).count()).unwrap_or(u32::MAX);
         let refusal = Refusal::invalid(
             cut.len(),
@@ -298,7 +302,11 @@ impl Load {
         let number = self.line.saturating_add(1);
         if self.partial.len().saturating_add(start.len()) > MAX_LINE {
             let refusal = Refusal::invalid(0, "a line too long", "lines of up to 8,192 bytes");
-            let shown = if self.partial.is_empty() { start } else { &self.partial };
+            let shown = if self.partial.is_empty() {
+                start
+            } else {
+                &self.partial
+            };
             return Err(Report::new(refusal, number, shown));
         }
         self.partial
@@ -393,7 +401,10 @@ fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Arc<
         ));
     };
     no_more_words(words)?;
-    Ok(Some(Arc::new(parse_tag(tag, word.column.saturating_add(4))?)?))
+    Ok(Some(Arc::new(parse_tag(
+        tag,
+        word.column.saturating_add(4),
+    )?)?))
 }
 
 /// Reads the rule that `words` of `statement` make.
@@ -434,7 +445,9 @@ fn only_word<'a>(
     expected: &'static str,
 ) -> Result<Word<'a>, Refusal> {
     let column = command.column.saturating_add(command.text.len());
-    let word = words.next().ok_or(Refusal::invalid(column, missing, expected))?;
+    let word = words
+        .next()
+        .ok_or(Refusal::invalid(column, missing, expected))?;
     no_more_words(words)?;
     Ok(word)
 }

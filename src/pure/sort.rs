@@ -28,7 +28,11 @@ fn sift_down<T, K: Ord>(heap: &mut [T], mut root: usize, key: impl Fn(&T) -> K) 
         let right = left.saturating_add(1);
         let key_at = |index: usize| heap.get(index).map(&key);
         // `None` is less than any key.
-        let child = if key_at(right) > key_at(left) { right } else { left };
+        let child = if key_at(right) > key_at(left) {
+            right
+        } else {
+            left
+        };
         if key_at(child) <= key_at(root) {
             return;
         }
