@@ -405,6 +405,9 @@ def flooder(lab):
     spaces = [client, server, lab.ns()]
     for ns in spaces:
         listen(ns)
+    # Keeps hooks at all points. As the first comes to one and the last goes, the kernel rewrites its
+    # own code (a static key), and under emulation a processor in the midst of it can trip over that.
+    client.track()
     targets = []
     for family in (V4, V6):
         for ns in spaces:
@@ -441,7 +444,7 @@ def churner(lab):
 
 def test_unload_and_load_under_traffic(ctskip, lab):
     spaces, flood = flooder(lab)
-    for ns in spaces:
+    for ns in spaces[1:]:
         ns.track()
     with Worker(flood), Worker(churner(lab)):
         for round_ in range(20):
