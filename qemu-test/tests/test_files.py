@@ -50,6 +50,12 @@ def sink(ns, family, *ports):
         ns.socket(family.af, socket.SOCK_DGRAM).bind(("", port))
 
 
+def alone(ctskip, *spaces):
+    """Wait until those of earlier tests have gone: these namespaces are all there are."""
+    inodes = sorted(ns.inode for ns in spaces)
+    netlab.wait_until(lambda: sorted(line["netns"] for line in ctskip.netns()) == inodes, 20)
+
+
 # --- rules ---------------------------------------------------------------------------------------
 
 
@@ -155,10 +161,8 @@ def test_netns(ctskip, lab, family):
     lines = ctskip.read("netns").splitlines()
     keys = "netns ct entries max drop early_drop nat rules skipped held".split()
     assert all(re.findall(r"(\w+)=", line) == keys for line in lines)
-    init = os.stat("/proc/1/ns/net").st_ino
-    assert sorted(netlab.numbers(line)["netns"] for line in lines) == sorted(
-        [init, client.inode, server.inode]
-    )
+    assert lab.init.inode == os.stat("/proc/1/ns/net").st_ino
+    alone(ctskip, lab.init, client, server)
     most = int(server.sysctl("net.netfilter.nf_conntrack_max"))
     assert ctskip.netns(server) == {
         "netns": server.inode,
@@ -211,6 +215,7 @@ def test_stats(ctskip, lab, family):
     client.udp_send(address, 55, count=1)
     ctskip.mode = "observe"
     assert client.udp(address, 53, count=1)
+    alone(ctskip, lab.init, client, server)
     after = ctskip.stats()
     grown = {key: after[key] - before[key] for key in list(before)[:9] if after[key] != before[key]}
     # Each packet is seen where it leaves and where it arrives.
@@ -410,7 +415,8 @@ def test_steps_of_any_size(listed, name):
 
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", FILES)
-def test_small_steps(ctskip, name, size):
+def test_small_steps(ctskip, lab, name, size):
+    alone(ctskip, lab.init)
     ctskip.commit("udp dport=53 tag=a", "track tcp dst=10.0.0.0/8 dport=1-100")
     ctskip.write("nonsense\n")
     whole = ctskip.read(name)
