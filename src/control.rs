@@ -6,6 +6,11 @@
 //! held for moments, and is the only one that a namespace's making or end waits for; it nests inside
 //! `writer`. Both are taken in process context.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a boxed report would need memory to tell that there is none"
+)]
+
 use core::fmt::Display;
 
 use kernel::{
@@ -250,7 +255,7 @@ impl Control {
             }),
             work <- new_work!("Control::work"),
         });
-        Ok(Arc::pin_init(control, GFP_KERNEL)?)
+        Arc::pin_init(control, GFP_KERNEL)
     }
 
     /// Makes the state of a new namespace.
@@ -294,7 +299,10 @@ impl Control {
         let report = match command::from_parameter(text, &**self, &self.slots) {
             Ok(None) => return Ok(()),
             Ok(Some(change)) => match self.commit(change) {
-                Ok(done) => return Ok(done.log(&format_args!("by {}", Writer::current()))),
+                Ok(done) => {
+                    done.log(&format_args!("by {}", Writer::current()));
+                    return Ok(());
+                }
                 Err(error) => error.into(),
             },
             Err(report) => report,
@@ -310,7 +318,10 @@ impl Control {
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = self.writer.lock();
         match self.write_locked(&mut writing, file, text) {
-            Ok(Some(done)) => Ok(done.log(&format_args!("by {}", Writer::current()))),
+            Ok(Some(done)) => {
+                done.log(&format_args!("by {}", Writer::current()));
+                Ok(())
+            }
             Ok(None) => Ok(()),
             Err(None) => Err(EINVAL),
             Err(Some(report)) => Err(self.refuse(&mut writing, report)),

@@ -461,7 +461,9 @@ fn take_over<S>(
         let Some(id) = line.parsed.id else { continue };
         let key = (line.measure.hash.0, id);
         let at = candidates.partition_point(|candidate| (candidate.hash, candidate.id) < key);
-        let found = candidates.get_mut(at).filter(|c| c.id == id && same(c, line));
+        let found = candidates
+            .get_mut(at)
+            .filter(|c| c.id == id && same(c, line));
         if let Some(candidate) = found {
             candidate.taken = true;
             line.old = Some(candidate.index);
@@ -469,13 +471,17 @@ fn take_over<S>(
     }
 
     candidates.retain(|candidate| !candidate.taken);
-    sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.index));
+    sort_by_key(&mut candidates, |candidate| {
+        (candidate.hash, candidate.index)
+    });
     for line in lines.iter_mut().filter(|line| line.parsed.id.is_none()) {
         let hash = line.measure.hash.0;
         let start = candidates.partition_point(|candidate| candidate.hash < hash);
         let passed = candidates.get(start).map_or(0, |first| first.passed);
         let rest = candidates.iter_mut().skip(start).skip(passed);
-        let mut equal = rest.take_while(|candidate| candidate.hash == hash).enumerate();
+        let mut equal = rest
+            .take_while(|candidate| candidate.hash == hash)
+            .enumerate();
         if let Some((ahead, candidate)) = equal.find(|(_, candidate)| same(candidate, line)) {
             candidate.taken = true;
             line.old = Some(candidate.index);
