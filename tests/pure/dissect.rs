@@ -432,6 +432,8 @@ fn ipv6_fragments() {
             // The hop-by-hop header is of 8 bytes; the fragment header of the second chain too.
             let at = 40 + 8 * (types.len() - 1) + 2;
             bytes[at..at + 2].copy_from_slice(&field.to_be_bytes());
+            // A fragment header has no length: the byte where others have it is reserved.
+            bytes[at - 1] = 1;
             let transport = if first {
                 Transport::Ports(4000, 53)
             } else {

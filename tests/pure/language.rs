@@ -617,3 +617,21 @@ fn limits() {
         rule(text);
     }
 }
+
+/// What tags and devices' names may be made of, byte by byte.
+#[test]
+fn characters_of_names() {
+    // What ends a word, a statement or a line, or an element of a list, is never part of a name.
+    let in_words = (b'!'..=b'~').filter(|b| !matches!(b, b'#' | b';' | b','));
+    for byte in in_words {
+        let c = char::from(byte);
+        let tag = read(&format!("udp any tag=a{c}"));
+        assert_eq!(
+            tag.is_ok(),
+            c.is_ascii_alphanumeric() || "._-".contains(c),
+            "{c:?}"
+        );
+        let device = read(&format!("udp any dev=a{c}b"));
+        assert_eq!(device.is_ok(), !"/:*\"".contains(c), "{c:?}");
+    }
+}

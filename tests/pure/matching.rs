@@ -15,6 +15,7 @@ use ctskip_pure::{
         Family,
         HookPoint,
         Netns,
+        NetnsId,
         Rule, //
     },
     ruleset::{
@@ -252,6 +253,20 @@ proptest! {
         let table: Table<Slot> = if text.is_empty() { Table::new() } else { table(&text, &slots) };
         let rules: Vec<Rule> = specs.iter().map(|s| rule(&s.text(&Style::plain()))).collect();
         let ruleset = Ruleset::compile(Arc::new(table).unwrap()).unwrap();
+        prop_assert_eq!(ruleset.names_devices(), specs.iter().any(|spec| !spec.devices.is_empty()));
+        let mut named: Vec<NetnsId> = rules
+            .iter()
+            .filter_map(|rule| match rule.netns() {
+                Netns::Only(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        named.sort_by_key(|id| id.cookie);
+        named.dedup();
+        prop_assert_eq!(&ruleset.named().collect::<Vec<_>>(), &named);
+        for (group, id) in named.iter().enumerate() {
+            prop_assert_eq!(ruleset.scope(false, id.cookie), Scope::Named(group));
+        }
 
         // The initial namespace, those that rules may name, and one that none names.
         for namespace in [None, Some(0), Some(1), Some(2), Some(3), Some(9)] {

@@ -158,6 +158,9 @@ proptest! {
         prop_assert!(line <= lengths.len());
         prop_assert_eq!(start, sum(line));
         prop_assert!(start <= offset);
+        for step in (0..lengths.len()).step_by(64) {
+            prop_assert_eq!(offsets.line_before(sum(step)), (step, sum(step)));
+        }
         // The wanted line is one of the next ones.
         let wanted = (0..lengths.len()).take_while(|i| sum(*i) <= offset).last().unwrap_or(0);
         prop_assert!((line..line + 64).contains(&wanted), "{} {}", line, wanted);
