@@ -246,7 +246,7 @@ impl<'t, S> Edit<'t, S> {
             return Err(no_space());
         }
         let id = match parsed.id {
-            Some(id) if self.position(id).is_some() => return Err(id_in_use(parsed.id_column)),
+            Some(id) if self.is_in_use(id) => return Err(id_in_use(parsed.id_column)),
             Some(id) => {
                 self.next_id = self.next_id.max(id.saturating_add(1));
                 id
@@ -300,6 +300,11 @@ impl<'t, S> Edit<'t, S> {
 
     fn remove(&mut self, which: impl Fn(&Rule) -> bool) {
         self.entries.retain(|entry| !which(&entry.rule));
+    }
+
+    /// Whether a rule has this number. Ascending ones, as of a saved table, need no search.
+    fn is_in_use(&self, id: u32) -> bool {
+        (id < self.next_id || id == u32::MAX) && self.position(id).is_some()
     }
 
     fn position(&self, id: u32) -> Option<usize> {

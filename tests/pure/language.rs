@@ -38,7 +38,7 @@ use super::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     /// A rule means what its terms say, however they are ordered and spelt, and comes back from its
     /// canonical text, which is one for all spellings.

@@ -211,7 +211,7 @@ fn as_usize(position: Option<u32>) -> Option<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     /// A matcher of one rule says what the oracle says, whichever way the key leans.
     #[test]
