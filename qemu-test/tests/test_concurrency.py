@@ -13,8 +13,8 @@ import netlab
 import pytest
 
 PORT = 53
-PACKETS = 4000
-COMMITS = 60
+PACKETS = 8000
+COMMITS = 400
 SECONDS = 40  # at most
 
 
