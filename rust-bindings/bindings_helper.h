@@ -22,8 +22,8 @@
 
 /*
  * Where a field lies that the kernel crate's bindings do not name (net_device), that sits in an
- * anonymous union there (mark), or that they could have put elsewhere than the compiler: checked
- * in skb.rs and pernet.rs when the module is built.
+ * anonymous union there (mark), or that is checked when the module is built. It is libclang that
+ * says so, as it does for all of the kernel crate's bindings.
  */
 static const size_t CTSKIP_NET_DEVICE_NAME = offsetof(struct net_device, name);
 static const size_t CTSKIP_SKB_MARK = offsetof(struct sk_buff, mark);
@@ -50,6 +50,7 @@ void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
 void ctskip_current_comm(char *comm);
 bool ctskip_nfct_is_template(unsigned long nfct);
+void ctskip_set_untracked(struct sk_buff *skb);
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);
 bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func);
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);
@@ -59,7 +60,7 @@ void ctskip_percpu_zero(void __percpu *counters, unsigned int n);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
-bool ctskip_conntrack_table(u32 *buckets, u32 *max);
+u32 ctskip_conntrack_buckets(void);
 
 /* params.c */
 char *ctskip_param_take_rules(void);

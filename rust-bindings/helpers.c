@@ -46,6 +46,11 @@ bool ctskip_nfct_is_template(unsigned long nfct)
 	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
 }
 
+void ctskip_set_untracked(struct sk_buff *skb)
+{
+	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
+}
+
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name)
 {
 	return alloc_ordered_workqueue("%s", 0, name);
@@ -159,21 +164,16 @@ bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage
 	return true;
 }
 
-bool ctskip_conntrack_table(u32 *buckets, u32 *max)
+/* 0 where nf_conntrack is not loaded. */
+u32 ctskip_conntrack_buckets(void)
 {
 	typeof(nf_conntrack_htable_size) *size;
-	typeof(nf_conntrack_max) *limit;
+	u32 buckets;
 
 	size = symbol_get(nf_conntrack_htable_size);
 	if (!size)
-		return false;
-	*buckets = READ_ONCE(*size);
+		return 0;
+	buckets = READ_ONCE(*size);
 	symbol_put(nf_conntrack_htable_size);
-
-	limit = symbol_get(nf_conntrack_max);
-	if (!limit)
-		return false;
-	*max = READ_ONCE(*limit);
-	symbol_put(nf_conntrack_max);
-	return true;
+	return buckets;
 }

@@ -2,8 +2,8 @@
 
 //! What conntrack holds, where its module is loaded.
 //!
-//! Its symbols are taken for the length of a call only: ctskip needs no other module, and keeps none
-//! from being unloaded.
+//! Its symbols are taken for the length of a call only, during which it cannot be unloaded: ctskip
+//! needs no other module.
 //!
 //! C header: [`include/net/netfilter/nf_conntrack.h`](srctree/include/net/netfilter/nf_conntrack.h)
 
@@ -23,15 +23,6 @@ pub(crate) struct Usage {
     pub(crate) drop: u64,
     /// Entries dropped early to make room.
     pub(crate) early_drop: u64,
-}
-
-/// The hash that all namespaces share.
-#[derive(Clone, Copy)]
-pub(crate) struct Table {
-    /// Its buckets. C: `nf_conntrack_htable_size`.
-    pub(crate) buckets: u32,
-    /// The limit that applies to each namespace. C: `nf_conntrack_max`.
-    pub(crate) max: u32,
 }
 
 /// Tells what conntrack holds in `net`.
@@ -54,10 +45,12 @@ pub(crate) fn usage(net: Net<'_>) -> Option<Usage> {
     })
 }
 
-/// Tells how large the hash is. Process context. [`None`] where conntrack is not loaded.
-pub(crate) fn table() -> Option<Table> {
-    let mut table = Table { buckets: 0, max: 0 };
+/// Tells how many buckets the hash has that all namespaces share.
+///
+/// Process context. [`None`] where conntrack is not loaded. C: `nf_conntrack_htable_size`.
+pub(crate) fn buckets() -> Option<u32> {
+    // SAFETY: Takes no arguments.
+    let buckets = unsafe { raw::ctskip_conntrack_buckets() };
 
-    // SAFETY: Both pointers are valid.
-    unsafe { raw::ctskip_conntrack_table(&mut table.buckets, &mut table.max) }.then_some(table)
+    (buckets != 0).then_some(buckets)
 }

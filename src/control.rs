@@ -2,9 +2,9 @@
 
 //! The one who writes: takes texts, makes tables of them, publishes them to all namespaces.
 //!
-//! Two locks. `writer` is held for a transaction, its parsing and compiling included. `state` is
-//! held for moments, and is the only one that a namespace's making or end waits for; it nests inside
-//! `writer`. Both are taken in process context.
+//! `writer` is held for a transaction, its parsing and compiling included. `state` is held for
+//! moments, as a namespace's making and end wait for it; it nests inside `writer`. Under neither is a
+//! namespace looked at ([`NetHandle::with()`]). All locks are taken in process context.
 
 #![expect(
     clippy::result_large_err,
@@ -106,6 +106,8 @@ pub(crate) struct Control {
     #[pin]
     state: Mutex<State>,
     #[pin]
+    refused: Mutex<Option<Refused>>,
+    #[pin]
     work: Work<Control>,
 }
 
@@ -116,18 +118,9 @@ impl_has_work! {
 /// What only writers need.
 struct Writing {
     load: Option<OpenLoad>,
-    /// Those whose `load` was refused, taken over or came while another was open: what is left of
-    /// its text must not be carried out.
-    stopped: KVVec<HeldFile>,
-    refused: Option<Refused>,
-}
-
-impl Writing {
-    /// Has what `file` writes from now on refused.
-    fn stop(&mut self, file: HeldFile) {
-        // Does not fail: room was made when the load was opened.
-        let _ = self.stopped.push_within_capacity(file);
-    }
+    /// Those whose `load` another one has taken over: what is left of its text must not be carried
+    /// out. Where a load was refused, its open file itself remembers that.
+    overtaken: KVVec<HeldFile>,
 }
 
 /// A `load` that spans writes.
@@ -162,8 +155,8 @@ struct State {
     views: Views,
     mode: Mode,
     nets: KVVec<Arc<NetState>>,
-    /// Grows when a namespace comes or goes.
-    changes: u64,
+    /// How many namespaces have left the list: those behind them have moved up then.
+    left: u64,
     /// Whether namespaces leave because the module does.
     unloading: bool,
     /// What namespaces that are gone have counted.
@@ -241,18 +234,18 @@ impl Control {
             icmp_errors,
             writer <- new_mutex!(Writing {
                 load: None,
-                stopped: KVVec::new(),
-                refused: None,
+                overtaken: KVVec::new(),
             }),
             state <- new_mutex!(State {
                 published,
                 views,
                 mode,
                 nets: KVVec::new(),
-                changes: 0,
+                left: 0,
                 unloading: false,
                 past: [0; Counter::COUNT],
             }),
+            refused <- new_mutex!(None),
             work <- new_work!("Control::work"),
         });
         Arc::pin_init(control, GFP_KERNEL)
@@ -262,12 +255,13 @@ impl Control {
     ///
     /// Builds no table: no rule names it yet.
     pub(crate) fn join(&self, net: NetHandle) -> Result<Arc<NetState>> {
+        let view = |state: &State| state.views.of(state.scope(&net)).clone();
+        let first = view(&self.state.lock());
+        // Allocated without the lock, which all namespaces' making and end wait for.
+        let net = Arc::new(NetState::new(net.clone(), first)?, GFP_KERNEL)?;
         let mut state = self.state.lock();
-        state.nets.reserve(1, GFP_KERNEL)?;
-        let view = state.views.of(state.scope(&net)).clone();
-        let net = Arc::new(NetState::new(net, view)?, GFP_KERNEL)?;
         state.nets.push(net.clone(), GFP_KERNEL)?;
-        state.changes = state.changes.wrapping_add(1);
+        net.publish(view(&state));
         Ok(net)
     }
 
@@ -280,7 +274,7 @@ impl Control {
             for (index, past) in state.past.iter_mut().enumerate() {
                 *past = past.wrapping_add(net.count_at(index));
             }
-            state.changes = state.changes.wrapping_add(1);
+            state.left = state.left.wrapping_add(1);
         }
         if !state.unloading && matches!(state.scope(net.handle()), Scope::Named(_)) {
             // Where it is queued already, it will see this namespace gone too.
@@ -300,7 +294,8 @@ impl Control {
             Ok(None) => return Ok(()),
             Ok(Some(change)) => match self.commit(change) {
                 Ok(done) => {
-                    done.log(&format_args!("by {}", Writer::current()));
+                    done.log(format_args!("by {}", Writer::current()));
+                    self.log_held();
                     return Ok(());
                 }
                 Err(error) => error.into(),
@@ -319,24 +314,26 @@ impl Control {
         let mut writing = self.writer.lock();
         match self.write_locked(&mut writing, file, text) {
             Ok(Some(done)) => {
-                done.log(&format_args!("by {}", Writer::current()));
+                done.log(format_args!("by {}", Writer::current()));
+                self.log_held();
                 Ok(())
             }
             Ok(None) => Ok(()),
             Err(None) => Err(EINVAL),
-            Err(Some(report)) => Err(self.refuse(&mut writing, report)),
+            Err(Some(report)) => Err(self.refuse(report)),
         }
     }
 
     /// Notes a refusal for `last_error`, and gives its error.
-    fn refuse(&self, writing: &mut Writing, report: Report) -> Error {
+    fn refuse(&self, report: Report) -> Error {
         let errno = report.refusal().errno;
-        writing.refused = Some(Refused {
+        let generation = self.published().0.generation;
+        let mut refused = self.refused.lock();
+        *refused = Some(Refused {
             report,
-            generation: self.published().0.generation,
+            generation,
             writer: Writer::current(),
-            number: writing
-                .refused
+            number: refused
                 .as_ref()
                 .map_or(1, |last| last.number.wrapping_add(1)),
         });
@@ -350,36 +347,21 @@ impl Control {
         writing: &mut Writing,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Option<Commit<'_>>, Option<Report>> {
-        writing.stopped.retain(|stopped| !stopped.is_gone());
+    ) -> Result<Option<Commit>, Option<Report>> {
+        writing.overtaken.retain(|overtaken| !overtaken.is_gone());
 
-        let continued = writing.load.take_if(|open| open.file.is(file));
-        let mut open = match continued {
+        let open = match writing.load.take_if(|open| open.file.is(file)) {
             Some(open) => open,
             None if command::opens_load(text) => {
-                // One for each of the two loads that may end badly from here on.
-                let room = writing.stopped.reserve(2, GFP_KERNEL);
-                room.map_err(|_| Report::new(NoMemory.into(), 1, text))?;
-                writing.stopped.retain(|stopped| !stopped.is(file));
-                if writing
-                    .load
-                    .as_ref()
-                    .is_some_and(|other| !other.gives_way())
-                {
-                    writing.stop(file.hold());
-                    return Err(Some(command::busy(text)));
-                }
-                if let Some(other) = writing.load.take() {
-                    writing.stop(other.file);
-                }
-                OpenLoad {
-                    file: file.hold(),
-                    load: Load::new(),
-                    heard: Instant::now(),
-                }
+                // Until it is open, what follows is not to be carried out either.
+                file.stop(true);
+                let open = Self::open_load(writing, file, text)?;
+                file.stop(false);
+                open
             }
             None => {
-                if writing.stopped.iter().any(|stopped| stopped.is(file)) {
+                let overtaken = || writing.overtaken.iter().any(|other| other.is(file));
+                if file.is_stopped() || overtaken() {
                     return Err(None);
                 }
                 if text.len() >= PAGE_SIZE {
@@ -390,22 +372,56 @@ impl Control {
                 return self.commit_change(change);
             }
         };
+        let result = self.feed(writing, open, text);
+        if result.is_err() {
+            file.stop(true);
+        }
+        result
+    }
 
-        match open.load.feed(text, &**self) {
-            Ok(Progress::Open) => {
+    /// Opens a `load` for `file`, whose first piece is `text`.
+    fn open_load(
+        writing: &mut Writing,
+        file: &OpenFile<'_>,
+        text: &[u8],
+    ) -> Result<OpenLoad, Report> {
+        if let Some(other) = &writing.load {
+            if !other.gives_way() {
+                return Err(command::busy(text));
+            }
+            let room = writing.overtaken.reserve(1, GFP_KERNEL);
+            room.map_err(|_| Report::from(NoMemory))?;
+        }
+        writing.overtaken.retain(|overtaken| !overtaken.is(file));
+        if let Some(other) = writing.load.take() {
+            // Does not fail: there is room.
+            let _ = writing.overtaken.push_within_capacity(other.file);
+        }
+        Ok(OpenLoad {
+            file: file.hold(),
+            load: Load::new(),
+            heard: Instant::now(),
+        })
+    }
+
+    /// Gives one more piece to a `load`, which stays open or ends by it.
+    fn feed(
+        self: &Arc<Self>,
+        writing: &mut Writing,
+        mut open: OpenLoad,
+        text: &[u8],
+    ) -> Result<Option<Commit>, Option<Report>> {
+        match open.load.feed(text, &**self)? {
+            Progress::Open => {
                 open.heard = Instant::now();
                 writing.load = Some(open);
                 Ok(None)
             }
-            Ok(Progress::Abort) => Ok(None),
-            Ok(Progress::Commit) => {
+            Progress::Abort => Ok(None),
+            Progress::Commit => {
                 let published = self.published().0;
                 let change = open.load.commit(published.table(), &self.slots)?;
                 self.commit_change(change)
-            }
-            Err(report) => {
-                writing.stop(open.file);
-                Err(Some(report))
             }
         }
     }
@@ -413,19 +429,18 @@ impl Control {
     fn commit_change(
         self: &Arc<Self>,
         change: Option<Change<Slot>>,
-    ) -> Result<Option<Commit<'_>>, Option<Report>> {
+    ) -> Result<Option<Commit>, Option<Report>> {
         let change = change.map(|change| self.commit(change)).transpose();
         change.map_err(|error| Some(error.into()))
     }
 
     /// Compiles a new table aside and publishes it to all namespaces. `writer` is held.
-    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit<'_>, NoMemory> {
+    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NoMemory> {
         let (last, mode) = self.published();
         let generation = last.generation.wrapping_add(1);
         let published = Published::new(change.table, generation)?;
         self.publish(published, mode).map_err(|_| NoMemory)?;
         Ok(Commit {
-            control: self,
             generation,
             added: change.added,
             removed: change.removed,
@@ -459,10 +474,10 @@ impl Control {
 
     /// Sets the mode to what `text` names.
     pub(crate) fn set_mode(self: &Arc<Self>, text: &[u8]) -> Result {
-        let mut writing = self.writer.lock();
+        let _writing = self.writer.lock();
         let Some(mode) = Mode::parse(text.trim_ascii()) else {
             let refusal = Refusal::invalid(0, "not a mode", "skip, observe or off");
-            return Err(self.refuse(&mut writing, Report::new(refusal, 1, text)));
+            return Err(self.refuse(Report::new(refusal, 1, text)));
         };
         let (published, last) = self.published();
         if mode != last {
@@ -484,28 +499,33 @@ impl Control {
 
     /// The last refused write.
     pub(crate) fn refused(&self) -> Option<Refused> {
-        self.writer.lock().refused.clone()
+        self.refused.lock().clone()
     }
 
-    /// The namespace of that number, how many rules hold in it, and how often the list of
-    /// namespaces has changed.
+    /// The namespace of that number, how many rules hold in it, and how many have left the list so
+    /// far.
     pub(crate) fn net(&self, index: usize) -> (Option<(Arc<NetState>, usize)>, u64) {
         let state = self.state.lock();
         let net = state.nets.get(index).map(|net| {
             let scope = state.scope(net.handle());
             (net.clone(), state.published.ruleset.len_in(scope))
         });
-        (net, state.changes)
+        (net, state.left)
     }
 
-    /// What all namespaces have counted, those that are gone included.
-    pub(crate) fn total(&self, counter: Counter) -> u64 {
+    /// All namespaces, in the order in which they came.
+    pub(crate) fn nets(&self) -> Result<KVVec<Arc<NetState>>> {
         let state = self.state.lock();
-        let past = state.past.get(counter as usize).copied().unwrap_or(0);
-        state
-            .nets
-            .iter()
-            .fold(past, |sum, net| sum.wrapping_add(net.count(counter)))
+        let mut nets = KVVec::with_capacity(state.nets.len(), GFP_KERNEL)?;
+        for net in &state.nets {
+            nets.push(net.clone(), GFP_KERNEL)?;
+        }
+        Ok(nets)
+    }
+
+    /// What namespaces that are gone have counted.
+    pub(crate) fn past(&self) -> [u64; Counter::COUNT] {
+        self.state.lock().past
     }
 }
 
@@ -520,7 +540,7 @@ impl WorkItem for Control {
         let change = published.table().without_netns(gone);
         let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
         match done {
-            Ok(Some(done)) => done.log(&"as their namespaces are gone"),
+            Ok(Some(done)) => done.log("as their namespaces are gone"),
             // It is tried again when the next namespace goes or the next table comes.
             Ok(None) | Err(NoMemory) => {}
         }
@@ -588,24 +608,21 @@ fn make_views(
 }
 
 /// A commit that was made, and is to be logged.
-struct Commit<'a> {
-    control: &'a Control,
+struct Commit {
     generation: u64,
     added: usize,
     removed: usize,
 }
 
-impl Commit<'_> {
-    /// Logs it, and which rules NAT holds.
-    fn log(self, by: &impl Display) {
+impl Commit {
+    fn log(self, why: impl Display) {
         pr_info!(
             "generation {}: +{} -{} rules, {}\n",
             self.generation,
             self.added,
             self.removed,
-            format_args!("{by}"),
+            format_args!("{why}"),
         );
-        self.control.log_held();
     }
 }
 
@@ -615,21 +632,22 @@ impl Control {
         /// In how many namespaces at most.
         const MOST: usize = 16;
 
+        let Ok(nets) = self.nets() else {
+            return;
+        };
+        let (published, _) = self.published();
+        let ruleset = &published.ruleset;
         let mut logged = 0usize;
-        let mut index = 0usize;
-        while let (Some((net, _)), _) = self.net(index) {
-            index = index.saturating_add(1);
-            let nat = |family| net.handle().with(|net| net.nat_in_use(family)) == Some(true);
-            let (published, _) = self.published();
+        for net in &nets {
+            let handle = net.handle();
+            let nat = |family| handle.with(|net| net.nat_in_use(family)) == Some(true);
             let held = Held {
-                ruleset: &published.ruleset,
-                scope: published
-                    .ruleset
-                    .scope(net.handle().is_init(), net.handle().id().cookie),
+                ruleset,
+                scope: ruleset.scope(handle.is_init(), handle.id().cookie),
                 ipv4: nat(Family::Ipv4),
                 ipv6: nat(Family::Ipv6),
             };
-            if held.ids().next().is_none() {
+            if !(held.ipv4 || held.ipv6) || held.ids().next().is_none() {
                 continue;
             }
             if logged == MOST {
@@ -640,7 +658,7 @@ impl Control {
             pr_info!(
                 "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
                 format_args!("{held}"),
-                net.handle().id().inum,
+                handle.id().inum,
             );
         }
     }

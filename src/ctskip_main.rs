@@ -68,7 +68,8 @@ impl kernel::Module for Ctskip {
             control.load_parameter(&rules)?;
         }
         Ok(Self {
-            _files: KBox::pin_init(Files::new(control.clone()), GFP_KERNEL)?,
+            _files: KBox::pin_init(Files::new(control.clone()), GFP_KERNEL)
+                .inspect_err(|_| control.unload())?,
             _nets: nets,
             control,
             _queue: queue,

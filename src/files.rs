@@ -210,7 +210,7 @@ struct Netns(Arc<Control>);
 /// The text of `netns`.
 struct NetnsText<'a> {
     control: &'a Control,
-    changes: u64,
+    left: u64,
 }
 
 impl File for Netns {
@@ -220,7 +220,7 @@ impl File for Netns {
     fn lines(&self) -> Result<impl Lines + '_> {
         Ok(NetnsText {
             control: &self.0,
-            changes: self.0.net(0).1,
+            left: self.0.net(0).1,
         })
     }
 }
@@ -234,7 +234,7 @@ impl NetnsText<'_> {
 
 impl Lines for NetnsText<'_> {
     fn version(&self) -> u64 {
-        self.changes
+        self.left
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
@@ -243,8 +243,8 @@ impl Lines for NetnsText<'_> {
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        let (net, changes) = self.control.net(index);
-        if changes != self.changes {
+        let (net, left) = self.control.net(index);
+        if left != self.left {
             return Err(ESTALE);
         }
         let Some((net, rules)) = net else {
@@ -280,58 +280,63 @@ impl Lines for NetnsText<'_> {
 /// `stats`: totals over all namespaces, and the hash that they share.
 struct Stats(Arc<Control>);
 
-/// The text of `stats`. Each line keeps its length, so that a reader in small steps gets whole ones.
-struct StatsText<'a>(&'a Control);
+/// The text of `stats`. But for the last, each line keeps its length.
+struct StatsText {
+    counters: [u64; Counter::COUNT],
+    buckets: u64,
+    entries: u64,
+}
 
 impl File for Stats {
     const NAME: &'static CStr = c"stats";
     const MODE: u16 = 0o400;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        Ok(StatsText(&self.0))
-    }
-}
-
-impl StatsText<'_> {
-    const COUNTERS: [(&'static str, Counter); Counter::COUNT] = [
-        ("seen", Counter::Seen),
-        ("skipped", Counter::Skipped),
-        ("observed", Counter::Observed),
-        ("held", Counter::Held),
-        ("tracked", Counter::Tracked),
-        ("left_entry", Counter::Entry),
-        ("left_template", Counter::Template),
-        ("left_untracked", Counter::Untracked),
-        ("icmp_errors_followed", Counter::Followed),
-    ];
-
-    /// Entries over all namespaces.
-    fn entries(&self) -> u64 {
-        let mut sum = 0u64;
-        let mut index = 0usize;
-        while let (Some((net, _)), _) = self.0.net(index) {
+        let mut counters = self.0.past();
+        let mut entries = 0u64;
+        for net in &self.0.nets()? {
+            for (index, sum) in counters.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(net.count_at(index));
+            }
             let usage = net.handle().with(conntrack::usage).flatten();
-            sum = sum.saturating_add(usage.map_or(0, |usage| u64::from(usage.entries)));
-            index = index.saturating_add(1);
+            entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
         }
-        sum
+        Ok(StatsText {
+            counters,
+            buckets: conntrack::buckets().map_or(0, u64::from),
+            entries,
+        })
     }
 }
 
-impl Lines for StatsText<'_> {
+impl StatsText {
+    const NAMES: [&'static str; Counter::COUNT] = [
+        "seen",
+        "skipped",
+        "observed",
+        "held",
+        "tracked",
+        "left_entry",
+        "left_template",
+        "left_untracked",
+        "icmp_errors_followed",
+    ];
+}
+
+impl Lines for StatsText {
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        if let Some((name, counter)) = Self::COUNTERS.get(index) {
-            writeln!(out, "{name}={:<20}", self.0.total(*counter))?;
+        if let Some((name, count)) = Self::NAMES.iter().zip(self.counters).nth(index) {
+            writeln!(out, "{name}={count:<20}")?;
             return Ok(true);
         }
-        let buckets = conntrack::table().map_or(0, |table| u64::from(table.buckets));
-        match index.saturating_sub(Self::COUNTERS.len()) {
-            0 => writeln!(out, "buckets={buckets:<20}")?,
-            1 => writeln!(out, "entries={:<20}", self.entries())?,
+        match index.saturating_sub(Self::NAMES.len()) {
+            0 => writeln!(out, "buckets={:<20}", self.buckets)?,
+            1 => writeln!(out, "entries={:<20}", self.entries)?,
             2 => {
                 // An entry is in the hash twice, once for each direction.
-                let tuples = self.entries().saturating_mul(2);
-                let hundredths = tuples.saturating_mul(100).checked_div(buckets).unwrap_or(0);
+                let tuples = self.entries.saturating_mul(2);
+                let hundredths = tuples.saturating_mul(100).checked_div(self.buckets);
+                let hundredths = hundredths.unwrap_or(0);
                 let (whole, part) = (hundredths / 100, hundredths % 100);
                 writeln!(out, "average_chain={whole}.{part:02}")?;
             }

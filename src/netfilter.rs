@@ -43,7 +43,7 @@ use crate::{
     skb::Skb, //
 };
 
-// What is read below lies where the C compiler has it.
+// What is read below lies where C has it, as bindgen sees it.
 static_assert!(
     offset_of!(net, nf) + offset_of!(kernel::bindings::netns_nf, hooks_ipv4)
         == raw::CTSKIP_NET_HOOKS_IPV4
@@ -188,7 +188,7 @@ fn entries<'r>(
             let ops = ops.wrapping_add(i).read_volatile();
             Entry {
                 priority: (*ops).priority,
-                ops_type: (*ops).hook_ops_type(),
+                ops_type: raw::nf_hook_ops::hook_ops_type_raw(ops),
             }
         }
     });

@@ -32,16 +32,20 @@ static char *rules;
 static int rules_set(const char *val, const struct kernel_param *kp)
 {
 	char **text = kp->arg;
+	size_t old = *text ? strlen(*text) + 1 : 0;
+	size_t size = strlen(val) + 1;
 	char *joined;
 
-	if (*text)
-		joined = kasprintf(GFP_KERNEL, "%s\n%s", *text, val);
-	else
-		joined = kstrdup(val, GFP_KERNEL);
+	joined = kvmalloc(old + size, GFP_KERNEL);
 	if (!joined)
 		return -ENOMEM;
+	if (old) {
+		memcpy(joined, *text, old);
+		joined[old - 1] = '\n';
+	}
+	memcpy(joined + old, val, size);
 
-	kfree(*text);
+	kvfree(*text);
 	*text = joined;
 	return 0;
 }
@@ -50,7 +54,7 @@ static void rules_free(void *arg)
 {
 	char **text = arg;
 
-	kfree(*text);
+	kvfree(*text);
 	*text = NULL;
 }
 
@@ -64,13 +68,13 @@ __MODULE_PARM_TYPE(rules, "string");
 MODULE_PARM_DESC(rules,
 		 "The first table: rules separated by ';' or a newline; without white space, '+' stands for a space and '++' for ';'. Several add up. (default: none)");
 
-/* NULL, or for the caller to kfree(). */
+/* NULL, or for the caller to kvfree(). */
 char *ctskip_param_take_rules(void)
 {
 	return xchg(&rules, NULL);
 }
 
-/* In the order of `Mode` in params.rs. */
+/* In the order of `mode()` in params.rs. */
 static const char * const modes[] = { "skip", "observe", "off" };
 static unsigned int mode;
 
@@ -79,7 +83,7 @@ static int mode_set(const char *val, const struct kernel_param *kp)
 	int i = sysfs_match_string(modes, val);
 
 	if (i < 0) {
-		pr_err("mode=%s: expected skip, observe or off\n", val);
+		pr_err("mode=%*pE: expected skip, observe or off\n", (int)strlen(val), val);
 		return -EINVAL;
 	}
 	*(unsigned int *)kp->arg = i;

@@ -47,7 +47,7 @@ pub(crate) fn version() -> &'static str {
 ///
 /// # Invariants
 ///
-/// Points at a string that was allocated by `kmalloc()` and is owned by this.
+/// Points at a string that was allocated by `kvmalloc()` and is owned by this.
 pub(crate) struct Rules(NonNull<c_char>);
 
 /// Takes over the `rules` parameter; [`None`] where none was given
@@ -73,6 +73,6 @@ impl Deref for Rules {
 impl Drop for Rules {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; it is not used again.
-        unsafe { bindings::kfree(self.0.as_ptr().cast::<c_void>()) };
+        unsafe { bindings::kvfree(self.0.as_ptr().cast::<c_void>()) };
     }
 }

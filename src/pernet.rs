@@ -63,7 +63,7 @@ use crate::{
     rcu::ReadSide, //
 };
 
-// What is read below lies where the C compiler has it.
+// What is read below lies where C has it, as bindgen sees it.
 static_assert!(offset_of!(net, ns) + offset_of!(bindings::ns_common, inum) == raw::CTSKIP_NET_INUM);
 static_assert!(offset_of!(net, net_cookie) == raw::CTSKIP_NET_COOKIE);
 

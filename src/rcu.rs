@@ -141,11 +141,15 @@ impl<T: Send + Sync + 'static> Drop for Shared<T> {
         let node = unsafe { ManuallyDrop::take(&mut self.0) };
 
         if let Some(node) = Arc::into_unique_or_drop(node) {
-            let node = Arc::into_raw(Arc::from(node));
+            let node = Arc::into_raw(Arc::from(node)).cast_mut();
 
             // SAFETY: It was the last reference, and `into_raw()` keeps the memory: nobody but
-            // `reclaim()` will touch `work`, and that takes the memory back.
-            unsafe { (*node).queue.enqueue_rcu(&(*node).work, reclaim::<T>) };
+            // `reclaim()` will touch the node, and that takes the memory back, perhaps before the
+            // call has returned.
+            unsafe {
+                let work = Opaque::cast_into(&raw const (*node).work);
+                Handle::enqueue_rcu(&raw const (*node).queue, work, reclaim::<T>);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use kernel::{
 
 use crate::bindings as raw;
 
-// What is read below lies where the C compiler has it.
+// What is read below lies where C has it, as bindgen sees it.
 static_assert!(offset_of!(sk_buff, _nfct) == raw::CTSKIP_SKB_NFCT);
 static_assert!(offset_of!(sk_buff, len) == raw::CTSKIP_SKB_LEN);
 static_assert!(offset_of!(sk_buff, data_len) == raw::CTSKIP_SKB_DATA_LEN);
@@ -76,7 +76,7 @@ impl<'a> Skb<'a> {
     /// Gives `skb->mark`, in the host's byte order.
     #[inline(always)]
     pub(crate) fn mark(&self) -> u32 {
-        // SAFETY: By the type invariants; the C compiler says that a `u32` called mark lies there.
+        // SAFETY: By the type invariants; C says that a `u32` called mark lies there.
         unsafe { self.0.byte_add(raw::CTSKIP_SKB_MARK).cast::<u32>().read() }
     }
 
@@ -162,7 +162,7 @@ impl<'a> Skb<'a> {
             return false;
         }
         // SAFETY: By the type invariants; no reference is overwritten.
-        unsafe { (*self.0.as_ptr())._nfct = IP_CT_UNTRACKED };
+        unsafe { raw::ctskip_set_untracked(self.0.as_ptr()) };
         true
     }
 }

@@ -71,8 +71,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::kobject_put(self.0.as_ptr()) };
+        // SAFETY: By the type invariants. It is taken out of the file system now, even if its memory
+        // is let go later.
+        unsafe {
+            bindings::kobject_del(self.0.as_ptr());
+            bindings::kobject_put(self.0.as_ptr());
+        }
     }
 }
 
@@ -165,14 +169,26 @@ impl fmt::Write for Output<'_> {
     }
 }
 
-/// The version of the text that an open file is being read in, in the eight bytes that kernfs keeps
-/// for its user; zero before the first read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen(u64);
+/// What is remembered of an open file, in the eight bytes that kernfs keeps for its user; zero when
+/// it is opened.
+#[derive(Clone, Copy)]
+struct Memory(u64);
 
-impl Seen {
-    fn new(version: u64) -> Self {
-        Self(version | 1 << 63)
+impl Memory {
+    /// Whether a version is remembered.
+    const SEEN: u64 = 1 << 63;
+    /// Whether what is written is not to be carried out.
+    const STOPPED: u64 = 1 << 62;
+
+    /// The version that it is being read in, if a read has begun.
+    fn version(self) -> Option<u64> {
+        (self.0 & Self::SEEN != 0).then_some(self.0 & !(Self::SEEN | Self::STOPPED))
+    }
+
+    /// With `version` as that.
+    fn with_version(self, version: u64) -> Self {
+        let version = version & !(Self::SEEN | Self::STOPPED);
+        Self(self.0 & Self::STOPPED | Self::SEEN | version)
     }
 }
 
@@ -180,12 +196,17 @@ impl Seen {
 /// itself, with what does. Gives the number of bytes.
 ///
 /// Fails with `ESTALE` where the text was another when the reader began.
-fn read_lines(lines: &impl Lines, seen: &mut Seen, offset: u64, page: &mut [u8]) -> Result<usize> {
-    let version = Seen::new(lines.version());
-    if offset != 0 && *seen != Seen(0) && *seen != version {
+fn read_lines(
+    lines: &impl Lines,
+    memory: &mut Memory,
+    offset: u64,
+    page: &mut [u8],
+) -> Result<usize> {
+    let now = memory.with_version(lines.version());
+    if offset != 0 && memory.version().is_some() && memory.version() != now.version() {
         return Err(ESTALE);
     }
-    *seen = version;
+    *memory = now;
 
     let (mut line, start) = lines.seek(offset);
     let mut out = Output::new(page, offset.saturating_sub(start));
@@ -207,7 +228,8 @@ fn read_lines(lines: &impl Lines, seen: &mut Seen, offset: u64, page: &mut [u8])
 ///
 /// # Invariants
 ///
-/// Points at a `struct file` of a binary attribute that is valid for `'a`.
+/// Points at a `struct file` of a binary attribute that is valid for `'a`, the length of a call, for
+/// which kernfs holds the open file's mutex.
 pub(crate) struct OpenFile<'a>(NonNull<file>, PhantomData<&'a file>);
 
 impl OpenFile<'_> {
@@ -249,28 +271,35 @@ impl OpenFile<'_> {
         unsafe { (*(*self.0.as_ptr()).private_data.cast::<seq_file>()).private }.cast()
     }
 
-    /// Gives the version that the open file is being read in.
+    /// Gives what is remembered of the open file.
     ///
     /// It is kept in `priv`, which kernfs leaves to its user; sysfs makes no use of it.
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the open file's mutex, as kernfs does around calls of an attribute.
-    unsafe fn seen(&self) -> Seen {
-        // SAFETY: By the type invariants and the safety requirements.
-        Seen(unsafe { (*self.kernfs()).priv_ } as u64)
+    fn memory(&self) -> Memory {
+        // SAFETY: By the type invariants nobody writes to it at the same time.
+        Memory(unsafe { (*self.kernfs()).priv_ } as u64)
     }
 
-    /// Keeps the version that the open file is being read in.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::seen()`].
-    unsafe fn set_seen(&self, seen: Seen) {
-        static_assert!(size_of::<*mut c_void>() == size_of::<Seen>());
+    /// Remembers something of the open file.
+    fn remember(&self, memory: Memory) {
+        static_assert!(size_of::<*mut c_void>() == size_of::<Memory>());
 
-        // SAFETY: By the type invariants and the safety requirements.
-        unsafe { (*self.kernfs()).priv_ = seen.0 as *mut c_void };
+        // SAFETY: By the type invariants nobody uses it at the same time.
+        unsafe { (*self.kernfs()).priv_ = memory.0 as *mut c_void };
+    }
+
+    /// Has [`Self::is_stopped()`] tell so from now on.
+    pub(crate) fn stop(&self, stopped: bool) {
+        let Memory(memory) = self.memory();
+
+        self.remember(Memory(match stopped {
+            true => memory | Memory::STOPPED,
+            false => memory & !Memory::STOPPED,
+        }));
+    }
+
+    /// Tells whether this open file was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.memory().0 & Memory::STOPPED != 0
     }
 }
 
@@ -429,12 +458,10 @@ unsafe extern "C" fn read<T: File>(
             slice::from_raw_parts_mut(page, count)
         };
 
-        // SAFETY: kernfs holds the open file's mutex around this function.
-        let mut seen = unsafe { file.seen() };
-        let n = read_lines(&this.lines()?, &mut seen, offset, page)?;
+        let mut memory = file.memory();
+        let n = read_lines(&this.lines()?, &mut memory, offset, page)?;
 
-        // SAFETY: As above.
-        unsafe { file.set_seen(seen) };
+        file.remember(memory);
         Ok(n)
     };
 

@@ -17,7 +17,6 @@ use kernel::{
         Arc,
         Completion, //
     },
-    types::Opaque,
     workqueue::{
         Queue,
         RawWorkItem, //
@@ -141,16 +140,20 @@ impl Handle {
     ///
     /// # Safety
     ///
-    /// - `work` must be valid, used by nothing else, and stay so until `func` is called.
-    /// - `func` must let go of the memory of `work` before it lets go of the last handle, and may
-    ///   be called from any thread.
+    /// - `this` must be valid when this is called; `func` may drop it before this returns.
+    /// - `work` must be valid, used by nothing else, and stay so until `func` is called, from any
+    ///   thread. Where `func` drops the last handle, the workqueue's end waits for it to return.
     pub(crate) unsafe fn enqueue_rcu(
-        &self,
-        work: &Opaque<bindings::rcu_work>,
+        this: *const Self,
+        work: *mut bindings::rcu_work,
         func: unsafe extern "C" fn(*mut bindings::work_struct),
     ) {
+        // SAFETY: By the safety requirements. No reference outlives this line, as `func` may run
+        // as soon as the work is queued.
+        let wq = unsafe { (*this).0.wq.as_ptr() };
+
         // SAFETY: By the invariants of `Token` and the safety requirements, both pointers are
         // valid, and `work` is not queued anywhere.
-        unsafe { raw::ctskip_queue_rcu_work(self.0.wq.as_ptr(), work.get(), Some(func)) };
+        unsafe { raw::ctskip_queue_rcu_work(wq, work, Some(func)) };
     }
 }

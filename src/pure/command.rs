@@ -120,19 +120,30 @@ pub fn from_parameter<S>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<Option<Change<S>>, Report> {
-    let table = Table::new();
-    let mut edit = Edit::new(&table)?;
+    let mut replacement = Replacement::new(None);
     for (number, line) in lines(text) {
         let refused = |refusal: Refusal| Report::new(refusal, number, line);
         check_parameter_line(line).map_err(refused)?;
         for statement in statements(line) {
-            let parsed = rule(statement, statement.words(), namespaces, edit.last_tag());
+            let words = statement.words();
+            let parsed = rule(statement, words, namespaces, replacement.last_tag());
             parsed
-                .and_then(|parsed| edit.add(parsed, slots))
+                .and_then(|parsed| replacement.push(number, statement.column(), parsed))
                 .map_err(refused)?;
         }
     }
-    Ok(edit.finish()?)
+    apply(replacement, &Table::new(), slots)
+}
+
+/// Makes the new table; `None` where it is the old one.
+fn apply<S>(
+    replacement: Replacement,
+    base: &Table<S>,
+    slots: &dyn Slots<S>,
+) -> Result<Option<Change<S>>, Report> {
+    replacement
+        .apply(base, slots)
+        .map_err(|(line, refusal)| Report::new(refusal, line, b""))
 }
 
 /// What a shell, a boot loader or insmod leaves of a text that it cut is refused.
@@ -274,16 +285,22 @@ impl Load {
             }
         }
         if !matches!(progress, Progress::Open) {
-            return match statements(rest).next() {
+            // A comment would not do: the rest of it may come with the next piece.
+            return match rest.iter().position(|byte| !byte.is_ascii_whitespace()) {
                 None => Ok(progress),
-                Some(statement) => {
-                    let refusal = behind_the_end(statement.column());
+                Some(column) => {
+                    let refusal = behind_the_end(column);
                     Err(Report::new(refusal, self.line.saturating_add(1), rest))
                 }
             };
         }
         self.hold(rest)?;
-        Ok(progress)
+        // Nothing that means anything can follow these words, not even on the next line.
+        Ok(match self.partial.trim_ascii() {
+            b"commit" => Progress::Commit,
+            b"abort" => Progress::Abort,
+            _ => Progress::Open,
+        })
     }
 
     /// Makes the new table; `None` where it is the old one. Process context, may sleep.
@@ -292,9 +309,7 @@ impl Load {
         base: &Table<S>,
         slots: &dyn Slots<S>,
     ) -> Result<Option<Change<S>>, Report> {
-        self.replacement
-            .apply(base, slots)
-            .map_err(|(line, refusal)| Report::new(refusal, line, b""))
+        apply(self.replacement, base, slots)
     }
 
     /// Keeps the start of a line whose end is still to come.

@@ -119,10 +119,7 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Packe
 ///
 /// The quoted packet went the other way, so at the opposite hook.
 fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<Key> {
-    /// The bytes of an ICMP error ahead of the quoted packet (RFC 792, RFC 4443).
-    const ICMP_HEADER: usize = 8;
-
-    let ip = ip_header(bytes, error.family, offset.checked_add(ICMP_HEADER)?)?;
+    let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
     if ip.source != error.destination {
         return None;
     }
@@ -144,15 +141,36 @@ fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<K
     })
 }
 
-/// Whether an ICMP type is an error, which quotes the packet that it is about.
+/// Where the ICMP error at `offset` quotes the packet that it is about (RFC 792, RFC 4443).
 ///
-/// As `nf_conntrack_icmpv4_error()` and `nf_conntrack_icmpv6_error()`.
+/// An ICMPv6 redirect has it in an option, which like conntrack this expects to be the first (RFC
+/// 4861, `nf_conntrack_icmpv6_redirect()`).
+fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<usize> {
+    const ICMP_HEADER: usize = 8;
+    const REDIRECT_HEADER: usize = 40;
+    const OPTION_HEADER: usize = 8;
+    const OPTION_REDIRECTED: u8 = 4;
+
+    if (error.family, error.transport) != (Family::Ipv6, Transport::IcmpType(REDIRECT6)) {
+        return offset.checked_add(ICMP_HEADER);
+    }
+    let option = offset.checked_add(REDIRECT_HEADER)?;
+    match bytes.read::<2>(option)? {
+        [OPTION_REDIRECTED, len] if len != 0 => option.checked_add(OPTION_HEADER),
+        _ => None,
+    }
+}
+
+/// The type of an ICMPv6 redirect.
+const REDIRECT6: u8 = 137;
+
+/// Whether an ICMP type is an error, which quotes the packet that it is about.
 fn is_error(family: Family, icmp_type: u8) -> bool {
     match family {
         // Unreachable, source quench, redirect, time exceeded, parameter problem.
         Family::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
-        // Unreachable, packet too big, time exceeded, parameter problem.
-        Family::Ipv6 => matches!(icmp_type, 1..=4),
+        // Unreachable, packet too big, time exceeded, parameter problem, redirect.
+        Family::Ipv6 => matches!(icmp_type, 1..=4 | REDIRECT6),
     }
 }
 
@@ -218,8 +236,8 @@ fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
 /// The protocol behind the extension headers that start at `offset` with one of type `next`, and
 /// where its header starts.
 ///
-/// As `ipv6_skip_exthdr()`, its limit on their number included. A later fragment has its protocol,
-/// but no header.
+/// As `ipv6_skip_exthdr()`, its limit on their number included; but a later fragment keeps its
+/// protocol.
 #[inline]
 fn skip_extension_headers(
     bytes: &(impl Bytes + ?Sized),

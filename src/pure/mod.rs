@@ -29,6 +29,7 @@ pub mod error;
 pub mod header;
 pub mod listing;
 pub mod matcher;
+#[cfg(not(MODULE))]
 pub mod oracle;
 pub mod parse;
 pub mod print;

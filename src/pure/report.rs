@@ -98,9 +98,12 @@ impl Display for Report {
         }
         writeln!(f, "\ntext={}", self.excerpt())?;
         f.write_str("here=")?;
-        for _ in 0..self.caret.min(EXCERPT) {
-            f.write_char(' ')?;
+        if self.len != 0 {
+            for _ in 0..self.caret.min(EXCERPT) {
+                f.write_char(' ')?;
+            }
+            f.write_char('^')?;
         }
-        f.write_str("^\n")
+        f.write_char('\n')
     }
 }

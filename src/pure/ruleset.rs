@@ -18,6 +18,7 @@ use super::{
         Netns,
         NetnsId, //
     },
+    sort::sort_by_key,
     table::{
         Entry,
         Table, //
@@ -55,31 +56,38 @@ pub struct Ruleset<S> {
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
     pub fn compile(table: Arc<Table<S>>) -> Result<Self, NoMemory> {
-        let group = |netns: &dyn Fn(Netns) -> bool| {
+        let group = |netns: Netns| {
             let rules = table.entries().iter().map(|entry| entry.rule()).enumerate();
-            Matcher::compile(rules.filter(|(_, rule)| netns(rule.netns())))
+            Matcher::compile(rules.filter(|(_, rule)| rule.netns() == netns))
         };
-        let mut ids = Vec::<NetnsId>::new();
-        for entry in table.entries() {
+        // The rules for single namespaces, those of each together.
+        let mut single = Vec::new();
+        for (position, entry) in table.entries().iter().enumerate() {
             if let Netns::Only(id) = entry.rule().netns() {
-                if let Err(at) = ids.binary_search_by_key(&id.cookie, |id| id.cookie) {
-                    ids.insert(at, id)?;
-                }
+                single.push((id, position))?;
             }
         }
-        let mut named = Vec::with_capacity(ids.len())?;
-        for id in ids {
+        sort_by_key(&mut single, |(id, position)| (id.cookie, *position));
+        let mut named = Vec::new();
+        for group in single.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((id, _)) = group.first() else {
+                continue;
+            };
+            let rules = group.iter().filter_map(|(_, position)| {
+                let entry = table.entries().get(*position)?;
+                Some((*position, entry.rule()))
+            });
             named.push(Group {
-                id,
-                matcher: group(&|netns| netns == Netns::Only(id))?,
+                id: *id,
+                matcher: Matcher::compile(rules)?,
             })?;
         }
         let mut rules = table.entries().iter().map(|entry| entry.rule());
         Ok(Self {
             names_devices: rules.any(|rule| rule.devices().next().is_some()),
-            every: group(&|netns| netns == Netns::Any)?,
-            init: group(&|netns| netns == Netns::Init)?,
-            not_init: group(&|netns| netns == Netns::NotInit)?,
+            every: group(Netns::Any)?,
+            init: group(Netns::Init)?,
+            not_init: group(Netns::NotInit)?,
             named,
             table,
         })
