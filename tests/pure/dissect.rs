@@ -505,10 +505,42 @@ fn icmp_errors_quote_a_packet() {
                 key: error6(icmp_type),
                 quoted: Some(quoted),
             }),
+            // In a redirect it lies elsewhere.
+            137 => plain(error6(icmp_type)),
             _ => plain(key6(ICMP6, Transport::IcmpType(icmp_type))),
         };
         assert_eq!(read6(&bytes), expected, "{icmp_type}");
     }
+}
+
+/// An ICMPv6 redirect quotes the packet in an option, as conntrack expects it to be: the first.
+#[test]
+fn icmpv6_redirects_quote_a_packet() {
+    let sent = ipv6(UDP, (B6, "2001:db8:3::3"), &ports(4000, 53));
+    let redirect = |option: &[u8]| {
+        // Target and destination address come first.
+        let mut body = vec![7; 32];
+        body.extend(option);
+        body.extend([0; 6]);
+        body.extend(&sent);
+        ipv6(ICMP6, (A6, B6), &icmp(137, &body))
+    };
+    let packet = read6(&redirect(&[4, 8])).unwrap();
+    assert_eq!(packet.key, error6(137));
+    let quoted = packet.quoted.unwrap();
+    assert_eq!(quoted.transport, Transport::Ports(4000, 53));
+    assert_eq!(quoted.destination, number("2001:db8:3::3"));
+    // Another option, and one without a length.
+    for option in [[2, 8], [4, 0]] {
+        assert_eq!(read6(&redirect(&option)), plain(error6(137)));
+    }
+    let whole = redirect(&[4, 8]);
+    for len in 41..whole.len() - ports(0, 0).len() {
+        assert_eq!(read6(&whole[..len]), plain(error6(137)), "{len}");
+    }
+    // Not IPv4's.
+    let bytes = ipv4(ICMP, 0, &[], (A, B), &icmp(137, &[]));
+    assert_eq!(read4(&bytes), plain(key4(ICMP, Transport::IcmpType(137))));
 }
 
 /// The flow of a quoted packet passes at the other hook than the error about it.
