@@ -156,8 +156,11 @@ def test_abort_and_no_end(ctskip, dmesg):
         assert file.write("udp dport=3\n") == 0
     assert texts(ctskip) == ["skip udp dport=1", "skip udp dport=3"]
     before = ctskip.snapshot()
-    assert ctskip.write("load\nudp dport=9\ncommit") == 0  # cut short: no commit came
+    assert ctskip.write("load\nudp dport=9\ncom") == 0  # cut short: no commit came
     assert ctskip.snapshot() == before
+    # The word ends it, with or without a newline.
+    assert ctskip.write("load\nudp dport=9\ncommit") == 0
+    assert texts(ctskip) == ["skip udp dport=9"]
 
 
 def test_several_loads_through_one_file(ctskip):
@@ -298,6 +301,27 @@ def test_what_follows_a_refused_piece_does_nothing(ctskip):
         assert file.write("load\nudp dport=6\ncommit\n") == 0
         assert file.write("udp dport=7\n") == 0
     assert texts(ctskip) == ["skip udp dport=6", "skip udp dport=7"]
+
+
+def test_what_follows_a_refused_commit_does_nothing(ctskip):
+    """The rules are in order, but not with the table that they come to."""
+    ctskip.commit("udp dport=53 id=5 tag=old")
+    before = ctskip.snapshot()
+    with writer() as file:
+        assert file.write("load tag=new\nudp dport=1 id=5\n") == 0
+        assert file.write("commit\n") == errno.EEXIST
+        assert file.write("delete tag=old\n") == errno.EINVAL
+        assert ctskip.snapshot() == before
+
+
+def test_the_rest_of_a_comment_is_no_command(ctskip):
+    """It is refused to end a piece within a comment behind commit, as more of it may follow."""
+    ctskip.commit("udp dport=53")
+    before = ctskip.snapshot()
+    with writer() as file:
+        assert file.write("load\nudp dport=1\ncommit\n# see the wiki;") == errno.EINVAL
+        assert file.write(" flush\n") == errno.EINVAL
+        assert ctskip.snapshot() == before
 
 
 def test_a_line_too_long(ctskip):
