@@ -132,18 +132,12 @@ pub fn from_parameter<S>(
                 .map_err(refused)?;
         }
     }
-    apply(replacement, &Table::new(), slots)
-}
-
-/// Makes the new table; `None` where it is the old one.
-fn apply<S>(
-    replacement: Replacement,
-    base: &Table<S>,
-    slots: &dyn Slots<S>,
-) -> Result<Option<Change<S>>, Report> {
     replacement
-        .apply(base, slots)
-        .map_err(|(line, refusal)| Report::new(refusal, line, b""))
+        .apply(&Table::new(), slots)
+        .map_err(|(number, refusal)| {
+            let line = lines(text).find(|(n, _)| *n == number);
+            Report::new(refusal, number, line.map_or(b"", |(_, line)| line))
+        })
 }
 
 /// What a shell, a boot loader or insmod leaves of a text that it cut is refused.
@@ -309,7 +303,9 @@ impl Load {
         base: &Table<S>,
         slots: &dyn Slots<S>,
     ) -> Result<Option<Change<S>>, Report> {
-        apply(self.replacement, base, slots)
+        self.replacement
+            .apply(base, slots)
+            .map_err(|(line, refusal)| Report::new(refusal, line, b""))
     }
 
     /// Keeps the start of a line whose end is still to come.
