@@ -275,7 +275,8 @@ def running() -> tuple[Path, str]:
     if any(prepared.glob("rust/libkernel.rmeta")):
         return build_with_host_tools(prepared, output), release
     raise cache.Failed(
-        f"the running kernel, {release}, is none of {', '.join(LINES)} and has no Rust metadata: "
+        f"the running kernel, {release}, is not Debian's {' or '.join(LINES)} and has no Rust "
+        "metadata (CONFIG_RUST), so it cannot load ctskip: "
         f"make KERNEL={DEFAULT} builds for Debian's, make KDIR=TREE against a prepared tree"
     )
 

@@ -320,7 +320,7 @@ LIKELY = [
     ("tcp src=fd00::1/64 any", "fd00", "fd00::/64"),
     ("delte 5", "delte", "delete"),
     ("tcp dev=eth+ any", "eth+", "*"),
-    ("udp", "udp", "any"),
+    ("udp", "udp", ""),
     ("xyzzyxyzzy", "xyzzy", ""),
 ]
 

@@ -135,7 +135,7 @@ const WORDS: [&str; 38] = [
 ];
 
 /// What other tools call things.
-const ALIASES: [(&str, &str); 18] = [
+const ALIASES: [(&str, &str); 22] = [
     ("notrack", "skip"),
     ("untracked", "skip"),
     ("ct", "track"),
@@ -154,6 +154,10 @@ const ALIASES: [(&str, &str); 18] = [
     ("iface=", "dev="),
     ("protocol=", "proto="),
     ("fwmark=", "mark="),
+    ("del", "delete"),
+    ("remove", "delete"),
+    ("rm", "delete"),
+    ("clear", "flush"),
 ];
 
 /// Reads one rule.
@@ -516,9 +520,9 @@ impl<'n> Draft<'n> {
             return Err(Refusal::invalid(
                 self.columns.iter().flatten().copied().min().unwrap_or(0),
                 "a rule that matches a great deal; it may have been cut at a space",
-                "a protocol and an address, port, type or mark; or `any`, to say it on purpose",
-            )
-            .likely(Some(Likely::Word("any"))));
+                "a protocol and an address, port, type or mark (quote what has spaces); or `any`, to say \
+                 it on purpose",
+            ));
         }
         sort_by_key(&mut self.rule.terms, |term| *term);
         dedup(&mut self.rule.terms);
@@ -656,7 +660,7 @@ fn unknown_word(word: Word<'_>) -> Refusal {
     Refusal::invalid(
         word.column,
         "an unknown word",
-        "a command, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= local= \
+        "add insert delete flush load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= local= \
          dev= mark= netns= nat=ok oneway any tag= id=",
     )
     .likely(likely(word.text))
@@ -700,7 +704,7 @@ fn range(item: &[u8], at: usize, max: u32, expected: &'static str) -> Result<(u3
 }
 
 fn prefix(item: &[u8], at: usize) -> Result<(Family, Prefix), Refusal> {
-    const EXPECTED: &str = "an IPv4 or IPv6 address, with /LEN for a prefix";
+    const EXPECTED: &str = "an IPv4 or IPv6 address, no name, with /LEN for a prefix";
     let mut parts = item.splitn(2, |b| *b == b'/');
     let text = core::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
     let (family, address, bits) = if let Ok(v4) = Ipv4Addr::from_str(text) {

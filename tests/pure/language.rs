@@ -366,11 +366,11 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 id=^4294967296", INVAL, ID, ""),
     ("udp dport=53 ^id=2", Errno::Exist, "the number of another rule", ""),
     // What is left of a rule that was cut at a space.
-    ("^udp", INVAL, BROAD, "any"),
-    ("^dst=10.0.0.0/8", INVAL, BROAD, "any"),
-    ("^skip", INVAL, BROAD, "any"),
-    ("^mark=1", INVAL, BROAD, "any"),
-    ("add ^netns=init udp dev=eth0 local=dst oneway nat=ok tag=a id=7", INVAL, BROAD, "any"),
+    ("^udp", INVAL, BROAD, ""),
+    ("^dst=10.0.0.0/8", INVAL, BROAD, ""),
+    ("^skip", INVAL, BROAD, ""),
+    ("^mark=1", INVAL, BROAD, ""),
+    ("add ^netns=init udp dev=eth0 local=dst oneway nat=ok tag=a id=7", INVAL, BROAD, ""),
     (
         "tcp,udp sport=1,2,3 dst=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9,\
          10.0.0.10,10.0.0.11,10.0.0.12,10.0.0.13,10.0.0.14,10.0.0.15,10.0.0.16 \
@@ -500,7 +500,7 @@ fn the_parameter_is_refused_what_was_cut() {
         ("udp+dport=53+^+", INVAL, CUT, ""),
         ("udp dport=53;\n^;", INVAL, CUT, ""),
         ("udp+dport=53^+", INVAL, STRAY, ""),
-        ("^udp", INVAL, BROAD, "any"),
+        ("^udp", INVAL, BROAD, ""),
         ("^flush", INVAL, UNKNOWN, ""),
         ("udp dport=53; ^delete 1", INVAL, UNKNOWN, ""),
         ("^add udp dport=53", INVAL, UNKNOWN, ""),

@@ -87,7 +87,8 @@ fn reports_give_the_likely_spelling() {
         ("udpp dport=53\n", "likely=udp"),
         ("udp dst=10.1.2.3/8\n", "likely=10.0.0.0/8"),
         ("udp dst=2001:db8::1/32\n", "likely=2001:db8::/32"),
-        ("udp\n", "likely=any"),
+        ("udp\n", "likely="),
+        ("del 5\n", "likely=delete"),
         ("frobnicate\n", "likely="),
     ] {
         let report = run(&base, text, &slots).map(drop).expect_err("accepted");
