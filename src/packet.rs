@@ -31,6 +31,7 @@ use crate::{
         alloc,
         header::{
             dissect,
+            quoted,
             Bytes,
             Context, //
         },
@@ -174,11 +175,13 @@ impl Handler for NetState {
             mark: skb.mark(),
             icmp_errors: view.icmp_errors,
         };
-        let Some(packet) = dissect(&*skb, &context) else {
+        let Some(key) = dissect(&*skb, &context) else {
             return self.seen(None);
         };
         let nat_in_use = || state.nat_in_use(family, rcu);
-        let (entry, counter, count) = match decide(&view.ruleset, view.scope, &packet, nat_in_use) {
+        let quoted = || quoted(&*skb, &key);
+        let verdict = decide(&view.ruleset, view.scope, &key, quoted, nat_in_use);
+        let (entry, counter, count) = match verdict {
             Verdict::NoRule => return self.seen(None),
             Verdict::Track(entry) => (entry, Counter::Tracked, Count::Packet(skb.len())),
             Verdict::Held(entry) => (entry, Counter::Held, Count::Held),

@@ -59,16 +59,6 @@ pub struct Key {
     pub mark: u32,
 }
 
-/// A packet's key, and where it is an ICMP error that goes to the source of the packet that it
-/// quotes, that packet's key too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// The packet's own.
-    pub key: Key,
-    /// The quoted packet's, as it was sent.
-    pub quoted: Option<Key>,
-}
-
 /// What the caller knows of a packet besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -86,48 +76,35 @@ pub struct Context {
 
 /// The key of a packet, or `None` where not even its IP header can be read.
 #[inline]
-pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Packet> {
+pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
     let ip = ip_header(bytes, context.family, 0)?;
-    let (transport, error) = match ip.transport_offset {
-        None => (Transport::Unknown, false),
-        Some(offset) => match transport(bytes, context.family, ip.protocol, offset) {
-            Transport::IcmpType(t) => (Transport::IcmpType(t), is_error(context.family, t)),
-            other => (other, false),
-        },
-    };
-    let error = error && context.icmp_errors;
-    let key = Key {
+    let transport = ip.transport(bytes, context.family);
+    Some(Key {
         family: context.family,
         protocol: ip.protocol,
         source: ip.source,
         destination: ip.destination,
         transport,
-        error,
+        error: is_error(context.family, transport) && context.icmp_errors,
         point: context.point,
         device: context.device,
         mark: context.mark,
-    };
-    let quoted = match ip.transport_offset {
-        Some(offset) if error => quoted(bytes, &key, offset),
-        _ => None,
-    };
-    Some(Packet { key, quoted })
+    })
 }
 
-/// The key of the packet that the ICMP error at `offset` quotes: `None` where it cannot be read, is
-/// an error itself, or was not sent by the one whom `error` goes to.
+/// The key of the packet that an ICMP error quotes, as it was sent; `error` is the key that
+/// [`dissect`] made of the error's bytes.
 ///
-/// The quoted packet went the other way, so at the opposite hook.
-fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<Key> {
+/// `None` where it cannot be read, is an error itself, or was not sent by the one whom `error` goes
+/// to. The quoted packet went the other way, so at the opposite hook.
+pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
+    let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
     let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
     if ip.source != error.destination {
         return None;
     }
-    let transport = ip
-        .transport_offset
-        .map(|offset| transport(bytes, error.family, ip.protocol, offset))
-        .unwrap_or(Transport::Unknown);
-    if matches!(transport, Transport::IcmpType(t) if is_error(error.family, t)) {
+    let transport = ip.transport(bytes, error.family);
+    if is_error(error.family, transport) {
         return None;
     }
     Some(Key {
@@ -164,8 +141,12 @@ fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> O
 /// The type of an ICMPv6 redirect.
 const REDIRECT6: u8 = 137;
 
-/// Whether an ICMP type is an error, which quotes the packet that it is about.
-fn is_error(family: Family, icmp_type: u8) -> bool {
+/// Whether it is an ICMP error, which quotes the packet that it is about.
+#[inline]
+fn is_error(family: Family, transport: Transport) -> bool {
+    let Transport::IcmpType(icmp_type) = transport else {
+        return false;
+    };
     match family {
         // Unreachable, source quench, redirect, time exceeded, parameter problem.
         Family::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
@@ -181,6 +162,17 @@ struct IpHeader {
     protocol: u8,
     /// Where the next header starts; `None` in a later fragment and where it cannot be found.
     transport_offset: Option<usize>,
+}
+
+impl IpHeader {
+    /// What is known of the header behind it.
+    #[inline]
+    fn transport(&self, bytes: &(impl Bytes + ?Sized), family: Family) -> Transport {
+        match self.transport_offset {
+            Some(offset) => transport(bytes, family, self.protocol, offset),
+            None => Transport::Unknown,
+        }
+    }
 }
 
 #[inline]

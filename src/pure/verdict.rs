@@ -3,7 +3,7 @@
 //! What is done with a packet: the first rule that matches decides, the NAT guard may hold it.
 
 use super::{
-    header::Packet,
+    header::Key,
     rule::Action,
     ruleset::{
         Ruleset,
@@ -59,22 +59,24 @@ pub enum Verdict<'a, S> {
     },
 }
 
-/// Decides on `packet` by the rules of `ruleset` that hold in `scope`.
+/// Decides on the packet of `key` by the rules of `ruleset` that hold in `scope`.
 ///
-/// `nat_in_use` tells whether the namespace translates packets of this family; it is asked only
+/// `quoted` gives the key of the packet that it quotes, and is asked only where it is an ICMP error;
+/// `nat_in_use` tells whether the namespace translates packets of this family, and is asked only
 /// where the answer matters.
 #[inline]
 pub fn decide<'a, S>(
     ruleset: &'a Ruleset<S>,
     scope: Scope,
-    packet: &Packet,
+    key: &Key,
+    quoted: impl FnOnce() -> Option<Key>,
     nat_in_use: impl FnOnce() -> bool,
 ) -> Verdict<'a, S> {
-    let own = ruleset.lookup(scope, &packet.key);
-    let quoted = packet
-        .quoted
-        .as_ref()
-        .and_then(|key| ruleset.lookup(scope, key));
+    let own = ruleset.lookup(scope, key);
+    let quoted = match key.error {
+        true => quoted().and_then(|key| ruleset.lookup(scope, &key)),
+        false => None,
+    };
     let (index, followed) = match (own, quoted) {
         (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
         (Some(own), None) => (own, false),

@@ -45,6 +45,13 @@ use ctskip_pure::{
     text::statements,
 };
 
+/// A packet's key, and where it is an ICMP error, that of the packet that it quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) key: Key,
+    pub(crate) quoted: Option<Key>,
+}
+
 /// The namespaces of a host: the initial one, and those of inode numbers 4026532000 to 4026532009.
 ///
 /// Process 1 runs in the initial one, process 100 + N in that of 4026532000 + N.

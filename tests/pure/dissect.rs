@@ -10,10 +10,10 @@ use std::{
 use ctskip_pure::{
     header::{
         dissect,
+        quoted,
         Bytes,
         Context,
         Key,
-        Packet,
         Transport, //
     },
     rule::{
@@ -28,7 +28,8 @@ use proptest::{
 
 use super::common::{
     device,
-    number, //
+    number,
+    Packet, //
 };
 
 const A: &str = "192.0.2.1";
@@ -150,12 +151,19 @@ fn context(family: Family) -> Context {
     }
 }
 
+/// All that is read of a packet.
+fn read(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Packet> {
+    let key = dissect(bytes, context)?;
+    let quoted = key.error.then(|| quoted(bytes, &key)).flatten();
+    Some(Packet { key, quoted })
+}
+
 fn read4(bytes: &[u8]) -> Option<Packet> {
-    dissect(bytes, &context(Family::Ipv4))
+    read(bytes, &context(Family::Ipv4))
 }
 
 fn read6(bytes: &[u8]) -> Option<Packet> {
-    dissect(bytes, &context(Family::Ipv6))
+    read(bytes, &context(Family::Ipv6))
 }
 
 /// The key of a packet that is no error, from A to B.
@@ -555,7 +563,7 @@ fn quoted_packets_pass_at_the_opposite_hook() {
         point: HookPoint::LocalOut,
         ..context(Family::Ipv4)
     };
-    let packet = dissect(&bytes[..], &context).unwrap();
+    let packet = read(&bytes[..], &context).unwrap();
     assert_eq!(
         packet.key,
         Key {
@@ -581,7 +589,7 @@ fn icmp_errors_can_be_left_alone() {
         ..context(Family::Ipv4)
     };
     assert_eq!(
-        dissect(&bytes[..], &context),
+        read(&bytes[..], &context),
         plain(key4(ICMP, Transport::IcmpType(3)))
     );
 }
@@ -772,8 +780,8 @@ proptest! {
             let point = if out { HookPoint::LocalOut } else { HookPoint::PreRouting };
             let context = Context { point, icmp_errors, ..context(family) };
             let watched = Watched { bytes: &bytes, end: RefCell::new(0) };
-            let packet = dissect(&watched, &context);
-            prop_assert_eq!(packet, dissect(&bytes[..], &context));
+            let packet = read(&watched, &context);
+            prop_assert_eq!(packet, read(&bytes[..], &context));
             if let Some(packet) = packet {
                 prop_assert!(packet.quoted.is_none() || packet.key.error && icmp_errors);
                 if let Some(quoted) = packet.quoted {
@@ -788,7 +796,7 @@ proptest! {
             for byte in &mut changed[end..] {
                 *byte = !*byte;
             }
-            prop_assert_eq!(packet, dissect(&changed[..], &context));
+            prop_assert_eq!(packet, read(&changed[..], &context));
         }
     }
 }

@@ -8,7 +8,6 @@ use ctskip_pure::{
     alloc::Arc,
     header::{
         Key,
-        Packet,
         Transport, //
     },
     rule::HookPoint,
@@ -25,6 +24,7 @@ use super::common::{
     key,
     table,
     Counted,
+    Packet,
     Slot, //
 };
 
@@ -53,10 +53,15 @@ fn compiled(rules: &str) -> Ruleset<Slot> {
 fn verdict(rules: &Ruleset<Slot>, packet: &Packet, nat: bool) -> (Said, bool) {
     let asked = Cell::new(false);
     let scope = rules.scope(false, cookie(5));
-    let said = match decide(rules, scope, packet, || {
+    let quoted = || {
+        assert!(packet.key.error, "asked of no error");
+        packet.quoted
+    };
+    let nat_in_use = || {
         assert!(!asked.replace(true), "asked twice");
         nat
-    }) {
+    };
+    let said = match decide(rules, scope, &packet.key, quoted, nat_in_use) {
         Verdict::NoRule => NoRule,
         Verdict::Track(entry) => Track(entry.id()),
         Verdict::Held(entry) => Held(entry.id()),
