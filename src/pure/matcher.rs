@@ -21,8 +21,7 @@ use super::{
         Local,
         Mark,
         Range,
-        Rule,
-        Term, //
+        Rule, //
     },
 };
 
@@ -114,15 +113,11 @@ impl Span {
     }
 }
 
-/// Appends what `select` makes of `terms` to `array`, and gives its place there.
-fn append<T>(
-    array: &mut Vec<T>,
-    terms: &[Term],
-    select: impl Fn(&Term) -> Option<T>,
-) -> Result<Span, NoMemory> {
+/// Appends `elements` to `array`, and gives their place there.
+fn append<T>(array: &mut Vec<T>, elements: impl Iterator<Item = T>) -> Result<Span, NoMemory> {
     let start = u32::try_from(array.len()).map_err(|_| NoMemory)?;
     let mut len = 0u16;
-    for element in terms.iter().filter_map(select) {
+    for element in elements {
         array.push(element)?;
         len = len.saturating_add(1);
     }
@@ -148,7 +143,6 @@ impl Matcher {
     }
 
     fn row(&mut self, position: u32, rule: &Rule) -> Result<Row, NoMemory> {
-        let terms = rule.terms();
         let mut protocols = [0u64; 4];
         for number in rule.protocols() {
             let (word, bit) = protocol_bit(number);
@@ -181,30 +175,12 @@ impl Matcher {
             exchanged,
             protocols,
             mark: rule.mark(),
-            sources: append(&mut self.prefixes, terms, |term| match term {
-                Term::Source(prefix) => Some(masked(*prefix)),
-                _ => None,
-            })?,
-            destinations: append(&mut self.prefixes, terms, |term| match term {
-                Term::Destination(prefix) => Some(masked(*prefix)),
-                _ => None,
-            })?,
-            source_ports: append(&mut self.ports, terms, |term| match term {
-                Term::SourcePort(range) => Some(*range),
-                _ => None,
-            })?,
-            destination_ports: append(&mut self.ports, terms, |term| match term {
-                Term::DestinationPort(range) => Some(*range),
-                _ => None,
-            })?,
-            types: append(&mut self.types, terms, |term| match term {
-                Term::IcmpType(range) => Some(*range),
-                _ => None,
-            })?,
-            devices: append(&mut self.devices, terms, |term| match term {
-                Term::Device(device) => Some(*device),
-                _ => None,
-            })?,
+            sources: append(&mut self.prefixes, rule.sources().map(masked))?,
+            destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
+            source_ports: append(&mut self.ports, rule.source_ports())?,
+            destination_ports: append(&mut self.ports, rule.destination_ports())?,
+            types: append(&mut self.types, rule.icmp_types())?,
+            devices: append(&mut self.devices, rule.devices())?,
         })
     }
 
