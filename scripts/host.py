@@ -25,7 +25,9 @@ PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
     "unshare": "util-linux",
+    "unsquashfs": "squashfs-tools",
     "xz": "xz-utils",
+    "zstd": "zstd",
 }
 
 # Where commands are that an ordinary user's PATH may lack.

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One guest of the benchmark: what it is told to do, its run, and what it says.
+
+The guest is emulated with a clock that counts instructions, one a nanosecond (-icount), so what it
+measures is the same on every host, and however busy that is.
+"""
+
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import image  # first: it says where the scripts are
+
+import cache
+import guest
+
+LIMIT = 1500  # seconds until a guest is ended
+CPU = "max,-erms,-fsrm"  # else clearing memory counts an instruction a byte
+
+KERNEL_ARGUMENTS = [
+    "console=ttyS0",
+    "quiet",
+    "loglevel=1",
+    "rdinit=/init",
+    "panic=-1",
+    # No work of the kernel's own, and none that depends on chance.
+    "mitigations=off",
+    "nokaslr",
+    "clocksource=tsc",
+    "tsc=reliable",
+    "no_timer_check",
+    "nowatchdog",
+    "audit=0",
+    "cryptomgr.notests=1",
+    "random.trust_cpu=on",
+]
+
+
+class Flow(NamedTuple):
+    """What a packet is made of; addresses as numbers, an ICMP type as `dport`."""
+
+    src: int
+    dst: int
+    proto: int
+    sport: int
+    dport: int
+
+    def answer(self) -> "Flow":
+        """Return the packet of the other direction."""
+        if self.proto == ICMP:
+            kind = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}[self.dport]
+            return Flow(self.dst, self.src, ICMP, self.sport, kind)
+        return Flow(self.dst, self.src, self.proto, self.dport, self.sport)
+
+
+ICMP, TCP, UDP = 1, 6, 17
+
+
+@dataclass
+class Orders:
+    """What one guest is to do: its files, its commands, and how packets must fare in its runs."""
+
+    name: str
+    possible_cpus: int = 1
+    files: dict[str, bytes] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    expected: dict[str, str] = field(default_factory=dict)
+
+    def do(self, *commands: str) -> None:
+        """Add commands of the shell; functions are in guest/init."""
+        self.commands += commands
+
+    def file(self, name: str, content: str | bytes) -> str:
+        """Add a file; return its path in the guest."""
+        self.files[name] = content.encode() if isinstance(content, str) else content
+        return f"/bench/{name}"
+
+    def packets(self, name: str, flows: Iterable[Flow]) -> None:
+        """Add a list of packets, and the list of the answers to them, NAME.answers."""
+        flows = list(flows)
+        self.file(name, records(flows))
+        self.file(f"{name}.answers", records(flow.answer() for flow in flows))
+
+    def run(self, label: str, packets: str, command: str, state: str) -> None:
+        """Send a list of packets; behind conntrack, all of them must be in that state."""
+        self.expected[label] = state
+        self.do(f"run {label} {packets} '{command}'")
+
+
+def records(flows: Iterable[Flow]) -> bytes:
+    """Return packets as inject.ko takes them."""
+    return b"".join(struct.pack(">IIHHB3x", f.src, f.dst, f.sport, f.dport, f.proto) for f in flows)
+
+
+@dataclass
+class Answers:
+    """What a guest has found: by kind of line and label, its values."""
+
+    values: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    kernel: str = ""
+
+    def mean(self, label: str) -> float:
+        """Return the instructions a packet of a run."""
+        run = self.values["run", label]
+        return run["sum"] / run["packets"]
+
+    def most(self, label: str) -> int:
+        """Return the instructions of a run's slowest packet."""
+        return self.values["run", label]["most"]
+
+
+def boot(orders: Orders, files: image.Image, modules: Iterable[Path], log: Path) -> Answers:
+    """Run a guest to its end, and check what it says."""
+    with tempfile.TemporaryDirectory(prefix="ctskip-bench-") as work:
+        initrd = Path(work) / "initrd"
+        make_initrd(orders, files, modules, Path(work) / "top", initrd)
+        command = qemu(files.vmlinux, initrd, orders.possible_cpus)
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            timer = threading.Timer(LIMIT, process.kill)
+            timer.start()
+            try:
+                process.wait()
+            finally:
+                process.kill()
+                timer.cancel()
+    answers = parse(log.read_text(errors="replace").splitlines())
+    wrong = list(faults(orders, answers))
+    if wrong:
+        text = "\n  ".join(wrong[:20])
+        raise cache.Failed(f"bench, guest {orders.name}: its checks fail:\n  {text}\n  see {log}")
+    return answers
+
+
+def make_initrd(
+    orders: Orders, files: image.Image, modules: Iterable[Path], top: Path, out: Path
+) -> None:
+    """The cached initramfs and what this guest is to do, one behind the other."""
+    (top / "bench").mkdir(parents=True)
+    (top / "init").write_bytes((image.HERE / "guest/init").read_bytes())
+    (top / "init").chmod(0o755)
+    for module in [*files.modules, *modules]:
+        (top / "bench" / module.name).write_bytes(module.read_bytes())
+    for name, content in orders.files.items():
+        (top / "bench" / name).write_bytes(content)
+    (top / "bench/commands").write_text("\n".join(orders.commands) + "\n")
+    guest.cpio(top, out.with_suffix(".cpio"))
+    with out.open("wb") as stream:
+        stream.write(files.base.read_bytes())
+        stream.write(out.with_suffix(".cpio").read_bytes())
+
+
+def qemu(vmlinux: Path, initrd: Path, possible_cpus: int) -> list[str]:
+    """Return the command that runs a guest; its console is standard output."""
+    arguments = [*KERNEL_ARGUMENTS, "maxcpus=1"]
+    return [
+        "qemu-system-x86_64",
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
+        *("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off,align=off"),
+        *("-M", "pc,hpet=off,usb=off", "-cpu", CPU, "-smp", str(possible_cpus), "-m", "2048"),
+        *("-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-serial", "stdio"),
+        *("-kernel", str(vmlinux), "-initrd", str(initrd), "-append", " ".join(arguments)),
+    ]
+
+
+def parse(lines: Iterable[str]) -> Answers:
+    """Return what the lines of a guest's console say: @@ KIND LABEL KEY=VALUE ..."""
+    answers = Answers()
+    for line in lines:
+        _, found, text = line.partition("@@ ")
+        words = text.split()
+        if not found or len(words) < 2:
+            continue
+        kind, label, *pairs = words
+        if kind == "end":
+            answers.kernel = label
+        elif kind == "fail":
+            answers.values[kind, text] = {}
+        else:
+            values = (pair.split("=") for pair in pairs)
+            answers.values[kind, label] = {key: int(value) for key, value in values}
+    return answers
+
+
+def faults(orders: Orders, answers: Answers) -> Iterator[str]:
+    """Say what is wrong with a guest's answers."""
+    yield from (label for kind, label in answers.values if kind == "fail")
+    if not answers.kernel:
+        yield "it did not get to its end"
+        return
+    loops = [answers.values["run", f"clock/{count}"]["sum"] for count in (1000, 2000)]
+    if loops[1] - loops[0] != 2000:
+        yield f"2,000 instructions more took {loops[1] - loops[0]} ticks of its clock"
+    for label, state in orders.expected.items():
+        run = answers.values.get(("run", label))
+        if run is None:
+            yield f"{label} was not run"
+        elif not run["packets"] or run[state] != run["packets"]:
+            states = ", ".join(
+                f"{run[name]} {name}"
+                for name in ("none", "untracked", "new", "established", "related")
+                if run[name]
+            )
+            yield f"{label}: {run['packets']} packets, all to be {state}: {states}"
