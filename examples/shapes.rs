@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Prints rules of a shape, or packets for them: what benchmarks in a guest load and send.
+//!
+//! A packet is a line `SRC DST PROTOCOL SPORT DPORT`, of IPv4, as it comes in by an ordinary device of
+//! the initial namespace; the type of ICMP stands in place of the destination port. `match`: each
+//! is drawn from a random rule of the table of the same shape, count and seed, within all of what it
+//! says and in either direction, so that some are matched by a rule before. `miss`: no rule of the
+//! table matches, but each shares addresses or ports with some.
+
+#[path = "../tests/pure/shapes/mod.rs"]
+#[expect(dead_code, reason = "tests use the rest")]
+mod shapes;
+
+use std::{
+    io::{
+        BufWriter,
+        Write, //
+    },
+    net::Ipv4Addr,
+    process::ExitCode, //
+};
+
+use ctskip_pure::header::{
+    Key,
+    Transport, //
+};
+use shapes::{
+    compiled::{
+        self,
+        Compiled,
+        Probe,
+        INIT_INUM, //
+    },
+    trace::Trace,
+    Shape, //
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let lines = match arguments[..] {
+        ["rules", shape, count] => rules(shape, count, "1"),
+        ["rules", shape, count, seed] => rules(shape, count, seed),
+        ["trace", shape, count, packets, what] => trace(shape, count, packets, what, "1"),
+        ["trace", shape, count, packets, what, seed] => trace(shape, count, packets, what, seed),
+        _ => Err(usage()),
+    };
+    let lines = match lines {
+        Ok(lines) => lines,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shapes: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let shapes: Vec<&str> = Shape::ALL.iter().map(|(_, name)| *name).collect();
+    format!(
+        "usage: shapes rules SHAPE COUNT [SEED]\n       \
+         shapes trace SHAPE COUNT PACKETS match|miss [SEED]\nshapes: {}",
+        shapes.join(" ")
+    )
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("not a number: {text}"))
+}
+
+fn rules(shape: &str, count: &str, seed: &str) -> Result<Vec<String>, String> {
+    let shape = Shape::named(shape).ok_or_else(usage)?;
+    Ok(shape.rules(number(count)?, number(seed)?))
+}
+
+fn trace(
+    shape: &str,
+    count: &str,
+    packets: &str,
+    what: &str,
+    seed: &str,
+) -> Result<Vec<String>, String> {
+    let wanted = match what {
+        "match" => true,
+        "miss" => false,
+        _ => return Err(usage()),
+    };
+    let packets: usize = number(packets)?;
+    let compiled = Compiled::new(compiled::table(&rules(shape, count, seed)?));
+    let rules = compiled::rules(compiled.table());
+    let mut trace = Trace::new(number(seed)?);
+    let mut lines = Vec::new();
+    for _ in 0..packets.saturating_mul(1000) {
+        if lines.len() == packets {
+            return Ok(lines);
+        }
+        let key = match wanted {
+            true => trace.plain_inside(&rules),
+            false => trace.plain_beside(&rules),
+        };
+        let Some(key) = key else { continue };
+        let netns = INIT_INUM;
+        if compiled.first_match(&Probe { netns, key }).is_some() == wanted {
+            lines.push(line(&key));
+        }
+    }
+    Err(format!(
+        "shapes: of 1000 tries a packet, only {} of {packets} packets {what} {shape}",
+        lines.len()
+    ))
+}
+
+fn line(key: &Key) -> String {
+    let address = |address: u128| Ipv4Addr::from((address >> 96) as u32);
+    let (source_port, destination_port) = match key.transport {
+        Transport::Ports(source, destination) => (source, destination),
+        Transport::IcmpType(icmp_type) => (0, u16::from(icmp_type)),
+        Transport::Unknown => (0, 0),
+    };
+    let (source, destination) = (address(key.source), address(key.destination));
+    format!(
+        "{source} {destination} {} {source_port} {destination_port}",
+        key.protocol
+    )
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls of the core that shapes, tests of large tables, examples and benchmarks make: rules to
+//! a table, a table to a [`Compiled`], a packet looked up there. Nothing else of theirs knows how
+//! the matcher is called, or what it gives.
+
+use ctskip_pure::{
+    alloc::Arc,
+    command,
+    error::NoMemory,
+    header::Key,
+    oracle,
+    rule::{
+        Namespaces,
+        Netns,
+        NetnsId,
+        Rule, //
+    },
+    ruleset::Ruleset,
+    table::{
+        self,
+        Slots, //
+    }, //
+};
+
+/// The inode number of the initial namespace.
+pub(crate) const INIT_INUM: u32 = 4_026_531_833;
+/// The lowest one of those that the shapes name.
+pub(crate) const FIRST_INUM: u64 = 4_026_532_000;
+
+/// A table whose rules count nothing.
+pub(crate) type Table = table::Table<()>;
+
+/// A host on which every namespace is, and counters take no memory.
+struct World;
+
+impl Namespaces for World {
+    fn by_inum(&self, inum: u32) -> Option<Netns> {
+        Some(match inum {
+            INIT_INUM => Netns::Init,
+            _ => Netns::Only(NetnsId {
+                cookie: cookie(inum),
+                inum,
+            }),
+        })
+    }
+
+    fn by_pid(&self, _pid: u32) -> Option<Netns> {
+        None
+    }
+}
+
+impl Slots<()> for World {
+    fn allocate(&self) -> Result<(), NoMemory> {
+        Ok(())
+    }
+}
+
+/// The cookie of a namespace; the order of cookies is not that of inode numbers.
+fn cookie(inum: u32) -> u64 {
+    u64::from(u32::MAX - inum) + 2
+}
+
+/// The table of these rules.
+pub(crate) fn table(rules: &[String]) -> Table {
+    changed(&Table::new(), &(rules.join("\n") + "\n"))
+}
+
+/// The table that `commands` make of `base`, which they do change.
+pub(crate) fn changed(base: &Table, commands: &str) -> Table {
+    match command::run(base, commands.as_bytes(), &World, &World) {
+        Ok(Some(change)) => change.table,
+        Ok(None) => panic!("{commands:?} changes nothing"),
+        Err(report) => panic!("line {}: {report}", report.line()),
+    }
+}
+
+/// The rules of a table.
+pub(crate) fn rules(table: &Table) -> Vec<&Rule> {
+    table.entries().iter().map(|entry| entry.rule()).collect()
+}
+
+/// A packet, and the inode number of the namespace that it passes in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Probe {
+    pub(crate) netns: u32,
+    pub(crate) key: Key,
+}
+
+/// Whether a rule matches a packet: what compiled tables are held against.
+pub(crate) fn matches(rule: &Rule, probe: &Probe) -> bool {
+    let holds = match rule.netns() {
+        Netns::Any => true,
+        Netns::Init => probe.netns == INIT_INUM,
+        Netns::NotInit => probe.netns != INIT_INUM,
+        Netns::Only(id) => probe.netns == id.inum,
+    };
+    holds && oracle::matches(rule, &probe.key)
+}
+
+/// A compiled table.
+pub(crate) struct Compiled(Ruleset<()>);
+
+impl Compiled {
+    pub(crate) fn new(table: Table) -> Self {
+        Self::try_new(&Arc::new(table).unwrap()).unwrap()
+    }
+
+    pub(crate) fn try_new(table: &Arc<Table>) -> Result<Self, NoMemory> {
+        Ruleset::compile(table.clone()).map(Self)
+    }
+
+    /// The same for a table that differs by a few rules.
+    pub(crate) fn updated(&self, table: Table) -> Self {
+        Self::new(table)
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        self.0.table()
+    }
+
+    /// What a packet's namespace asks once, long before the packet comes.
+    fn scope(&self, netns: u32) -> ctskip_pure::ruleset::Scope {
+        self.0.scope(netns == INIT_INUM, cookie(netns))
+    }
+
+    /// The position of the first rule that matches.
+    pub(crate) fn first_match(&self, probe: &Probe) -> Option<usize> {
+        let found = self.0.lookup(self.scope(probe.netns), &probe.key);
+        found.map(|position| position as usize)
+    }
+
+    /// Looks all of the keys up as packets of the initial namespace do, and sums up the positions:
+    /// what benchmarks time.
+    #[inline]
+    pub(crate) fn look_up_all(&self, keys: &[Key]) -> u64 {
+        let scope = self.scope(INIT_INUM);
+        keys.iter().fold(0, |sum, key| {
+            sum + u64::from(self.0.lookup(scope, key).unwrap_or(1))
+        })
+    }
+}
