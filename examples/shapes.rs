@@ -28,10 +28,10 @@ use ctskip_pure::header::{
 use shapes::{
     compiled::{
         self,
-        Compiled,
         Probe,
         INIT_INUM, //
     },
+    reference::Reference,
     trace::Trace,
     Shape, //
 };
@@ -95,8 +95,9 @@ fn trace(
         _ => return Err(usage()),
     };
     let packets: usize = number(packets)?;
-    let compiled = Compiled::new(compiled::table(&rules(shape, count, seed)?));
-    let rules = compiled::rules(compiled.table());
+    let table = compiled::table(&rules(shape, count, seed)?);
+    let rules = compiled::rules(&table);
+    let reference = Reference::new(&rules);
     let mut trace = Trace::new(number(seed)?);
     let mut lines = Vec::new();
     for _ in 0..packets.saturating_mul(1000) {
@@ -109,7 +110,7 @@ fn trace(
         };
         let Some(key) = key else { continue };
         let netns = INIT_INUM;
-        if compiled.first_match(&Probe { netns, key }).is_some() == wanted {
+        if reference.first_match(&Probe { netns, key }).is_some() == wanted {
             lines.push(line(&key));
         }
     }

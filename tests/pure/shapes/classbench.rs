@@ -12,7 +12,7 @@
 //! The weights of `acl1` are those of its parameter file, rounded, with small ones put together.
 //! Those of `fw1` and `ipc1` were counted in published sets of 1,000 and 10,000 filters made of
 //! them. Left out: TCP flags, which rules do not have, and the correlation between the two
-//! addresses.
+//! addresses, and rules without any address or port, since nothing would miss a table that has them.
 
 use std::collections::HashSet;
 
@@ -76,7 +76,6 @@ const ACL_ALL: Lengths = &[
     (4, (30, 22)),
     (5, (23, 10)),
     (2, (0, 8)),
-    (1, (0, 0)),
 ];
 const ACL_ONE: Lengths = &[
     (85, (32, 32)),
@@ -101,7 +100,6 @@ pub(super) const ACL: Kind = Kind {
     typed: 0,
     sources: &[
         (0, (100, 1)),
-        (1, (0, 0)),
         (6, (50, 1)),
         (7, (0, 0)),
         (24, (58, 32)),
@@ -214,7 +212,6 @@ const FIREWALL_ALL: Lengths = &[
     (12, (31, 28)),
     (5, (27, 32)),
     (6, (0, 32)),
-    (2, (0, 0)),
 ];
 
 pub(super) const FIREWALL: Kind = Kind {

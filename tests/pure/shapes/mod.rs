@@ -5,13 +5,14 @@
 //! All is made of a seed: the same one gives the same table and the same packets. What the shapes
 //! [`Acl`](Shape::Acl), [`Firewall`](Shape::Firewall) and [`Chains`](Shape::Chains) follow stands in
 //! [`classbench`]; the others are the simple case, or made to be bad for one way of searching or
-//! another. Packets come from [`trace`]. The few calls of the core that all of this needs are in
-//! [`compiled`], so that they change in one place.
+//! another. Packets come from [`trace`], and which rule they meet first says [`reference`]. The few calls
+//! of the core that all of this needs are in [`compiled`], so that they change in one place.
 //!
 //! The tests, `examples/` and `benches/` share this folder.
 
 mod classbench;
 pub(crate) mod compiled;
+pub(crate) mod reference;
 pub(crate) mod trace;
 
 use std::{

@@ -228,7 +228,7 @@ fn device(random: &mut Random, rule: &Rule) -> [u8; 16] {
 }
 
 /// The same flow's other direction.
-fn exchanged(key: &Key) -> Key {
+pub(super) fn exchanged(key: &Key) -> Key {
     Key {
         source: key.destination,
         destination: key.source,
