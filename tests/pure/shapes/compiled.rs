@@ -6,7 +6,11 @@
 
 use ctskip_pure::{
     alloc::Arc,
-    command,
+    command::{
+        self,
+        Load,
+        Progress, //
+    },
     error::NoMemory,
     header::Key,
     oracle,
@@ -73,6 +77,19 @@ pub(crate) fn changed(base: &Table, commands: &str) -> Table {
         Ok(None) => panic!("{commands:?} changes nothing"),
         Err(report) => panic!("line {}: {report}", report.line()),
     }
+}
+
+/// The table that a `load` of these lines makes, which comes in pages.
+pub(crate) fn loaded(text: &str) -> Table {
+    let text = format!("load\n{text}commit\n");
+    let mut load = Load::new();
+    for page in text.as_bytes().chunks(4096) {
+        if let Ok(Progress::Commit) = load.feed(page, &World) {
+            let change = load.commit(&Table::new(), &World);
+            return change.ok().flatten().expect("a table").table;
+        }
+    }
+    panic!("a load that is refused")
 }
 
 /// The rules of a table.
