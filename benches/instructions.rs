@@ -249,7 +249,7 @@ fn counted_lookups(compiled: &Compiled, keys: &[ctskip_pure::header::Key]) -> u6
 
 #[inline(never)]
 fn counted_load(text: &str) -> Compiled {
-    Compiled::new(compiled::loaded(text))
+    Compiled::new(compiled::loaded(&compiled::Table::new(), text).expect("rules"))
 }
 
 #[inline(never)]

@@ -12,10 +12,13 @@ mod commands;
 mod common;
 mod dissect;
 mod language;
+mod large;
 mod load;
 mod matching;
 mod meaning;
 mod memory;
 mod output;
+#[expect(dead_code, reason = "benchmarks and examples use the rest")]
+mod shapes;
 mod specs;
 mod verdict;

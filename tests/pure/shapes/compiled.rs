@@ -79,14 +79,15 @@ pub(crate) fn changed(base: &Table, commands: &str) -> Table {
     }
 }
 
-/// The table that a `load` of these lines makes, which comes in pages.
-pub(crate) fn loaded(text: &str) -> Table {
+/// The table that a `load` of these lines, which comes in pages, makes of `base`; `None` where that
+/// is the same one.
+pub(crate) fn loaded(base: &Table, text: &str) -> Option<Table> {
     let text = format!("load\n{text}commit\n");
     let mut load = Load::new();
     for page in text.as_bytes().chunks(4096) {
         if let Ok(Progress::Commit) = load.feed(page, &World) {
-            let change = load.commit(&Table::new(), &World);
-            return change.ok().flatten().expect("a table").table;
+            let change = load.commit(base, &World).ok().expect("a load");
+            return change.map(|change| change.table);
         }
     }
     panic!("a load that is refused")
@@ -129,7 +130,11 @@ impl Compiled {
 
     /// The same for a table that differs by a few rules.
     pub(crate) fn updated(&self, table: Table) -> Self {
-        Self::new(table)
+        self.try_updated(&Arc::new(table).unwrap()).unwrap()
+    }
+
+    pub(crate) fn try_updated(&self, table: &Arc<Table>) -> Result<Self, NoMemory> {
+        Self::try_new(table)
     }
 
     pub(crate) fn table(&self) -> &Table {
