@@ -8,7 +8,6 @@ measures is the same on every host, and however busy that is.
 import struct
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,12 @@ KERNEL_ARGUMENTS = [
 ]
 
 
+ICMP, UDP, SCTP = 1, 17, 132
+
+# Types of ICMP that conntrack has entries for, and those that answer them.
+ANSWERS = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
+
+
 class Flow(NamedTuple):
     """What a packet is made of; addresses as numbers, an ICMP type as `dport`."""
 
@@ -53,12 +58,9 @@ class Flow(NamedTuple):
     def answer(self) -> "Flow":
         """Return the packet of the other direction."""
         if self.proto == ICMP:
-            kind = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}[self.dport]
-            return Flow(self.dst, self.src, ICMP, self.sport, kind)
+            return Flow(self.dst, self.src, ICMP, self.sport, ANSWERS[self.dport])
         return Flow(self.dst, self.src, self.proto, self.dport, self.sport)
 
-
-ICMP, TCP, UDP = 1, 6, 17
 
 
 @dataclass
@@ -86,10 +88,12 @@ class Orders:
         self.file(name, records(flows))
         self.file(f"{name}.answers", records(flow.answer() for flow in flows))
 
-    def run(self, label: str, packets: str, command: str, state: str) -> None:
+    def run(
+        self, label: str, packets: str, command: str, state: str, reference: str = ""
+    ) -> None:
         """Send a list of packets; behind conntrack, all of them must be in that state."""
         self.expected[label] = state
-        self.do(f"run {label} {packets} '{command}'")
+        self.do(f"run {label} {packets} '{command}' {reference}")
 
 
 def records(flows: Iterable[Flow]) -> bytes:
@@ -102,50 +106,59 @@ class Answers:
     """What a guest has found: by kind of line and label, its values."""
 
     values: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
-    kernel: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
 
-    def mean(self, label: str) -> float:
+    def mean(self, label: str, kind: str = "run") -> float:
         """Return the instructions a packet of a run."""
-        run = self.values["run", label]
+        run = self.values[kind, label]
         return run["sum"] / run["packets"]
 
     def most(self, label: str) -> int:
-        """Return the instructions of a run's slowest packet."""
+        """Return how much more than in the run of reference a packet took at most."""
         return self.values["run", label]["most"]
 
 
-def boot(orders: Orders, files: image.Image, modules: Iterable[Path], log: Path) -> Answers:
+running: set[subprocess.Popen] = set()
+
+
+def end_all() -> None:
+    """End the guests that other threads wait for."""
+    for process in list(running):
+        process.kill()
+
+
+def boot(orders: Orders, files: image.Image, module: Path, log: Path) -> Answers:
     """Run a guest to its end, and check what it says."""
     with tempfile.TemporaryDirectory(prefix="ctskip-bench-") as work:
         initrd = Path(work) / "initrd"
-        make_initrd(orders, files, modules, Path(work) / "top", initrd)
+        make_initrd(orders, files, module, Path(work) / "top", initrd)
         command = qemu(files.vmlinux, initrd, orders.possible_cpus)
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-            timer = threading.Timer(LIMIT, process.kill)
-            timer.start()
+            running.add(process)
             try:
-                process.wait()
+                process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                raise cache.Failed(f"guest {orders.name}: no end after {LIMIT} s; see {log}") from None
             finally:
                 process.kill()
-                timer.cancel()
+                running.discard(process)
     answers = parse(log.read_text(errors="replace").splitlines())
     wrong = list(faults(orders, answers))
     if wrong:
         text = "\n  ".join(wrong[:20])
-        raise cache.Failed(f"bench, guest {orders.name}: its checks fail:\n  {text}\n  see {log}")
+        raise cache.Failed(f"bench, {orders.name}: its checks fail:\n  {text}\n  see {log}")
     return answers
 
 
-def make_initrd(
-    orders: Orders, files: image.Image, modules: Iterable[Path], top: Path, out: Path
-) -> None:
+def make_initrd(orders: Orders, files: image.Image, module: Path, top: Path, out: Path) -> None:
     """The cached initramfs and what this guest is to do, one behind the other."""
     (top / "bench").mkdir(parents=True)
     (top / "init").write_bytes((image.HERE / "guest/init").read_bytes())
     (top / "init").chmod(0o755)
-    for module in [*files.modules, *modules]:
-        (top / "bench" / module.name).write_bytes(module.read_bytes())
+    (top / "bench/ctskip.ko").write_bytes(module.read_bytes())
+    for other in files.modules:
+        (top / "bench" / other.name).write_bytes(other.read_bytes())
     for name, content in orders.files.items():
         (top / "bench" / name).write_bytes(content)
     (top / "bench/commands").write_text("\n".join(orders.commands) + "\n")
@@ -177,8 +190,8 @@ def parse(lines: Iterable[str]) -> Answers:
         if not found or len(words) < 2:
             continue
         kind, label, *pairs = words
-        if kind == "end":
-            answers.kernel = label
+        if kind == "with":
+            answers.environment[label] = " ".join(pairs)
         elif kind == "fail":
             answers.values[kind, text] = {}
         else:
@@ -190,7 +203,7 @@ def parse(lines: Iterable[str]) -> Answers:
 def faults(orders: Orders, answers: Answers) -> Iterator[str]:
     """Say what is wrong with a guest's answers."""
     yield from (label for kind, label in answers.values if kind == "fail")
-    if not answers.kernel:
+    if "kernel" not in answers.environment:
         yield "it did not get to its end"
         return
     loops = [answers.values["run", f"clock/{count}"]["sum"] for count in (1000, 2000)]

@@ -1,79 +1,239 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Count what ctskip and its peers cost.
+"""Count what ctskip and its peers cost: `make bench`, `make bench QUICK=1`, `make bench-check`.
 
-Quick, to work on the hot path: the empty table and one rule, both directions, beside the floor in C;
-10 s with a module that is built already (build/7.3/ctskip.ko by `make modules KERNEL=7.3`):
+    qemu-test/bench/run.py full | quick     all, or what takes less than five minutes
+    qemu-test/bench/run.py check            ctskip's figures that must not change, in one guest
+    qemu-test/bench/run.py record           the same, recorded anew in recorded.json
 
-    qemu-test/bench/run.py [--module path/to/ctskip.ko]
+To work on the hot path, with a module that is built already (10 s; `make modules KERNEL=7.3`):
+
+    qemu-test/bench/run.py full --only ctskip,floor --cases empty,exact --most 1 --module build/7.3/ctskip.ko
+
+`full` and `quick` leave bench.json and bench.svg in build/bench.
 """
 
 import argparse
+import concurrent.futures
+import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import image  # first: it says where the scripts are
-import machine
-from machine import UDP, Flow, Orders
 
 import cache
+import cases
+import chroot
+import host
 import kernel
+import machine
+import report
+import rules
+import systems
+from machine import UDP, Flow
+from rules import DST, LAST, PORT, Rule, Trial
+from shapes import Shapes
 
-DST = 0x0AC80001  # 10.200.0.1
-LAST, OTHER = 0x0A090001, 0x0A080001  # 10.9.0.1, 10.8.0.1
+GUESTS = 2  # at once
+OUT = chroot.CHECKOUT / "build/bench"
+RECORDED = image.HERE / "recorded.json"
+
+# Packets in a list: of those made here, and of a trace.
+PACKETS, TRACE = 500, 2000
+
+SIZES = [1, 10, 100, 1000, 10000, 65536]
+QUICK_SIZES = [1, 1000, 65536]
+
+# Tables made to be bad: their size, and what of a trace there is. (Some match about every packet.)
+WORST = {
+    "pairs": (65536, ("match", "miss")),
+    "nested-pairs": (65536, ("match", "miss")),
+    "random-ports": (65536, ("match",)),
+    "nested-ports": (65536, ("match",)),
+    "long-lists": (65536, ("match", "miss")),
+    "devices": (65536, ("miss",)),
+    "marks": (65536, ("match", "miss")),
+    "crossing": (65536, ("match", "miss")),
+    "classes": (65536, ("match",)),
+}
 
 
-def main(argv):
+class Plan:
+    """Which guests to run, as the command line says."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        only = options.only and options.only.split(",")
+        self.cases = options.cases and options.cases.split(",")
+        self.most: int = options.most
+        self.systems = [s for s in systems.ALL if not only or s.name in only]
+        self.shapes = Shapes(options.kernel)
+
+    def wants(self, case: str) -> bool:
+        """Tell whether a case was asked for."""
+        return not self.cases or case in self.cases
+
+    def special(self) -> list[Trial]:
+        """The empty table, and one rule for everything."""
+        packets = [Flow(LAST, DST, UDP, 4000, PORT)] * PACKETS
+        trials = [
+            Trial("empty", [], {}, {"any": packets}),
+            Trial("all", [Rule("udp")], {"any": packets}, {}),
+        ]
+        return [trial for trial in trials if self.wants(trial.case)]
+
+    def made(self, case: str, sizes: Sequence[int]) -> list[Trial]:
+        """A set made here, of all sizes."""
+        return [rules.trial(case, n, PACKETS) for n in self.sizes(case, sizes)]
+
+    def traced(self, shape: str, sizes: Sequence[int]) -> list[Trial]:
+        """A shape of ClassBench's, of all sizes."""
+        return [self.shapes.trial(shape, n, TRACE) for n in self.sizes(shape, sizes)]
+
+    def bad(self, shape: str) -> list[Trial]:
+        """A table made to be bad."""
+        size, kinds = WORST[shape]
+        sizes = self.sizes(shape, [min(size, self.most)])
+        return [self.shapes.trial(shape, n, TRACE, kinds) for n in sizes]
+
+    def sizes(self, case: str, sizes: Sequence[int]) -> list[int]:
+        return [n for n in sizes if n <= self.most] if self.wants(case) else []
+
+    def tables(self) -> Iterator[tuple[systems.System, str, int]]:
+        """Tables to load and to change: as many of the rules as each system can hold."""
+        for system in self.systems:
+            case = next((c for c in ("exact", "networks") if system.takes(c, 1)), None)
+            if case and not isinstance(system, systems.Floor):
+                yield system, case, min(65536, system.most, self.most)
+
+    def full(self) -> Iterator[cases.Guest]:
+        """All that there is to measure."""
+        yield cases.Lookups("exact", self.special() + self.made("exact", SIZES), self.systems)
+        for case in ("networks", "lengths", "ranges"):
+            yield cases.Lookups(case, self.made(case, [1000, 16384, 65536]), self.systems)
+        for shape in rules.TRACES:
+            yield cases.Lookups(shape, self.traced(shape, [1000, 16384, 65536]), self.systems)
+        for shape in WORST:
+            yield cases.Lookups(shape, self.bad(shape), self.systems)
+        yield from self.others()
+
+    def quick(self) -> Iterator[cases.Guest]:
+        """A selection of it."""
+        trials = self.special() + self.made("exact", QUICK_SIZES)
+        yield cases.Lookups("exact", trials, self.systems)
+        yield cases.Lookups("lengths", self.made("lengths", [1000, 16384]), self.systems)
+        yield cases.Lookups("acl", self.traced("acl", [1000, 65536]), self.systems)
+        yield from self.others()
+
+    def others(self) -> Iterator[cases.Guest]:
+        if self.wants("forward"):
+            yield cases.NewFlows(self.systems)
+        if self.wants("updates"):
+            yield cases.Updates(list(self.tables()))
+
+    def check(self) -> Iterator[cases.Guest]:
+        """One guest, ctskip alone: what must not change."""
+        trials = self.special() + self.made("exact", [1, 65536])
+        trials += self.traced("acl", [65536]) + self.bad("pairs")
+        ours = [system for system in self.systems if isinstance(system, systems.Ctskip)]
+        yield cases.Lookups("check", trials, ours)
+
+
+class Run:
+    """The guests of a plan, run; what they found."""
+
+    def __init__(self, files: image.Image, module: Path) -> None:
+        self.files = files
+        self.module = module
+        self.environment: dict[str, object] = {}
+
+    def measure(self, guest: cases.Guest) -> list[cases.Figure]:
+        """Run one guest; return its figures, or fail where its checks do."""
+        log = cache.log_path(f"bench-{guest.name}")
+        with cache.step(f"bench: {guest.name}"):
+            answers = machine.boot(guest.orders(), self.files, self.module, log)
+        wrong = list(guest.faults(answers))
+        if wrong:
+            raise cache.Failed(f"bench, {guest.name}: " + "\n  ".join([*wrong, f"see {log}"]))
+        self.environment = answers.environment
+        return list(guest.figures(answers))
+
+    def report(self, guests: Sequence[cases.Guest]) -> report.Report:
+        """Run all guests; the first that fails ends it."""
+        with concurrent.futures.ThreadPoolExecutor(GUESTS) as pool:
+            jobs = [pool.submit(self.measure, guest) for guest in guests if guest.todo()]
+            try:
+                return report.Report(figure for job in jobs for figure in job.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                machine.end_all()
+                raise
+
+
+def bench(run: Run, guests: Sequence[cases.Guest]) -> None:
+    """Measure, and show it."""
+    found = run.report(guests)
+    OUT.mkdir(parents=True, exist_ok=True)
+    qemu = host.run_quiet("qemu-system-x86_64", "--version").splitlines()[0]
+    environment = {"qemu": qemu, "cpu": machine.CPU, **run.environment}
+    (OUT / "bench.json").write_text(found.json(environment))
+    if any(figure.case == "exact" and figure.rules > 1 for figure in found.figures.values()):
+        (OUT / "bench.svg").write_text(report.plot(found))
+    print(found.text())
+    for text in found.missed():
+        print(f"Bound not met: {text}")
+    for name, value in environment.items():
+        print(f"{name}: {value}")
+    print(f"Written: {OUT.relative_to(chroot.CHECKOUT)}/bench.json and bench.svg")
+
+
+def check(run: Run, guests: Sequence[cases.Guest]) -> None:
+    """Compare with the recorded figures."""
+    found = run.report(guests)
+    recorded = json.loads(RECORDED.read_text())
+    wrong = report.broken(found, recorded["figures"])
+    wrong = [f"bound broken: {text}" for text in wrong]
+    wrong += report.differences(found, recorded["figures"])
+    if wrong:
+        raise cache.Failed(
+            "the cost of a packet has changed (where that is meant: make bench-check RECORD=1); "
+            f"recorded with Linux {recorded['kernel']}, now {run.environment['kernel']}:\n  "
+            + "\n  ".join(wrong)
+        )
+    print(f"bench-check: {len(recorded['figures'])} figures are as recorded")
+
+
+def record(run: Run, guests: Sequence[cases.Guest]) -> None:
+    """Record the figures."""
+    found = run.report(guests)
+    content = {"kernel": run.environment["kernel"], "figures": report.record(found)}
+    RECORDED.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"recorded {len(content['figures'])} figures")
+
+
+MODES: dict[str, tuple[Callable[[Plan], Iterator[cases.Guest]], Callable]] = {
+    "full": (Plan.full, bench),
+    "quick": (Plan.quick, bench),
+    "check": (Plan.check, check),
+    "record": (Plan.check, record),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do as the usage says."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--kernel", default=None, help="the kernel line, e.g. 7.3")
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("--kernel", help="the kernel line, e.g. 7.3")
     parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
+    parser.add_argument("--only", help="only these systems, joined by commas")
+    parser.add_argument("--cases", help="only these cases, joined by commas")
+    parser.add_argument("--most", type=int, default=65536, help="no tables with more rules")
     options = parser.parse_args(argv)
     files = image.get(options.kernel)
-    module = options.module or kernel.build(options.kernel)
-    o = Orders("one")
-    one, miss = Flow(LAST, DST, UDP, 4000, 5000), Flow(OTHER, DST, UDP, 4000, 5000)
-    for name, flow in {"match": one, "miss": miss}.items():
-        o.packets(name, [flow])
-    paths = ["match", "match.answers", "miss", "miss.answers"]
-    n = "drop 2000"
-    for p in paths:
-        o.run(f"warm/{p}", p, "drop 20", "none")
-        o.run(f"base/{p}", p, n, "none")
-    o.do("echo conntrack >/proc/inject/run")
-    for p in ("match", "miss"):
-        o.do(f"entries {p} {p}.answers")
-    for p in paths:
-        o.run(f"est/{p}", p, n, "established")
-
-    def both(system, state="untracked"):
-        for p in paths:
-            o.run(f"{system}/{p}", p, n, "established" if "miss" in p else state)
-
-    for mode in (0, 1, 2):
-        o.do(f"insmod /bench/floor.ko mode={mode}")
-        both(f"floor{mode}", "established") if mode == 0 else None
-        if mode == 1:
-            for p in paths:
-                o.run(f"floor1/{p}", p, n, "untracked")
-        if mode == 2:
-            both("floor2")
-        o.do("rmmod floor")
-    o.do("insmod /bench/ctskip.ko")
-    both("ctskip-empty", "established")
-    o.do('echo "udp src=10.9.0.1 dport=5000" >/sys/kernel/ctskip/rules')
-    both("ctskip-1")
-    o.do("rmmod ctskip")
-    a = machine.boot(o, files, [module], cache.log_path("bench-one"))
-    for label in o.expected:
-        if label.startswith("warm"):
-            continue
-        system, p = label.split("/")
-        b = a.mean(f"base/{p}")
-        e = a.mean(f"est/{p}")
-        print(f"{label:28} {a.mean(label):9.2f} +base {a.mean(label)-b:8.2f} +est {a.mean(label)-e:8.2f}",
-              a.values["run", label]["least"], a.values["run", label]["most"])
+    run = Run(files, options.module or kernel.build(options.kernel))
+    choose, do = MODES[options.mode]
+    do(run, list(choose(Plan(options))))
 
 
 if __name__ == "__main__":
-    sys.dont_write_bytecode = True
     cache.entry_point(main)

@@ -13,6 +13,8 @@
  *                           pass N      the same, and let each go on, to be forwarded
  *                           clock N     time a loop of 2 N instructions instead
  *                       read: what the last command found
+ * /proc/inject/costs    read: what each packet took, as an array of u32
+ *                       write: the same of an earlier run, to compare the next one with
  */
 #include <linux/etherdevice.h>
 #include <linux/icmp.h>
@@ -49,9 +51,11 @@ MODULE_PARM_DESC(dev, "the device that the packets come in by");
 static struct net_device *in;
 static struct flow *list;
 static size_t filled;
+static u32 *costs, *reference;
 static enum { DROP, CONFIRM, PASS } mode;
-static u64 sum, least, most;
-static unsigned long done, slowest;
+static u64 sum;
+static unsigned long done;
+static s64 most; /* over the reference */
 
 /* How conntrack left the packets: by enum ip_conntrack_info, and from 8 on those with an entry. */
 static unsigned long states[16];
@@ -126,9 +130,9 @@ static struct sk_buff *packet_of(const struct flow *flow)
 	return skb;
 }
 
-static int send(const struct flow *flow)
+static int send(size_t i)
 {
-	struct sk_buff *skb = packet_of(flow);
+	struct sk_buff *skb = packet_of(&list[i]);
 	unsigned long flags;
 	u64 took;
 
@@ -141,12 +145,8 @@ static int send(const struct flow *flow)
 	local_irq_restore(flags);
 
 	sum += took;
-	if (took < least)
-		least = took;
-	if (took > most) {
-		most = took;
-		slowest = done;
-	}
+	costs[i] = took;
+	most = max(most, (s64)took - reference[i]);
 	done++;
 	return 0;
 }
@@ -155,10 +155,8 @@ static void reset(void)
 {
 	memset(states, 0, sizeof(states));
 	sum = 0;
-	most = 0;
+	most = S64_MIN;
 	done = 0;
-	slowest = 0;
-	least = U64_MAX;
 }
 
 static int send_all(unsigned int times)
@@ -170,7 +168,7 @@ static int send_all(unsigned int times)
 	while (times--) {
 		for (i = 0; i < filled / sizeof(*list) && !err; i++) {
 			local_bh_disable();
-			err = send(&list[i]);
+			err = send(i);
 			local_bh_enable();
 			cond_resched();
 		}
@@ -220,8 +218,7 @@ static int run_show(struct seq_file *out, void *v)
 {
 	const unsigned long *entry = states + 8;
 
-	seq_printf(out, "packets=%lu sum=%llu least=%llu most=%llu slowest=%lu", done, sum,
-		   done ? least : 0, most, slowest);
+	seq_printf(out, "packets=%lu sum=%llu most=%lld", done, sum, most);
 	seq_printf(out, " none=%lu untracked=%lu new=%lu established=%lu related=%lu\n", states[0],
 		   states[IP_CT_UNTRACKED], entry[IP_CT_NEW],
 		   entry[IP_CT_ESTABLISHED] + entry[IP_CT_ESTABLISHED_REPLY],
@@ -248,14 +245,19 @@ static int packets_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static ssize_t append(void *to, size_t room, size_t *used, const char __user *from, size_t size)
+{
+	if (size > room - *used)
+		return -ENOSPC;
+	if (copy_from_user(to + *used, from, size))
+		return -EFAULT;
+	*used += size;
+	return size;
+}
+
 static ssize_t packets_write(struct file *file, const char __user *from, size_t size, loff_t *pos)
 {
-	if (size > MOST * sizeof(*list) - filled)
-		return -ENOSPC;
-	if (copy_from_user((char *)list + filled, from, size))
-		return -EFAULT;
-	filled += size;
-	return size;
+	return append(list, MOST * sizeof(*list), &filled, from, size);
 }
 
 static const struct proc_ops packets_ops = {
@@ -263,10 +265,40 @@ static const struct proc_ops packets_ops = {
 	.proc_write = packets_write,
 };
 
+static int costs_open(struct inode *inode, struct file *file)
+{
+	if (file->f_mode & FMODE_WRITE)
+		memset(reference, 0, MOST * sizeof(*reference));
+	return 0;
+}
+
+static ssize_t costs_read(struct file *file, char __user *to, size_t size, loff_t *pos)
+{
+	return simple_read_from_buffer(to, size, pos, costs,
+				       filled / sizeof(*list) * sizeof(*costs));
+}
+
+static ssize_t costs_write(struct file *file, const char __user *from, size_t size, loff_t *pos)
+{
+	size_t used = *pos;
+	ssize_t taken = append(reference, MOST * sizeof(*reference), &used, from, size);
+
+	*pos = used;
+	return taken;
+}
+
+static const struct proc_ops costs_ops = {
+	.proc_open = costs_open,
+	.proc_read = costs_read,
+	.proc_write = costs_write,
+};
+
 static void undo(void)
 {
 	remove_proc_subtree("inject", NULL);
 	vfree(list);
+	vfree(costs);
+	vfree(reference);
 	if (in)
 		dev_put(in);
 }
@@ -278,8 +310,12 @@ static int __init inject_init(void)
 
 	in = dev_get_by_name(&init_net, dev);
 	list = vmalloc(MOST * sizeof(*list));
-	if (!folder || !in || !list || !proc_create("run", 0600, folder, &run_ops) ||
-	    !proc_create("packets", 0200, folder, &packets_ops)) {
+	costs = vzalloc(MOST * sizeof(*costs));
+	reference = vzalloc(MOST * sizeof(*reference));
+	if (!folder || !in || !list || !costs || !reference ||
+	    !proc_create("run", 0600, folder, &run_ops) ||
+	    !proc_create("packets", 0200, folder, &packets_ops) ||
+	    !proc_create("costs", 0600, folder, &costs_ops)) {
 		undo();
 		return -ENODEV;
 	}

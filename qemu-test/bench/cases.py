@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is measured: the guests of a run, each with its orders and what follows from its answers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import rules
+from machine import UDP, Answers, Flow, Orders
+from rules import DST, LAST, PORT, Rule, Trial
+from systems import System
+
+# How conntrack has to leave packets, and the runs that theirs are compared with.
+STATES = {"match": ("untracked", "base"), "miss": ("established", "est")}
+
+# Between two runs of the same with nothing in between that should matter.
+DRIFT = 2
+
+# Our way of counting and pktgen's, for the same difference, of about 900.
+DISAGREEMENT = 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that was measured."""
+
+    system: str
+    case: str
+    rules: int
+    path: str
+    value: float
+    unit: str
+
+
+class Guest:
+    """One guest of the benchmark."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def orders(self) -> Orders:
+        """Return what it is to do."""
+        raise NotImplementedError
+
+    def todo(self) -> bool:
+        """Tell whether there is anything to do."""
+        return True
+
+    def figures(self, answers: Answers) -> Iterator[Figure]:
+        """Yield what was measured."""
+        raise NotImplementedError
+
+    def faults(self, answers: Answers) -> Iterator[str]:
+        """Say what cannot be, in the answers."""
+        return iter(())
+
+
+class Lookups(Guest):
+    """Packets that match a rule and packets that match none, for each trial by each system.
+
+    What a match costs is counted over the same packets with no hook and no conntrack, a miss over
+    the same packets in conntrack, established, with no hook.
+    """
+
+    def __init__(self, name: str, trials: Sequence[Trial], use: Sequence[System]) -> None:
+        super().__init__(name)
+        self.trials = trials
+        self.systems = use
+
+    def todo(self) -> bool:
+        return any(self.pairs())
+
+    def lists(self, trial: Trial) -> Iterator[tuple[str, str]]:
+        """Yield the lists of a trial's packets as files, and match or miss."""
+        for name, _, what in trial.lists():
+            yield f"{trial.name}.{name}", what
+            if trial.both_ways:
+                yield f"{trial.name}.{name}.answers", what
+
+    def pairs(self) -> Iterator[tuple[System, Trial]]:
+        """Yield which system takes which trial."""
+        for system in self.systems:
+            for trial in self.trials:
+                if system.takes(trial.case, len(trial.rules)):
+                    yield system, trial
+
+    def orders(self) -> Orders:
+        orders = Orders(self.name)
+        orders.packets("pktgen", [Flow(LAST, DST, UDP, 4000, PORT)])
+        for trial in self.trials:
+            for name, flows, _ in trial.lists():
+                orders.packets(f"{trial.name}.{name}", flows)
+        lists = [pair for trial in self.trials for pair in self.lists(trial)]
+        orders.run("warm", "pktgen", "drop 100", "none")
+        orders.run("base/pktgen", "pktgen", "drop 100", "none")
+        for packets, _ in lists:
+            orders.run(f"base/{packets}", packets, "drop 1", "none")
+        orders.do("pktgen base", "echo conntrack >/proc/inject/run")
+        misses = [packets for packets, what in lists if what == "miss"]
+        known = [packets for packets in misses if not packets.endswith(".answers")]
+        # After two seconds, conntrack takes a flow of UDP for a lasting one, and does a little more.
+        for pause in (3, 0):
+            orders.do(*(f"entries {packets}" for packets in ["pktgen", *known]), f"sleep {pause}")
+        orders.do("pktgen est")
+        orders.run("est/pktgen", "pktgen", "drop 100", "established")
+        for packets in misses:
+            orders.run(f"est/{packets}", packets, "drop 1", "established")
+        for system, trial in self.pairs():
+            load = system.load(orders, trial.case, trial.rules)
+            orders.do(*system.begin(), f"timed {system.name}/{trial.name} {load}")
+            for packets, what in self.lists(trial):
+                state, reference = STATES[what]
+                label = f"{system.name}/{packets}"
+                orders.run(label, packets, "drop 1", state, f"{reference}/{packets}")
+            orders.do(*system.end())
+            orders.run(f"after/{system.name}/{trial.name}", "pktgen", "drop 100", "established")
+        return orders
+
+    def figures(self, answers: Answers) -> Iterator[Figure]:
+        tracked = answers.mean("est/pktgen") - answers.mean("base/pktgen")
+        yield Figure("conntrack", "established", 0, "packet", tracked, "instructions")
+        for system, trial in self.pairs():
+            about = system.name, trial.case, len(trial.rules)
+            for what, (_, reference) in STATES.items():
+                lists = [packets for packets, kind in self.lists(trial) if kind == what]
+                costs = {
+                    packets: answers.mean(f"{system.name}/{packets}")
+                    - answers.mean(f"{reference}/{packets}")
+                    for packets in lists
+                }
+                for packets, cost in costs.items():
+                    special = packets.removeprefix(f"{trial.name}.{what}-")
+                    yield Figure(*about, f"{what}: {special}", cost, "instructions")
+                if lists:
+                    yield Figure(*about, what, max(costs.values()), "instructions")
+                    most = max(answers.most(f"{system.name}/{packets}") for packets in lists)
+                    yield Figure(*about, f"{what}: slowest packet", most, "instructions")
+
+    def faults(self, answers: Answers) -> Iterator[str]:
+        first = answers.mean("est/pktgen")
+        for system, trial in self.pairs():
+            label = f"after/{system.name}/{trial.name}"
+            if abs(answers.mean(label) - first) > DRIFT:
+                yield f"{label}: {answers.mean(label):.1f} a packet instead of {first:.1f}"
+        ours = first - answers.mean("base/pktgen")
+        its = answers.mean("est", "pktgen") - answers.mean("base", "pktgen")
+        if abs(ours - its) > DISAGREEMENT:
+            yield f"conntrack costs {ours:.1f} a packet, and {its:.1f} by pktgen"
+
+
+class NewFlows(Guest):
+    """New flows that are forwarded, tracked and skipped, one rule; and the memory of their entries."""
+
+    COUNT = 20000
+    RULE = Rule("udp", dport=(PORT, PORT))
+
+    def __init__(self, use: Sequence[System]) -> None:
+        super().__init__("flows")
+        self.systems = [system for system in use if system.takes("all", 1)]
+
+    def orders(self) -> Orders:
+        orders = Orders(self.name)
+        sources = [0x0A100000 + i * 13 for i in range(self.COUNT)]
+        orders.packets("flows", [Flow(s, DST, UDP, 1024 + s % 60000, PORT) for s in sources])
+        orders.packets("known", [Flow(LAST, DST, UDP, 4000, PORT)])
+        orders.run("warm", "known", "pass 100", "none")
+        orders.run("base/known", "known", "pass 1000", "none")
+        orders.run("base/flows", "flows", "pass 1", "none")
+        orders.do("echo conntrack >/proc/inject/run", "entries known", "sleep 3", "entries known")
+        orders.run("est/known", "known", "pass 1000", "established")
+        orders.expected["new/flows"] = "new"
+        orders.do("used new run new/flows flows 'pass 1'", "conntrack -F 2>/run/flushed", "sleep 3")
+        for system in self.systems:
+            orders.do(*system.begin(), system.load(orders, "all", [self.RULE]))
+            label = f"{system.name}/flows"
+            orders.expected[label] = "untracked"
+            orders.do(f"used {system.name} run {label} flows 'pass 1'", *system.end())
+        return orders
+
+    def figures(self, answers: Answers) -> Iterator[Figure]:
+        def path(label: str, base: str) -> float:
+            return answers.mean(label) - answers.mean(base)
+
+        about = "forward", 0
+        tracked = path("est/known", "base/known")
+        yield Figure("conntrack", *about, "packet of a known flow", tracked, "instructions")
+        for name in ("conntrack", *(system.name for system in self.systems)):
+            label, count = ("new", 0) if name == "conntrack" else (name, 1)
+            cost = path(f"{label}/flows", "base/flows")
+            yield Figure(name, "forward", count, "new flow", cost, "instructions")
+            kib = answers.values["memory", label]["kib"]
+            yield Figure(name, "forward", count, "memory of a new flow", kib * 1024 / self.COUNT, "bytes")
+
+
+class Updates(Guest):
+    """A table loaded, with its time and memory, and changed by one rule; counters for two CPUs."""
+
+    def __init__(self, rules_of: Sequence[tuple[System, str, int]]) -> None:
+        super().__init__("updates")
+        self.rules_of = rules_of
+
+    def orders(self) -> Orders:
+        orders = Orders(self.name, possible_cpus=2)
+        for system, case, count in self.rules_of:
+            label = f"{system.name}/{case}-{count}"
+            load = system.load(orders, case, rules.SETS[case](count))
+            orders.do(*system.begin(), f"used {label} timed {label}/load {load}")
+            # The first change may have to make room for more.
+            for change in ("first", "second"):
+                orders.do(f"timed {label}/{change}-add {system.add}")
+                orders.do(f"timed {label}/{change}-delete {system.delete}")
+            orders.do(*system.end())
+        return orders
+
+    def figures(self, answers: Answers) -> Iterator[Figure]:
+        for system, case, count in self.rules_of:
+            label = f"{system.name}/{case}-{count}"
+            about = system.name, case, count
+            times = {
+                kind: answers.values["time", f"{label}/{kind}"]["us"]
+                for kind in ("load", "first-add", "first-delete", "second-add", "second-delete")
+            }
+            yield Figure(*about, "load", times["load"] / 1e6, "seconds")
+            kib = answers.values["memory", label]["kib"]
+            yield Figure(*about, "memory", kib / 1024, "MiB")
+            yield Figure(*about, "memory of a rule", kib * 1024 / count, "bytes")
+            for change in ("add", "delete"):
+                slower = max(times[f"first-{change}"], times[f"second-{change}"])
+                yield Figure(*about, f"{change} one rule", slower / 1000, "milliseconds")
+

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rule sets and packets of examples/shapes.rs, each made once and cached."""
+
+from collections.abc import Sequence
+
+import image  # noqa: F401  first: it says where the scripts are
+
+import cache
+import checks
+import chroot
+from machine import ANSWERS, ICMP, SCTP, Flow
+from rules import TRACES, Trial, parse
+
+FIRST_TRY = 3  # times as many packets are asked for as are wanted, as not all can be used
+
+
+class Shapes:
+    """The example, built when it is first needed."""
+
+    def __init__(self, line: str | None) -> None:
+        self.line = line
+        top = chroot.CHECKOUT
+        sources = [top / "examples/shapes.rs", *sorted((top / "tests/pure/shapes").iterdir())]
+        self.digest = cache.file_digest(*sources)
+        self.built: checks.Checks | None = None
+
+    def lines(self, *arguments: object) -> list[str]:
+        """Return what the example prints."""
+        words = [str(argument) for argument in arguments]
+
+        def make(new):
+            (new / "lines").write_text(self.call(words))
+
+        entry = cache.entry("bench-shapes", self.digest, words, make=make)
+        return (entry / "lines").read_text().splitlines()
+
+    def call(self, words: list[str]) -> str:
+        if not self.built:
+            self.built = checks.Checks(self.line)
+            cargo = ["cargo", "build", "--locked", "--quiet", "--release", "--example", "shapes"]
+            self.built.run(*cargo)
+        binary = f"{checks.HERE}/build/cargo/release/examples/shapes"
+        return self.built.chroot.output([binary, *words], binds={chroot.CHECKOUT: checks.HERE})
+
+    def rules(self, shape: str, count: int) -> list[str]:
+        """Return the texts of rules; none that says `track`, so that what matches is skipped."""
+        return [line.removeprefix("track ") for line in self.lines("rules", shape, count)]
+
+    def packets(self, shape: str, count: int, wanted: int, what: str) -> list[Flow]:
+        """Return packets that match, or miss; only such as conntrack can track."""
+        lines = self.lines("trace", shape, count, wanted * FIRST_TRY, what)
+        flows = [flow(line) for line in lines]
+        return [f for f in flows if trackable(f)][:wanted]
+
+    def trial(
+        self, shape: str, count: int, wanted: int, kinds: Sequence[str] = ("match", "miss")
+    ) -> Trial:
+        """Return rules and packets of a shape."""
+        texts = self.rules(shape, count)
+        told = [parse(text) for text in texts] if shape in TRACES else texts
+        match, miss = (
+            {"trace": self.packets(shape, count, wanted, kind)} if kind in kinds else {}
+            for kind in ("match", "miss")
+        )
+        return Trial(shape, told, match, miss, both_ways=False)
+
+
+def flow(line: str) -> Flow:
+    """Return the packet of a line of a trace."""
+    src, dst, *numbers = line.split()
+    addresses = (int.from_bytes(bytes(map(int, a.split("."))), "big") for a in (src, dst))
+    return Flow(*addresses, *map(int, numbers))
+
+
+def trackable(packet: Flow) -> bool:
+    """Tell whether conntrack makes an entry for such a packet, or for its answer."""
+    if packet.proto == ICMP:
+        return packet.dport in ANSWERS
+    return packet.proto != SCTP
