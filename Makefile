@@ -10,6 +10,7 @@ endif
 
 PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
 SUITE := $(PYTHON) qemu-test/run.py
+BENCH := $(PYTHON) qemu-test/bench/run.py
 LINE := $(addprefix --kernel=,$(KERNEL))
 
 modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prepared tree>
@@ -20,12 +21,19 @@ demo: ## see conntrack overflow in a guest, and with ctskip not
 
 test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns')
 	@$(SUITE) test $(LINE) $(TESTS)
+	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
 host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test
 
 mutants: ## break the module in many ways, and see the tests fail each time
 	@$(PYTHON) qemu-test/mutants.py $(LINE) $(AREAS)
+
+bench: ## count what ctskip and its peers cost (QUICK=1: in less than five minutes)
+	@$(BENCH) $(if $(QUICK),quick,full) $(LINE)
+
+bench-check: ## see that what a packet costs is what was recorded (RECORD=1: record it)
+	@$(BENCH) $(if $(RECORD),record,check) $(LINE)
 
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
@@ -49,4 +57,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test host-test mutants shell lint format install clean clean-cache help
+.PHONY: modules demo test host-test mutants bench bench-check shell lint format install clean clean-cache help

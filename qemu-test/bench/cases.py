@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is measured: the guests of a run, each with its orders and what follows from its answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import rules
@@ -188,7 +188,9 @@ class NewFlows(Guest):
             cost = path(f"{label}/flows", "base/flows")
             yield Figure(name, "forward", count, "new flow", cost, "instructions")
             kib = answers.values["memory", label]["kib"]
-            yield Figure(name, "forward", count, "memory of a new flow", kib * 1024 / self.COUNT, "bytes")
+            yield Figure(
+                name, "forward", count, "memory of a new flow", kib * 1024 / self.COUNT, "bytes"
+            )
 
 
 class Updates(Guest):
@@ -226,4 +228,3 @@ class Updates(Guest):
             for change in ("add", "delete"):
                 slower = max(times[f"first-{change}"], times[f"second-{change}"])
                 yield Figure(*about, f"{change} one rule", slower / 1000, "milliseconds")
-

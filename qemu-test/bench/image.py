@@ -71,7 +71,10 @@ def vmlinux(stock: kernel.Kernel) -> Path:
         extract = [stock.tree() / "scripts/extract-vmlinux", stock.vmlinuz, new / "vmlinux"]
         cache.run(["sh", "-c", 'sh "$1" "$2" >"$3" && test -s "$3"', "extract", *extract])
 
-    return cache.entry("bench-kernel", stock.release, stock.version, stock.tree().name, make=make) / "vmlinux"
+    return (
+        cache.entry("bench-kernel", stock.release, stock.version, stock.tree().name, make=make)
+        / "vmlinux"
+    )
 
 
 def modules(stock: kernel.Kernel) -> list[Path]:
@@ -95,7 +98,14 @@ def initramfs(stock: kernel.Kernel) -> Path:
     def make(new: Path) -> None:
         with tempfile.TemporaryDirectory(dir=new) as work:
             full, top = Path(work) / "full", Path(work) / "top"
-            unsquashfs = ["unsquashfs", "-no-progress", "-quiet", "-d", full, root / "root.squashfs"]
+            unsquashfs = [
+                "unsquashfs",
+                "-no-progress",
+                "-quiet",
+                "-d",
+                full,
+                root / "root.squashfs",
+            ]
             cache.run([*chroot.unshare(), *unsquashfs], env=chroot.sbin_environment())
             copy_tools(chroot.Chroot(full), top)
             copy_modules(stock, top)

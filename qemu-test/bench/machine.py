@@ -8,10 +8,12 @@ measures is the same on every host, and however busy that is.
 import struct
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import image  # first: it says where the scripts are
 
@@ -62,7 +64,6 @@ class Flow(NamedTuple):
         return Flow(self.dst, self.src, self.proto, self.dport, self.sport)
 
 
-
 @dataclass
 class Orders:
     """What one guest is to do: its files, its commands, and how packets must fare in its runs."""
@@ -88,9 +89,7 @@ class Orders:
         self.file(name, records(flows))
         self.file(f"{name}.answers", records(flow.answer() for flow in flows))
 
-    def run(
-        self, label: str, packets: str, command: str, state: str, reference: str = ""
-    ) -> None:
+    def run(self, label: str, packets: str, command: str, state: str, reference: str = "") -> None:
         """Send a list of packets; behind conntrack, all of them must be in that state."""
         self.expected[label] = state
         self.do(f"run {label} {packets} '{command}' {reference}")
@@ -133,22 +132,36 @@ def boot(orders: Orders, files: image.Image, module: Path, log: Path) -> Answers
         initrd = Path(work) / "initrd"
         make_initrd(orders, files, module, Path(work) / "top", initrd)
         command = qemu(files.vmlinux, initrd, orders.possible_cpus)
-        with log.open("wb") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-            running.add(process)
-            try:
-                process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                raise cache.Failed(f"guest {orders.name}: no end after {LIMIT} s; see {log}") from None
-            finally:
-                process.kill()
-                running.discard(process)
-    answers = parse(log.read_text(errors="replace").splitlines())
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        running.add(process)
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
+        try:
+            lines = list(console(process.stdout, log))
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
+            running.discard(process)
+    answers = parse(lines)
     wrong = list(faults(orders, answers))
     if wrong:
         text = "\n  ".join(wrong[:20])
         raise cache.Failed(f"bench, {orders.name}: its checks fail:\n  {text}\n  see {log}")
     return answers
+
+
+def console(stream: IO[bytes], log: Path) -> Iterator[str]:
+    """Yield a guest's lines; log them, each with the seconds since the start."""
+    start = time.monotonic()
+    with log.open("w") as out:
+        for raw in stream:
+            line = raw.decode(errors="replace").rstrip()
+            out.write(f"{time.monotonic() - start:7.2f} {line}\n")
+            out.flush()
+            yield line
 
 
 def make_initrd(orders: Orders, files: image.Image, module: Path, top: Path, out: Path) -> None:

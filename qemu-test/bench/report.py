@@ -230,7 +230,10 @@ def plot(report: Report, case: str = "exact") -> str:
             out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in places]
     legend = x(1, 10**most_x) + 20
     for i, (system, colour) in enumerate(zip(systems, COLOURS, strict=False)):
-        line([(legend, 60 + i * 20), (legend + 20, 60 + i * 20)], f'stroke="{colour}" stroke-width="3"')
+        line(
+            [(legend, 60 + i * 20), (legend + 20, 60 + i * 20)],
+            f'stroke="{colour}" stroke-width="3"',
+        )
         text(legend + 26, 64 + i * 20, "floor (in C)" if system == FLOOR else system, "start")
     size = f'width="{legend + LEGEND:.0f}" height="{HEIGHT + 90}"'
     head = (

@@ -16,7 +16,6 @@ To work on the hot path, with a module that is built already (10 s; `make module
 import argparse
 import concurrent.futures
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 

@@ -71,7 +71,8 @@ static unsigned int by_hash(void *priv, struct sk_buff *skb, const struct nf_hoo
 
 	if (skb_get_nfct(skb) || ip->protocol != IPPROTO_UDP || ip_is_fragment(ip))
 		return NF_ACCEPT;
-	udp = skb_header_pointer(skb, skb_network_offset(skb) + ip_hdrlen(skb), sizeof(room), &room);
+	udp = skb_header_pointer(skb, skb_network_offset(skb) + ip_hdrlen(skb),
+				 sizeof(room), &room);
 	if (udp && (known(ip->saddr, udp->dest) || known(ip->daddr, udp->source)))
 		nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
 	return NF_ACCEPT;
