@@ -4,7 +4,8 @@
 //!
 //! `writer` is held for a transaction, its parsing and compiling included. `state` is held for
 //! moments, as a namespace's making and end wait for it; it nests inside `writer`. Under neither is a
-//! namespace looked at ([`NetHandle::with()`]). All locks are taken in process context.
+//! namespace looked at ([`NetHandle::with()`]). A table's `listing` is held while its text is written
+//! out, inside of no other lock. All locks are taken in process context.
 
 #![expect(
     clippy::result_large_err,
@@ -59,11 +60,7 @@ use crate::{
             NoMemory,
             Refusal, //
         },
-        listing::{
-            CounterLine,
-            Offsets,
-            RuleLine, //
-        },
+        listing::Listing,
         report::Report,
         rule::{
             Action,
@@ -164,36 +161,43 @@ struct State {
 }
 
 /// A table in force, and what is told of it.
+#[pin_data]
 pub(crate) struct Published {
     /// The rules.
     pub(crate) ruleset: alloc::Arc<Ruleset<Slot>>,
-    /// Where the lines of `rules` start, behind the first.
-    pub(crate) rule_lines: Offsets,
-    /// Where the lines of `counters` start.
-    pub(crate) counter_lines: Offsets,
     /// How many commits there were.
     pub(crate) generation: u64,
-    /// The hash of the table's text.
-    pub(crate) sum: u64,
+    /// Made for the first one who asks.
+    #[pin]
+    listing: Mutex<Option<Arc<Listing>>>,
 }
 
 impl Published {
     fn new(table: Table<Slot>, generation: u64) -> Result<Arc<Self>, NoMemory> {
-        let table = alloc::Arc::new(table)?;
-        let entries = table.entries().iter();
-        let published = Self {
-            rule_lines: Offsets::new(entries.clone().map(|entry| RuleLine::len(entry)))?,
-            counter_lines: Offsets::new(entries.map(|entry| CounterLine::len(entry)))?,
+        let ruleset = alloc::Arc::new(Ruleset::compile(alloc::Arc::new(table)?)?)?;
+        let published = pin_init!(Self {
+            ruleset,
             generation,
-            sum: table.sum(),
-            ruleset: alloc::Arc::new(Ruleset::compile(table)?)?,
-        };
-        Arc::new(published, GFP_KERNEL).map_err(|_| NoMemory)
+            listing <- new_mutex!(None),
+        });
+        Arc::pin_init(published, GFP_KERNEL).map_err(|_| NoMemory)
     }
 
     /// The rules in order.
     pub(crate) fn table(&self) -> &Table<Slot> {
         self.ruleset.table()
+    }
+
+    /// What is known of the text of its rules, which is written for that if it was not before.
+    pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
+        let mut listing = self.listing.lock();
+        if let Some(listing) = &*listing {
+            return Ok(listing.clone());
+        }
+        let made = Listing::new(self.table()).map_err(|NoMemory| ENOMEM)?;
+        let made = Arc::new(made, GFP_KERNEL)?;
+        *listing = Some(made.clone());
+        Ok(made)
     }
 }
 

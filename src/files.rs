@@ -23,6 +23,7 @@ use crate::{
         listing::{
             CounterLine,
             Counts,
+            Listing,
             RuleLine, //
         },
         rule::Family,
@@ -84,6 +85,7 @@ struct Rules(Arc<Control>);
 /// The text of `rules`.
 struct RulesText {
     published: Arc<Published>,
+    listing: Arc<Listing>,
     mode: Mode,
 }
 
@@ -93,7 +95,11 @@ impl File for Rules {
 
     fn lines(&self) -> Result<impl Lines + '_> {
         let (published, mode) = self.0.published();
-        Ok(RulesText { published, mode })
+        Ok(RulesText {
+            listing: published.listing()?,
+            published,
+            mode,
+        })
     }
 
     fn write(&self, file: &OpenFile<'_>, text: &[u8]) -> Result {
@@ -104,7 +110,11 @@ impl File for Rules {
 impl RulesText {
     /// Writes the first line.
     fn head(&self, out: &mut impl Write) -> Result {
-        let Self { published, mode } = self;
+        let Self {
+            published,
+            listing,
+            mode,
+        } = self;
         writeln!(
             out,
             "# ctskip {} mode={} generation={} rules={} sum={:016x}",
@@ -112,7 +122,7 @@ impl RulesText {
             mode.name(),
             published.generation,
             published.table().entries().len(),
-            published.sum,
+            listing.sum(),
         )?;
         Ok(())
     }
@@ -136,7 +146,7 @@ impl Lines for RulesText {
         match offset.checked_sub(head) {
             None => (0, 0),
             Some(offset) => {
-                let (line, start) = self.published.rule_lines.line_before(offset);
+                let (line, start) = self.listing.rule_lines().line_before(offset);
                 (line.saturating_add(1), start.saturating_add(head))
             }
         }
@@ -150,7 +160,7 @@ impl Lines for RulesText {
         let Some(entry) = self.published.table().entries().get(index) else {
             return Ok(false);
         };
-        write!(out, "{}", RuleLine(&**entry))?;
+        write!(out, "{}", RuleLine(entry))?;
         Ok(true)
     }
 }
@@ -169,28 +179,35 @@ impl Write for Length {
 struct Counters(Arc<Control>);
 
 /// The text of `counters`.
-struct CountersText(Arc<Published>);
+struct CountersText {
+    published: Arc<Published>,
+    listing: Arc<Listing>,
+}
 
 impl File for Counters {
     const NAME: &'static CStr = c"counters";
     const MODE: u16 = 0o400;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        Ok(CountersText(self.0.published().0))
+        let (published, _) = self.0.published();
+        Ok(CountersText {
+            listing: published.listing()?,
+            published,
+        })
     }
 }
 
 impl Lines for CountersText {
     fn version(&self) -> u64 {
-        self.0.generation
+        self.published.generation
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        self.0.counter_lines.line_before(offset)
+        self.listing.counter_lines().line_before(offset)
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        let Some(entry) = self.0.table().entries().get(index) else {
+        let Some(entry) = self.published.table().entries().get(index) else {
             return Ok(false);
         };
         let totals = entry.slot().totals();
@@ -199,7 +216,7 @@ impl Lines for CountersText {
             bytes: totals.bytes,
             held: totals.held,
         };
-        write!(out, "{}", CounterLine(&**entry, counts))?;
+        write!(out, "{}", CounterLine(entry, counts))?;
         Ok(true)
     }
 }

@@ -34,6 +34,13 @@ mod backend {
         buffer.push_within_capacity(value).map_err(|_| NoMemory)
     }
 
+    /// Appends clones of `values`.
+    pub(super) fn extend<T: Clone>(buffer: &mut Buffer<T>, values: &[T]) -> Result<(), NoMemory> {
+        buffer
+            .extend_from_slice(values, GFP_KERNEL)
+            .map_err(|_| NoMemory)
+    }
+
     /// Inserts `value` where a place was reserved.
     pub(super) fn insert<T>(
         buffer: &mut Buffer<T>,
@@ -93,6 +100,12 @@ mod backend {
 
     pub(super) fn push<T>(buffer: &mut Buffer<T>, value: T) -> Result<(), NoMemory> {
         buffer.push(value);
+        Ok(())
+    }
+
+    pub(super) fn extend<T: Clone>(buffer: &mut Buffer<T>, values: &[T]) -> Result<(), NoMemory> {
+        reserve(buffer, values.len())?;
+        buffer.extend_from_slice(values);
         Ok(())
     }
 
@@ -173,11 +186,7 @@ impl<T> Vec<T> {
 impl<T: Clone> Vec<T> {
     /// Appends clones of all of `other`.
     pub fn extend_from_slice(&mut self, other: &[T]) -> Result<(), NoMemory> {
-        self.reserve(other.len())?;
-        for value in other {
-            backend::push(&mut self.0, value.clone())?;
-        }
-        Ok(())
+        backend::extend(&mut self.0, other)
     }
 
     /// A copy of `other`.

@@ -11,10 +11,7 @@
 )]
 
 use super::{
-    alloc::{
-        Arc,
-        Vec, //
-    },
+    alloc::Vec,
     error::{
         Errno,
         Refusal, //
@@ -91,7 +88,6 @@ pub fn run<S>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<Option<Change<S>>, Report> {
-    let mut edit = Edit::new(base)?;
     if let Some(cut) = text
         .rsplit(|b| *b == b'\n')
         .next()
@@ -105,6 +101,8 @@ pub fn run<S>(
         );
         return Err(Report::new(refusal, number, cut));
     }
+    let commands = lines(text).flat_map(|(_, line)| statements(line)).count();
+    let mut edit = Edit::new(base, commands)?;
     for (number, line) in lines(text) {
         for statement in statements(line) {
             command(&mut edit, statement, namespaces, slots)
@@ -126,7 +124,7 @@ pub fn from_parameter<S>(
         check_parameter_line(line).map_err(refused)?;
         for statement in statements(line) {
             let words = statement.words();
-            let parsed = rule(statement, words, namespaces, replacement.last_tag());
+            let parsed = rule(statement, words, namespaces, None);
             parsed
                 .and_then(|parsed| replacement.push(number, statement.column(), parsed))
                 .map_err(refused)?;
@@ -172,7 +170,7 @@ fn command<S>(
     match command.text {
         b"add" => {
             words.next();
-            let parsed = rule(statement, words, namespaces, edit.last_tag())?;
+            let parsed = rule(statement, words, namespaces, None)?;
             edit.add(parsed, slots)
         }
         b"insert" => {
@@ -185,7 +183,7 @@ fn command<S>(
                 }
                 _ => None,
             };
-            let parsed = rule(statement, words, namespaces, edit.last_tag())?;
+            let parsed = rule(statement, words, namespaces, None)?;
             edit.insert(before, parsed, slots)
         }
         b"delete" => {
@@ -223,7 +221,7 @@ fn command<S>(
             "load, the rules and commit through one open file: { echo load; cat FILE; echo commit; } >rules",
         )),
         _ => {
-            let parsed = rule(statement, words, namespaces, edit.last_tag())?;
+            let parsed = rule(statement, words, namespaces, None)?;
             edit.add(parsed, slots)
         }
     }
@@ -380,7 +378,7 @@ impl Load {
             }
             _ => {}
         }
-        let parsed = rule(statement, words, namespaces, self.replacement.last_tag())?;
+        let parsed = rule(statement, words, namespaces, self.replacement.tag())?;
         self.replacement.push(self.line, command.column, parsed)
     }
 }
@@ -400,7 +398,7 @@ fn behind_the_end(column: usize) -> Refusal {
 }
 
 /// The words behind `load`: nothing, or a tag.
-fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Arc<Tag>>, Refusal> {
+fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Tag>, Refusal> {
     let Some(word) = words.next() else {
         return Ok(None);
     };
@@ -412,10 +410,7 @@ fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Arc<
         ));
     };
     no_more_words(words)?;
-    Ok(Some(Arc::new(parse_tag(
-        tag,
-        word.column.saturating_add(4),
-    )?)?))
+    Ok(Some(parse_tag(tag, word.column.saturating_add(4))?))
 }
 
 /// Reads the rule that `words` of `statement` make.
@@ -423,7 +418,7 @@ fn rule<'a>(
     statement: Statement<'a>,
     words: impl Iterator<Item = Word<'a>> + Clone,
     namespaces: &dyn Namespaces,
-    tag: Option<&Arc<Tag>>,
+    tag: Option<&Tag>,
 ) -> Result<Parsed, Refusal> {
     if let Some(column) = statement.stray_plus() {
         return Err(Refusal::invalid(

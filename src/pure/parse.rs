@@ -13,10 +13,7 @@ use core::{
 };
 
 use super::{
-    alloc::{
-        Arc,
-        Vec, //
-    },
+    alloc::Vec,
     error::{
         Errno,
         Likely,
@@ -35,6 +32,7 @@ use super::{
         Mark,
         Namespaces,
         Netns,
+        Parts,
         Prefix,
         Range,
         Rule,
@@ -162,14 +160,16 @@ const ALIASES: [(&str, &str); 22] = [
 
 /// Reads one rule.
 ///
-/// `namespaces` finds what `netns=` names; `tag` is the tag of the rule before, shared where this
-/// one has the same. Process context, may sleep.
+/// `namespaces` finds what `netns=` names; `tag` is for a rule that names none. Process context, may
+/// sleep.
 pub fn parse<'a>(
     words: impl Iterator<Item = Word<'a>>,
     namespaces: &dyn Namespaces,
-    tag: Option<&Arc<Tag>>,
+    tag: Option<&Tag>,
 ) -> Result<Parsed, Refusal> {
     let mut draft = Draft::new(namespaces, tag);
+    // Most rules have no more.
+    draft.rule.terms.reserve(4)?;
     for word in words {
         draft.word(word)?;
     }
@@ -179,21 +179,22 @@ pub fn parse<'a>(
 /// A rule of which not all words were read.
 struct Draft<'n> {
     namespaces: &'n dyn Namespaces,
-    known_tag: Option<&'n Arc<Tag>>,
     /// Where each key stands, if it does.
     columns: [Option<usize>; Key::COUNT],
+    /// How many elements each list has as written.
+    counts: [usize; Key::LISTS],
     id: Option<u32>,
-    rule: Rule,
+    rule: Parts,
 }
 
 impl<'n> Draft<'n> {
-    fn new(namespaces: &'n dyn Namespaces, known_tag: Option<&'n Arc<Tag>>) -> Self {
+    fn new(namespaces: &'n dyn Namespaces, tag: Option<&Tag>) -> Self {
         Self {
             namespaces,
-            known_tag,
             columns: [None; Key::COUNT],
+            counts: [0; Key::LISTS],
             id: None,
-            rule: Rule {
+            rule: Parts {
                 action: Action::Skip,
                 family: None,
                 local: None,
@@ -201,7 +202,7 @@ impl<'n> Draft<'n> {
                 oneway: false,
                 mark: None,
                 netns: Netns::Any,
-                tag: None,
+                tag: tag.copied(),
                 terms: Vec::new(),
             },
         }
@@ -371,7 +372,7 @@ impl<'n> Draft<'n> {
             }
             b"tag=" => {
                 self.once(Key::Tag, start)?;
-                self.rule.tag = Some(share_tag(parse_tag(value, at)?, self.known_tag)?);
+                self.rule.tag = Some(parse_tag(value, at)?);
                 Ok(())
             }
             b"id=" => {
@@ -412,6 +413,9 @@ impl<'n> Draft<'n> {
                 ));
             }
             self.rule.terms.push(element(item, at)?)?;
+            if let Some(count) = self.counts.get_mut(key as usize) {
+                *count = i.saturating_add(1);
+            }
         }
         Ok(())
     }
@@ -516,7 +520,10 @@ impl<'n> Draft<'n> {
             ));
         }
         self.check_product()?;
-        if !self.rule.is_narrow() && self.at(Key::Any).is_none() {
+        sort_by_key(&mut self.rule.terms, |term| *term);
+        dedup(&mut self.rule.terms);
+        let rule = Rule::new(&self.rule)?;
+        if !rule.is_narrow() && self.at(Key::Any).is_none() {
             return Err(Refusal::invalid(
                 self.columns.iter().flatten().copied().min().unwrap_or(0),
                 "a rule that matches a great deal; it may have been cut at a space",
@@ -524,12 +531,18 @@ impl<'n> Draft<'n> {
                  it on purpose",
             ));
         }
-        sort_by_key(&mut self.rule.terms, |term| *term);
-        dedup(&mut self.rule.terms);
         Ok(Parsed {
             id: self.id,
             id_column: self.at(Key::Id).unwrap_or(0),
-            rule: self.rule,
+            rule,
+        })
+    }
+
+    /// The protocols read so far.
+    fn protocols_read(&self) -> impl Iterator<Item = u8> + '_ {
+        self.rule.terms.iter().filter_map(|term| match term {
+            Term::Protocol(protocol) => Some(*protocol),
+            _ => None,
         })
     }
 
@@ -537,7 +550,7 @@ impl<'n> Draft<'n> {
     fn check_family(&mut self) -> Result<(), Refusal> {
         let address = self.at(Key::Source).max(self.at(Key::Destination));
         let protocols = self.at(Key::Protocol);
-        if let Some(implied) = family_of_protocols(self.rule.protocols()) {
+        if let Some(implied) = family_of_protocols(self.protocols_read()) {
             if *self.rule.family.get_or_insert(implied) != implied {
                 return Err(Refusal::invalid(
                     address.or(protocols).unwrap_or(0),
@@ -546,7 +559,7 @@ impl<'n> Draft<'n> {
                 ));
             }
         }
-        for number in self.rule.protocols() {
+        for number in self.protocols_read() {
             let (never, what, expected) = match self.rule.family {
                 Some(Family::Ipv4) => (
                     number == protocol::ICMP6,
@@ -575,7 +588,7 @@ impl<'n> Draft<'n> {
         let named = self.at(Key::Protocol).is_some();
         let port = self.at(Key::SourcePort).or(self.at(Key::DestinationPort));
         if let Some(at) = port {
-            if !named || !self.rule.protocols().all(protocol::has_ports) {
+            if !named || !self.protocols_read().all(protocol::has_ports) {
                 return Err(Refusal::invalid(
                     at,
                     "a port where not every protocol has ports",
@@ -585,7 +598,7 @@ impl<'n> Draft<'n> {
         }
         if let Some(at) = self.at(Key::IcmpType) {
             let icmp = |p| matches!(p, protocol::ICMP | protocol::ICMP6);
-            if !named || !self.rule.protocols().all(icmp) {
+            if !named || !self.protocols_read().all(icmp) {
                 return Err(Refusal::invalid(
                     at,
                     "a type where not every protocol is ICMP",
@@ -597,18 +610,8 @@ impl<'n> Draft<'n> {
     }
 
     fn check_product(&self) -> Result<(), Refusal> {
-        let lists = [
-            self.rule.protocols().count(),
-            self.rule.sources().count(),
-            self.rule.destinations().count(),
-            self.rule.source_ports().count(),
-            self.rule.destination_ports().count(),
-            self.rule.icmp_types().count(),
-            self.rule.devices().count(),
-        ];
-        let product = lists
-            .iter()
-            .fold(1usize, |product, len| product.saturating_mul((*len).max(1)));
+        let counts = self.counts.iter();
+        let product = counts.fold(1usize, |product, len| product.saturating_mul((*len).max(1)));
         if product <= MAX_PRODUCT {
             return Ok(());
         }
@@ -646,14 +649,6 @@ pub(super) fn parse_id(value: &[u8], at: usize) -> Result<u32, Refusal> {
         "not the number of a rule",
         "a number from 1 to 4294967295",
     ))
-}
-
-/// `tag` on the heap, or one more reference on `known` where that is the same.
-pub(super) fn share_tag(tag: Tag, known: Option<&Arc<Tag>>) -> Result<Arc<Tag>, Refusal> {
-    match known {
-        Some(known) if **known == tag => Ok(known.clone()),
-        _ => Ok(Arc::new(tag)?),
-    }
 }
 
 fn unknown_word(word: Word<'_>) -> Refusal {

@@ -32,52 +32,52 @@ use super::rule::{
 
 impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.action {
+        f.write_str(match self.action() {
             Action::Skip => "skip",
             Action::Track => "track",
         })?;
-        match self.family {
+        match self.family() {
             Some(Family::Ipv4) if !self.implies_family() => f.write_str(" ip")?,
             Some(Family::Ipv6) if !self.implies_family() => f.write_str(" ip6")?,
             _ => {}
         }
         self.fmt_protocols(f)?;
-        let family = self.family.unwrap_or(Family::Ipv4);
+        let family = self.family().unwrap_or(Family::Ipv4);
         let prefix = |p: Prefix| DisplayPrefix(family, p);
         fmt_list(f, "src=", self.sources().map(prefix))?;
         fmt_list(f, "dst=", self.destinations().map(prefix))?;
         fmt_list(f, "sport=", self.source_ports())?;
         fmt_list(f, "dport=", self.destination_ports())?;
         fmt_list(f, "type=", self.icmp_types())?;
-        match self.local {
+        match self.local() {
             None => {}
             Some(Local::Source) => f.write_str(" local=src")?,
             Some(Local::Destination) => f.write_str(" local=dst")?,
         }
         fmt_list(f, "dev=", self.devices())?;
-        if let Some(mark) = self.mark {
+        if let Some(mark) = self.mark() {
             write!(f, " mark={:#x}", mark.value())?;
             if mark.mask() != u32::MAX {
                 write!(f, "/{:#x}", mark.mask())?;
             }
         }
-        match self.netns {
+        match self.netns() {
             Netns::Any => {}
             Netns::Init => f.write_str(" netns=init")?,
             Netns::NotInit => f.write_str(" netns!=init")?,
             Netns::Only(id) => write!(f, " netns={}", id.inum)?,
         }
-        if self.nat_ok {
+        if self.nat_ok() {
             f.write_str(" nat=ok")?;
         }
-        if self.oneway {
+        if self.oneway() {
             f.write_str(" oneway")?;
         }
         if !self.is_narrow() {
             f.write_str(" any")?;
         }
         if let Some(tag) = self.tag() {
-            write!(f, " tag={}", tag.as_str())?;
+            write!(f, " tag={tag}")?;
         }
         Ok(())
     }
@@ -89,18 +89,6 @@ impl Rule {
         self.sources().next().is_some()
             || self.destinations().next().is_some()
             || family_of_protocols(self.protocols()).is_some()
-    }
-
-    /// Whether it names a protocol and an address, port, type or mark; a rule that does not must
-    /// say `any`.
-    pub(super) fn is_narrow(&self) -> bool {
-        self.protocols().next().is_some()
-            && (self.mark.is_some()
-                || self.sources().next().is_some()
-                || self.destinations().next().is_some()
-                || self.source_ports().next().is_some()
-                || self.destination_ports().next().is_some()
-                || self.icmp_types().next().is_some())
     }
 
     fn fmt_protocols(&self, f: &mut Formatter<'_>) -> fmt::Result {

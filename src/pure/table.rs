@@ -2,14 +2,9 @@
 
 //! The rules in order, and the edits that make a new table of one.
 //!
-//! A table never changes: an [`Edit`] works on a copy of its list, whose entries are shared, and
-//! gives a new table or nothing. So a rule keeps its entry, and with it its id and counters, for as
-//! long as it is in the table.
-
-use core::fmt::{
-    self,
-    Write, //
-};
+//! A table never changes: an [`Edit`] works on a copy of its list, and gives a new table or nothing.
+//! A rule keeps its id and its slot, in which its packets are counted, for as long as it is in the
+//! table: it is by its slot that an entry of the new table is known to be the old one's.
 
 use super::{
     alloc::{
@@ -42,94 +37,43 @@ pub trait Slots<S> {
 
 /// A rule in a table, with its number and its counters.
 pub struct Entry<S> {
-    id: u32,
-    /// The length of the canonical text.
-    text_len: u16,
-    /// The hash of the canonical text.
-    hash: u64,
+    /// Has the number in it.
     rule: Rule,
-    slot: S,
+    slot: Arc<S>,
+}
+
+impl<S> Clone for Entry<S> {
+    fn clone(&self) -> Self {
+        Self {
+            rule: self.rule.clone(),
+            slot: self.slot.clone(),
+        }
+    }
 }
 
 impl<S> Entry<S> {
-    fn new(
-        id: u32,
-        rule: Rule,
-        measure: Measure,
-        slots: &dyn Slots<S>,
-    ) -> Result<Arc<Self>, NoMemory> {
-        Arc::new(Self {
-            id,
-            text_len: measure.len,
-            hash: measure.hash.0,
-            rule,
-            slot: slots.allocate()?,
+    fn new(rule: Rule, id: u32, slots: &dyn Slots<S>) -> Result<Self, NoMemory> {
+        Ok(Self {
+            rule: rule.numbered(id),
+            slot: Arc::new(slots.allocate()?)?,
         })
     }
 
     /// The rule's number.
     pub fn id(&self) -> u32 {
-        self.id
+        self.rule.number()
     }
 
     /// The rule.
+    #[inline]
     pub fn rule(&self) -> &Rule {
         &self.rule
     }
 
     /// What counts its packets.
+    #[inline]
     pub fn slot(&self) -> &S {
         &self.slot
-    }
-
-    /// The length of the rule's canonical text, in bytes.
-    pub fn text_len(&self) -> usize {
-        usize::from(self.text_len)
-    }
-}
-
-/// The length and the hash of a rule's canonical text.
-#[derive(Clone, Copy)]
-struct Measure {
-    len: u16,
-    hash: Fnv,
-}
-
-impl Measure {
-    fn of(rule: &Rule) -> Self {
-        let mut measure = Self {
-            len: 0,
-            hash: Fnv::new(),
-        };
-        // Neither the rule nor `Measure` ever fails to write.
-        let _ = write!(measure, "{rule}");
-        measure
-    }
-}
-
-impl Write for Measure {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.len = self
-            .len
-            .saturating_add(u16::try_from(s.len()).unwrap_or(u16::MAX));
-        self.hash.add(s.as_bytes());
-        Ok(())
-    }
-}
-
-/// The 64-bit FNV-1a hash.
-#[derive(Clone, Copy)]
-struct Fnv(u64);
-
-impl Fnv {
-    const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
     }
 }
 
@@ -139,7 +83,7 @@ impl Fnv {
 ///
 /// No two entries have the same id, and `next_id` is above every id but [`u32::MAX`].
 pub struct Table<S> {
-    entries: Vec<Arc<Entry<S>>>,
+    entries: Vec<Entry<S>>,
     next_id: u32,
 }
 
@@ -153,17 +97,14 @@ impl<S> Table<S> {
     }
 
     /// The rules.
-    pub fn entries(&self) -> &[Arc<Entry<S>>] {
+    #[inline]
+    pub fn entries(&self) -> &[Entry<S>] {
         &self.entries
     }
 
-    /// A hash of the canonical texts in their order, without ids: equal for equal tables.
-    pub fn sum(&self) -> u64 {
-        let mut sum = Fnv::new();
-        for entry in &*self.entries {
-            sum.add(&entry.hash.to_be_bytes());
-        }
-        sum.0
+    /// The entry at an index that may be none.
+    fn at(&self, index: Option<u32>) -> Option<&Entry<S>> {
+        self.entries.get(usize::try_from(index?).ok()?)
     }
 
     /// The table without the rules for single namespaces that are `gone`; `None` where there are
@@ -172,7 +113,7 @@ impl<S> Table<S> {
         &self,
         gone: impl Fn(NetnsId) -> bool,
     ) -> Result<Option<Change<S>>, NoMemory> {
-        let mut edit = Edit::new(self)?;
+        let mut edit = Edit::new(self, 0)?;
         edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
         edit.finish()
     }
@@ -197,23 +138,21 @@ pub struct Change<S> {
 /// A table in the making.
 pub struct Edit<'t, S> {
     base: &'t Table<S>,
-    entries: Vec<Arc<Entry<S>>>,
+    entries: Vec<Entry<S>>,
     next_id: u32,
 }
 
 impl<'t, S> Edit<'t, S> {
-    /// Starts from `base`.
-    pub fn new(base: &'t Table<S>) -> Result<Self, NoMemory> {
+    /// Starts from `base`, with room for `more` rules: memory that is kept with the table, but
+    /// spares moving it all when one is added.
+    pub fn new(base: &'t Table<S>, more: usize) -> Result<Self, NoMemory> {
+        let mut entries = Vec::with_capacity(base.entries.len().saturating_add(more))?;
+        entries.extend_from_slice(&base.entries)?;
         Ok(Self {
             base,
-            entries: Vec::from_slice(&base.entries)?,
+            entries,
             next_id: base.next_id,
         })
-    }
-
-    /// The tag of the last rule, for the next one to share.
-    pub fn last_tag(&self) -> Option<&Arc<Tag>> {
-        self.entries.last()?.rule.tag.as_ref()
     }
 
     /// Puts a rule at the end. Refuses with ENOSPC, EEXIST or ENOMEM.
@@ -253,8 +192,7 @@ impl<'t, S> Edit<'t, S> {
             }
             None => self.give_id()?,
         };
-        let measure = Measure::of(&parsed.rule);
-        let entry = Entry::new(id, parsed.rule, measure, slots)?;
+        let entry = Entry::new(parsed.rule, id, slots)?;
         self.entries.insert(index, entry)?;
         Ok(())
     }
@@ -264,7 +202,7 @@ impl<'t, S> Edit<'t, S> {
         if self.next_id == u32::MAX {
             taken.reserve(self.entries.len())?;
             for entry in &*self.entries {
-                taken.push(entry.id)?;
+                taken.push(entry.id())?;
             }
             sort_by_key(&mut taken, |id| *id);
         }
@@ -281,7 +219,7 @@ impl<'t, S> Edit<'t, S> {
     /// Takes out all rules of `tag`, whose column is `column`.
     pub fn delete_tag(&mut self, tag: &Tag, column: usize) -> Result<(), Refusal> {
         let before = self.entries.len();
-        self.remove(|rule| rule.tag() == Some(tag));
+        self.remove(|rule| rule.tag() == Some(tag.as_str()));
         if self.entries.len() == before {
             return Err(Refusal::new(
                 Errno::NoEnt,
@@ -308,7 +246,7 @@ impl<'t, S> Edit<'t, S> {
     }
 
     fn position(&self, id: u32) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.id == id)
+        self.entries.iter().position(|entry| entry.id() == id)
     }
 
     /// The new table; `None` where it is the old one.
@@ -319,55 +257,50 @@ impl<'t, S> Edit<'t, S> {
 
 /// The rules between `load` and `commit`: what the table, or those of one tag, is to be.
 pub struct Replacement {
-    tag: Option<Arc<Tag>>,
+    tag: Option<Tag>,
     lines: Vec<Line>,
 }
 
 /// One of those rules.
 struct Line {
-    number: u32,
     parsed: Parsed,
-    measure: Measure,
+    number: u32,
     /// Where the entry stands in the old table that the line takes over.
-    old: Option<usize>,
+    old: Option<u32>,
 }
 
 impl Replacement {
     /// No lines yet; of the rules of `tag` only, where there is one.
-    pub fn new(tag: Option<Arc<Tag>>) -> Self {
+    pub fn new(tag: Option<Tag>) -> Self {
         Self {
             tag,
             lines: Vec::new(),
         }
     }
 
-    /// The tag of the last line, or the one that all are to have, for the next one to share.
-    pub fn last_tag(&self) -> Option<&Arc<Tag>> {
-        let last = self
-            .lines
-            .last()
-            .and_then(|line| line.parsed.rule.tag.as_ref());
-        last.or(self.tag.as_ref())
+    /// The tag of a line that names none.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
     }
 
     /// Appends the rule that starts in `column` of line `number`.
-    pub fn push(&mut self, number: u32, column: usize, mut parsed: Parsed) -> Result<(), Refusal> {
-        if let Some(tag) = &self.tag {
-            if *parsed.rule.tag.get_or_insert_with(|| tag.clone()) != *tag {
-                return Err(Refusal::invalid(
-                    column,
-                    "a rule of another tag than the load's",
-                    "no tag=, or that of `load tag=`",
-                ));
-            }
+    pub fn push(&mut self, number: u32, column: usize, parsed: Parsed) -> Result<(), Refusal> {
+        if self
+            .tag
+            .is_some_and(|tag| parsed.rule.tag() != Some(tag.as_str()))
+        {
+            return Err(Refusal::invalid(
+                column,
+                "a rule of another tag than the load's",
+                "no tag=, or that of `load tag=`",
+            ));
         }
         if self.lines.len() >= MAX_RULES {
             return Err(no_space());
         }
         self.lines.push(Line {
-            number,
-            measure: Measure::of(&parsed.rule),
             parsed,
+            number,
             old: None,
         })?;
         Ok(())
@@ -383,7 +316,8 @@ impl Replacement {
         slots: &dyn Slots<S>,
     ) -> Result<Option<Change<S>>, (u32, Refusal)> {
         let Self { tag, mut lines } = self;
-        let replaced = |entry: &Entry<S>| tag.is_none() || entry.rule.tag() == tag.as_deref();
+        let replaced =
+            |entry: &Entry<S>| tag.is_none_or(|tag| entry.rule.tag() == Some(tag.as_str()));
         let mut places = base.entries.iter().filter(|entry| replaced(entry)).count();
         let kept = base.entries.len().saturating_sub(places);
         if kept.saturating_add(lines.len()) > MAX_RULES {
@@ -396,12 +330,12 @@ impl Replacement {
         let mut next = base.next_id.max(highest.saturating_add(1));
         let mut gap = 1;
         let mut make = |line: Line| {
-            if let Some(entry) = line.old.and_then(|old| base.entries.get(old)) {
+            if let Some(entry) = base.at(line.old) {
                 return Ok(entry.clone());
             }
             let given = line.parsed.id;
             let id = given.unwrap_or_else(|| give_id(&mut next, &mut gap, &ids));
-            Entry::new(id, line.parsed.rule, line.measure, slots)
+            Entry::new(line.parsed.rule, id, slots)
         };
 
         let total = kept.saturating_add(lines.len());
@@ -435,20 +369,20 @@ fn take_over<S>(
     lines: &mut [Line],
 ) -> Result<(), NoMemory> {
     struct Candidate {
-        hash: u64,
+        hash: u32,
         id: u32,
-        index: usize,
+        index: u32,
         taken: bool,
         /// In the first one of a hash: how many of that hash, from it on, are taken.
-        passed: usize,
+        passed: u32,
     }
 
     let mut candidates = Vec::new();
-    for (index, entry) in base.entries.iter().enumerate() {
+    for (index, entry) in (0..).zip(&*base.entries) {
         if replaced(entry) {
             candidates.push(Candidate {
-                hash: entry.hash,
-                id: entry.id,
+                hash: entry.rule.hash(),
+                id: entry.id(),
                 index,
                 taken: false,
                 passed: 0,
@@ -456,7 +390,7 @@ fn take_over<S>(
         }
     }
     let same = |candidate: &Candidate, line: &Line| {
-        let entry = base.entries.get(candidate.index);
+        let entry = base.at(Some(candidate.index));
         !candidate.taken && entry.is_some_and(|entry| entry.rule == line.parsed.rule)
     };
 
@@ -464,7 +398,7 @@ fn take_over<S>(
     sort_by_key(&mut candidates, |candidate| (candidate.hash, candidate.id));
     for line in &mut *lines {
         let Some(id) = line.parsed.id else { continue };
-        let key = (line.measure.hash.0, id);
+        let key = (line.parsed.rule.hash(), id);
         let at = candidates.partition_point(|candidate| (candidate.hash, candidate.id) < key);
         let found = candidates
             .get_mut(at)
@@ -480,10 +414,11 @@ fn take_over<S>(
         (candidate.hash, candidate.index)
     });
     for line in lines.iter_mut().filter(|line| line.parsed.id.is_none()) {
-        let hash = line.measure.hash.0;
+        let hash = line.parsed.rule.hash();
         let start = candidates.partition_point(|candidate| candidate.hash < hash);
         let passed = candidates.get(start).map_or(0, |first| first.passed);
-        let rest = candidates.iter_mut().skip(start).skip(passed);
+        let skipped = usize::try_from(passed).unwrap_or(usize::MAX);
+        let rest = candidates.iter_mut().skip(start).skip(skipped);
         let mut equal = rest
             .take_while(|candidate| candidate.hash == hash)
             .enumerate();
@@ -506,11 +441,10 @@ fn check_ids<S>(
 ) -> Result<Vec<u32>, (u32, Refusal)> {
     let mut ids = Vec::new();
     for entry in base.entries.iter().filter(|entry| !replaced(entry)) {
-        ids.push(entry.id).map_err(no_memory)?;
+        ids.push(entry.id()).map_err(no_memory)?;
     }
     for line in lines {
-        let old = line.old.and_then(|old| base.entries.get(old));
-        if let Some(id) = old.map(|entry| entry.id).or(line.parsed.id) {
+        if let Some(id) = base.at(line.old).map(|entry| entry.id()).or(line.parsed.id) {
             ids.push(id).map_err(no_memory)?;
         }
     }
@@ -546,11 +480,10 @@ fn give_id(next: &mut u32, gap: &mut u32, taken: &[u32]) -> u32 {
 /// The table of `entries`; `None` where it is `base`.
 fn change<S>(
     base: &Table<S>,
-    entries: Vec<Arc<Entry<S>>>,
+    entries: Vec<Entry<S>>,
     next_id: u32,
 ) -> Result<Option<Change<S>>, NoMemory> {
     let kept = kept(&base.entries, &entries)?;
-    let same = |(a, b): (&Arc<Entry<S>>, &Arc<Entry<S>>)| Arc::ptr_eq(a, b);
     if kept == entries.len()
         && kept == base.entries.len()
         && entries.iter().zip(&*base.entries).all(same)
@@ -564,9 +497,14 @@ fn change<S>(
     }))
 }
 
+/// Whether both are the same rule, not only equal ones.
+fn same<S>((a, b): (&Entry<S>, &Entry<S>)) -> bool {
+    Arc::ptr_eq(&a.slot, &b.slot)
+}
+
 /// How many entries both lists hold.
-fn kept<S>(old: &[Arc<Entry<S>>], new: &[Arc<Entry<S>>]) -> Result<usize, NoMemory> {
-    let same = |(a, b): &(&Arc<Entry<S>>, &Arc<Entry<S>>)| Arc::ptr_eq(a, b);
+fn kept<S>(old: &[Entry<S>], new: &[Entry<S>]) -> Result<usize, NoMemory> {
+    let same = |(a, b): &(&Entry<S>, &Entry<S>)| same((a, b));
     let front = old.iter().zip(new).take_while(same).count();
     let old = old.get(front..).unwrap_or_default();
     let new = new.get(front..).unwrap_or_default();
@@ -577,21 +515,26 @@ fn kept<S>(old: &[Arc<Entry<S>>], new: &[Arc<Entry<S>>]) -> Result<usize, NoMemo
         .take_while(same)
         .count();
 
-    // What lies between the equal ends: nothing where one rule was added or deleted.
-    let addresses = |entries: &[Arc<Entry<S>>]| {
-        let mut addresses = Vec::new();
-        for entry in entries.iter().rev().skip(back) {
-            addresses.push(core::ptr::from_ref::<Entry<S>>(entry).addr())?;
-        }
-        sort_by_key(&mut addresses, |address| *address);
-        Ok(addresses)
-    };
-    let old = addresses(old)?;
-    let between = addresses(new)?
+    // What lies between the equal ends: nothing of one of them where a rule was added or deleted.
+    let old = slots(old, back)?;
+    if old.is_empty() {
+        return Ok(front.saturating_add(back));
+    }
+    let between = slots(new, back)?
         .iter()
-        .filter(|address| old.binary_search(address).is_ok())
+        .filter(|slot| old.binary_search(slot).is_ok())
         .count();
     Ok(front.saturating_add(back).saturating_add(between))
+}
+
+/// Where the slots of all entries but the last `back` are, sorted.
+fn slots<S>(entries: &[Entry<S>], back: usize) -> Result<Vec<usize>, NoMemory> {
+    let mut slots = Vec::new();
+    for entry in entries.iter().rev().skip(back) {
+        slots.push(core::ptr::from_ref::<S>(&entry.slot).addr())?;
+    }
+    sort_by_key(&mut slots, |slot| *slot);
+    Ok(slots)
 }
 
 fn no_memory(error: NoMemory) -> (u32, Refusal) {

@@ -35,7 +35,7 @@ pub fn statements(line: &[u8]) -> impl Iterator<Item = Statement<'_>> {
         .map(<[u8]>::trim_ascii)
         .flat_map(move |piece| {
             let plus = !piece.iter().any(u8::is_ascii_whitespace);
-            let separator: &[u8] = if plus { b"++" } else { b";" };
+            let separator = plus.then_some(b"++");
             split(piece, separator).map(move |text| Statement { line, text, plus })
         })
         .filter(|statement| !statement.text.is_empty())
@@ -74,16 +74,16 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// The pieces of `text` between two `separator`s.
-fn split<'a>(text: &'a [u8], separator: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+/// The pieces of `text` between two `separator`s; all of it in one piece where there is none.
+fn split<'a>(text: &'a [u8], separator: Option<&'a [u8; 2]>) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = Some(text);
     core::iter::from_fn(move || {
         let text = rest.take()?;
-        let cut = text.windows(separator.len()).position(|w| w == separator);
+        let cut = separator.and_then(|separator| text.windows(2).position(|w| w == separator));
         let Some((first, after)) = cut.and_then(|at| text.split_at_checked(at)) else {
             return Some(text);
         };
-        rest = after.strip_prefix(separator);
+        rest = after.get(2..);
         Some(first)
     })
 }

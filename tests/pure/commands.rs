@@ -3,15 +3,13 @@
 //! Writes that are no `load`: each command, and that all lines of a write count or none.
 
 use ctskip_pure::{
-    alloc::Arc,
     command,
     error::Errno,
-    parse::Parsed,
+    listing::Listing,
     report::Report,
     rule::Rule,
     table::{
         Change,
-        Edit,
         Table,
         MAX_RULES, //
     }, //
@@ -26,7 +24,6 @@ use super::common::{
     changed,
     ids,
     netns,
-    read,
     run,
     slot_numbers,
     table,
@@ -50,6 +47,10 @@ fn ports_of(table: &Table<Slot>) -> Vec<u16> {
         .iter()
         .map(|entry| port(entry.rule()))
         .collect()
+}
+
+fn sum_of(table: &Table<Slot>) -> u64 {
+    Listing::new(table).unwrap().sum()
 }
 
 #[track_caller]
@@ -360,31 +361,6 @@ fn the_rules_of_a_namespace_go_with_it() {
     );
 }
 
-#[test]
-fn tags_are_shared_by_neighbours() {
-    let slots = Counted::default();
-    let table = Table::new();
-    let mut edit = Edit::new(&table).unwrap();
-    assert!(edit.last_tag().is_none());
-    let Parsed {
-        id,
-        id_column,
-        rule,
-    } = read("udp any tag=a").unwrap();
-    edit.add(
-        Parsed {
-            id,
-            id_column,
-            rule,
-        },
-        &slots,
-    )
-    .unwrap();
-    assert_eq!(edit.last_tag().unwrap().as_str(), "a");
-    edit.add(read("udp any").unwrap(), &slots).unwrap();
-    assert!(edit.last_tag().is_none());
-}
-
 /// One command, as the model below understands it.
 #[derive(Clone, Debug)]
 enum Command {
@@ -582,7 +558,7 @@ proptest! {
             let line = |port: &u16| format!("udp dport={port}\n");
             let text: String = ports.iter().map(line).collect();
             match run(&Table::new(), &text, &slots) {
-                Ok(change) => change.map_or(Table::new(), |change| change.table).sum(),
+                Ok(change) => sum_of(&change.map_or(Table::new(), |change| change.table)),
                 Err(report) => panic!("{report}"),
             }
         };
@@ -601,7 +577,7 @@ proptest! {
             Ok(change) => change.map_or(Table::new(), |change| change.table),
             Err(report) => panic!("{text}{report}"),
         };
-        prop_assert_eq!(made.sum(), sum(&ports));
+        prop_assert_eq!(sum_of(&made), sum(&ports));
     }
 }
 
@@ -636,26 +612,29 @@ fn sums_tell_rules_apart() {
     ];
     let sums: std::collections::BTreeSet<_> = texts
         .iter()
-        .map(|text| table(&format!("{text}\n"), &slots).sum())
+        .map(|text| sum_of(&table(&format!("{text}\n"), &slots)))
         .collect();
     assert_eq!(sums.len(), texts.len());
     assert_eq!(
-        table("udp any dport=53-53 id=9\n", &slots).sum(),
-        table("skip+udp+dport=53\n", &slots).sum()
+        sum_of(&table("udp any dport=53-53 id=9\n", &slots)),
+        sum_of(&table("skip+udp+dport=53\n", &slots))
     );
     // One rule is not two, and none is none.
-    assert!(!sums.contains(&Table::<Slot>::new().sum()));
-    assert!(!sums.contains(&table("udp dport=53\nudp dport=53\n", &slots).sum()));
+    assert!(!sums.contains(&sum_of(&Table::new())));
+    assert!(!sums.contains(&sum_of(&table("udp dport=53\nudp dport=53\n", &slots))));
 }
 
-/// An entry is one object in all tables that hold it.
+/// A rule counts in one slot in all tables that hold it, and that lives as long as the last of them.
 #[test]
-fn entries_are_shared() {
+fn slots_are_shared() {
     let slots = Counted::default();
     let base = table(THREE, &slots);
     let next = changed(&base, "insert udp dport=9\ndelete 2\n", &slots);
-    assert!(Arc::ptr_eq(&base.entries()[0], &next.entries()[1]));
-    assert!(Arc::ptr_eq(&base.entries()[2], &next.entries()[2]));
+    assert_eq!(slot_numbers(&base), [1, 2, 3]);
+    assert_eq!(slot_numbers(&next), [4, 1, 3]);
+    assert_eq!(slots.live(), 4);
     drop(base);
     assert_eq!(slots.live(), 3);
+    drop(next);
+    assert_eq!(slots.live(), 0);
 }

@@ -172,7 +172,7 @@ pub(crate) fn table(text: &str, slots: &Counted) -> Table<Slot> {
 
 /// A table as text: a rule a line, with its id.
 pub(crate) fn text_of<S>(table: &Table<S>) -> String {
-    let line = |entry: &Arc<_>| ctskip_pure::listing::RuleLine(entry).to_string();
+    let line = |entry: &_| ctskip_pure::listing::RuleLine(entry).to_string();
     table.entries().iter().map(line).collect()
 }
 
@@ -183,8 +183,11 @@ pub(crate) fn ids<S>(table: &Table<S>) -> Vec<u32> {
 
 /// The numbers of a table's slots, in its order.
 pub(crate) fn slot_numbers(table: &Table<Slot>) -> Vec<usize> {
-    let number = |entry: &Arc<ctskip_pure::table::Entry<Slot>>| entry.slot().number;
-    table.entries().iter().map(number).collect()
+    table
+        .entries()
+        .iter()
+        .map(|entry| entry.slot().number)
+        .collect()
 }
 
 /// The likely spelling of a refusal, as text.

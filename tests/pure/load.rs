@@ -3,7 +3,6 @@
 //! `load` ... `commit`: in pieces as in one, and what it makes of the table.
 
 use ctskip_pure::{
-    alloc::Arc,
     command::{
         Load,
         Progress,
@@ -227,8 +226,8 @@ fn loads_of_a_tag() {
     );
     let ports = |text: &str| -> String {
         let next = loaded(&base, text, &slots);
-        let port_and_tag = |entry: &Arc<Entry<Slot>>| {
-            let tag = entry.rule().tag().map_or("", |tag| tag.as_str());
+        let port_and_tag = |entry: &Entry<Slot>| {
+            let tag = entry.rule().tag().unwrap_or("");
             format!("{}{tag} ", entry.rule().destination_ports().next().unwrap())
         };
         next.entries().iter().map(port_and_tag).collect()

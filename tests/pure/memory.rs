@@ -11,7 +11,7 @@ use ctskip_pure::{
     },
     error::Errno,
     header::Transport,
-    listing::Offsets,
+    listing::Listing,
     matcher::Matcher,
     report::Report,
     ruleset::Ruleset,
@@ -113,7 +113,7 @@ fn loads() {
     assert_all_or_nothing(15, fed(text, 4096));
     assert_all_or_nothing(20, fed(text, 7));
     let text = "load tag=a\nudp dport=9\nudp dport=1\ncommit\n";
-    assert_all_or_nothing(10, fed(text, 4096));
+    assert_all_or_nothing(9, fed(text, 4096));
     let same = "load tag=b\nudp dport=2 netns=4026532001\ncommit\n";
     assert_all_or_nothing(6, fed(same, 4096));
 }
@@ -161,10 +161,5 @@ fn compiling() {
         |result| result.is_ok(),
     );
     assert!(count >= 5, "only {count} allocations");
-    assert!(
-        failing_in_turn(
-            || Offsets::new([10; 1000].into_iter()),
-            |result| result.is_ok()
-        ) >= 3
-    );
+    assert!(failing_in_turn(|| Listing::new(&table), |result| result.is_ok()) >= 2);
 }

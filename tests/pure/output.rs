@@ -10,11 +10,15 @@ use ctskip_pure::{
     listing::{
         CounterLine,
         Counts,
+        Listing,
         Offsets,
         RuleLine, //
     },
     report::Report,
-    table::Entry,
+    table::{
+        Entry,
+        Table, //
+    },
     text::{
         statements,
         without_comment,
@@ -145,15 +149,17 @@ proptest! {
             text += &format!("{} id={id}\n", spec.text(&Style::plain()));
         }
         let table = table(&text, &slots);
-        for (entry, (packets, bytes, held)) in table.entries().iter().zip(numbers) {
-            check_lines(entry, Counts { packets, bytes, held });
+        let counts = numbers.into_iter().map(|(packets, bytes, held)| Counts { packets, bytes, held });
+        for (entry, counts) in table.entries().iter().zip(counts.clone()) {
+            check_lines(entry, counts);
         }
+        check_listing(&table, counts.collect());
     }
 
     /// A line at or ahead of any offset is found, and less than a step ahead of it.
     #[test]
     fn offsets_are_sums_of_lengths(lengths in vec(1..500usize, 0..400), offset in 0..120_000u64) {
-        let offsets = Offsets::new(lengths.iter().copied()).unwrap();
+        let offsets = offsets_of(&lengths);
         let (line, start) = offsets.line_before(offset);
         let sum = |count: usize| lengths[..count].iter().map(|len| u64::try_from(*len).unwrap()).sum::<u64>();
         prop_assert!(line <= lengths.len());
@@ -178,20 +184,43 @@ fn numbers() -> impl Strategy<Value = u64> {
     ]
 }
 
+fn offsets_of(lengths: &[usize]) -> Offsets {
+    let mut offsets = Offsets::new(lengths.len()).unwrap();
+    for len in lengths {
+        offsets.push(*len).unwrap();
+    }
+    offsets
+}
+
+/// The listing of a table knows the lengths of its lines, whatever the counts are.
+fn check_listing(table: &Table<Slot>, counts: Vec<Counts>) {
+    let listing = Listing::new(table).unwrap();
+    let rules: Vec<_> = table
+        .entries()
+        .iter()
+        .map(|entry| RuleLine(entry).to_string().len())
+        .collect();
+    let counters: Vec<_> = table
+        .entries()
+        .iter()
+        .zip(counts)
+        .map(|(entry, counts)| CounterLine(entry, counts).to_string().len())
+        .collect();
+    assert_eq!(*listing.rule_lines(), offsets_of(&rules));
+    assert_eq!(*listing.counter_lines(), offsets_of(&counters));
+}
+
 fn check_lines(entry: &Entry<Slot>, counts: Counts) {
     let text = entry.rule().to_string();
-    assert_eq!(entry.text_len(), text.len());
     let line = RuleLine(entry).to_string();
     assert_eq!(line, format!("{text} id={}\n", entry.id()));
-    assert_eq!(RuleLine::len(entry), line.len());
 
     let line = CounterLine(entry, counts).to_string();
-    assert_eq!(CounterLine::<Slot>::len(entry), line.len(), "{line:?}");
     assert_eq!(line.matches('\n').count(), 1);
     // The fields are told apart by blanks; the rule is what stands between the quotes.
     let (fields, rule) = line.split_once(" rule=\"").unwrap();
     assert_eq!(rule, format!("{text}\"\n"));
-    let tag = entry.rule().tag().map_or("", |tag| tag.as_str());
+    let tag = entry.rule().tag().unwrap_or("");
     let expected = format!(
         "id={} packets={} bytes={} held={} tag={tag}",
         entry.id(),
@@ -233,7 +262,7 @@ fn counter_lines() {
 
 #[test]
 fn offsets_of_nothing() {
-    let offsets = Offsets::new([].into_iter()).unwrap();
+    let offsets = offsets_of(&[]);
     assert_eq!(offsets.line_before(0), (0, 0));
     assert_eq!(offsets.line_before(u64::MAX), (0, 0));
 }

@@ -245,7 +245,7 @@ impl Spec {
         assert_eq!(rule.netns(), self.netns);
         assert_eq!(rule.nat_ok(), self.nat_ok);
         assert_eq!(rule.oneway(), self.oneway);
-        assert_eq!(rule.tag().map(|tag| tag.as_str()), self.tag.as_deref());
+        assert_eq!(rule.tag(), self.tag.as_deref());
     }
 }
 
