@@ -176,7 +176,7 @@ class Report:
 
 
 # The plot: a panel for packets that match and one for those that miss, both axes logarithmic.
-WIDTH, HEIGHT, MARGIN, LEGEND = 420, 340, 56, 150
+WIDTH, HEIGHT, MARGIN, LEGEND = 420, 340, 76, 150
 COLOURS = "#d62728 #7f7f7f #1f77b4 #17becf #9467bd #2ca02c #bcbd22 #8c564b #e377c2".split()
 
 
@@ -216,10 +216,11 @@ def plot(report: Report, case: str = "exact") -> str:
         for power in range(int(most_x) + 1):
             line([(x(panel, 10**power), y(10**low)), (x(panel, 10**power), y(10**high))], grid)
             text(x(panel, 10**power), y(10**low) + 18, f"{10**power:,}")
+        if most_x % 1:
+            text(right, y(10**low) + 18, f"{10**most_x:,.0f}")
         text((left + right) / 2, y(10**low) + 38, "rules (source address, destination port)")
         if tracking and what == "match":
             line([(left, y(tracking)), (right, y(tracking))], 'stroke="black" stroke-dasharray="4"')
-            text(right - 4, y(tracking) - 6, "tracking it", "end")
         for system, colour in zip(systems, COLOURS, strict=False):
             mine = sorted(
                 (f.rules, f.value) for f in points if f.system == system and f.path == what

@@ -66,7 +66,7 @@ class Plan:
         self.cases = options.cases and options.cases.split(",")
         self.most: int = options.most
         self.systems = [s for s in systems.ALL if not only or s.name in only]
-        self.shapes = Shapes(options.kernel)
+        self.shapes = Shapes(kernel.get(options.kernel).chroot)
 
     def wants(self, case: str) -> bool:
         """Tell whether a case was asked for."""
