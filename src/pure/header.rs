@@ -16,9 +16,15 @@ use super::rule::{
 pub trait Bytes {
     /// The `N` bytes at `offset`; `None` where the packet ends before.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The first `N` bytes, where they can be had without effort; `None` says nothing.
+    fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
+        self.read(0)
+    }
 }
 
 impl Bytes for [u8] {
+    #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let end = offset.checked_add(N)?;
         self.get(offset..end)?.try_into().ok()
@@ -86,6 +92,54 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         destination: ip.destination,
         transport,
         error: is_error(context.family, transport) && context.icmp_errors,
+        point: context.point,
+        device: context.device,
+        mark: context.mark,
+    })
+}
+
+/// The key of a packet that has TCP, UDP or SCTP right behind an IP header without options, as
+/// nearly all have, if it can be read without effort: then it is what [`dissect`] gives. Else `None`.
+#[inline(always)]
+pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
+    let (protocol, source, destination, ports) = match context.family {
+        Family::Ipv4 => {
+            let header: &[u8] = &bytes.read_in_place::<24>()?;
+            if header.read(0)? != [0x45] || ipv4_is_later_fragment(header.read(6)?) {
+                return None;
+            }
+            (
+                header.read(9)?,
+                ipv4_address(header.read(12)?),
+                ipv4_address(header.read(16)?),
+                header.read(20)?,
+            )
+        }
+        Family::Ipv6 => {
+            let header: &[u8] = &bytes.read_in_place::<44>()?;
+            let [version] = header.read(0)?;
+            if version >> 4 != 6 {
+                return None;
+            }
+            (
+                header.read(6)?,
+                u128::from_be_bytes(header.read(8)?),
+                u128::from_be_bytes(header.read(24)?),
+                header.read(40)?,
+            )
+        }
+    };
+    let [protocol] = protocol;
+    if !protocol::has_ports(protocol) {
+        return None;
+    }
+    Some(Key {
+        family: context.family,
+        protocol,
+        source,
+        destination,
+        transport: ports_of(ports),
+        error: false,
         point: context.point,
         device: context.device,
         mark: context.mark,
@@ -183,22 +237,33 @@ fn ip_header(bytes: &(impl Bytes + ?Sized), family: Family, offset: usize) -> Op
     }
 }
 
+/// Whether an IPv4 packet with this field of flags and offset is a fragment, and not the first.
+#[inline(always)]
+fn ipv4_is_later_fragment(field: [u8; 2]) -> bool {
+    const OFFSET: u16 = 0x1fff;
+
+    u16::from_ne_bytes(field) & OFFSET.to_be() != 0
+}
+
+/// An IPv4 address as a number, in the top bits.
+#[inline(always)]
+fn ipv4_address(octets: [u8; 4]) -> u128 {
+    u128::from(u32::from_be_bytes(octets)) << 96
+}
+
 /// Reads an IPv4 header (RFC 791).
 #[inline]
 fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
-    const FRAGMENT_OFFSET: u16 = 0x1fff;
-
     let [version_ihl, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         bytes.read::<20>(offset)?;
     let header_len = usize::from(version_ihl & 0xf).wrapping_mul(4);
     if version_ihl >> 4 != 4 || header_len < 20 {
         return None;
     }
-    let address = |octets| u128::from(u32::from_be_bytes(octets)) << 96;
-    let first = u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET == 0;
+    let first = !ipv4_is_later_fragment([f0, f1]);
     Some(IpHeader {
-        source: address([s0, s1, s2, s3]),
-        destination: address([d0, d1, d2, d3]),
+        source: ipv4_address([s0, s1, s2, s3]),
+        destination: ipv4_address([d0, d1, d2, d3]),
         protocol,
         transport_offset: first.then(|| offset.checked_add(header_len)).flatten(),
     })
@@ -271,6 +336,12 @@ fn skip_extension_headers(
     }
 }
 
+/// The first four bytes of a header with ports.
+#[inline(always)]
+fn ports_of([s0, s1, d0, d1]: [u8; 4]) -> Transport {
+    Transport::Ports(u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
+}
+
 /// Reads ports or type.
 #[inline]
 fn transport(
@@ -281,9 +352,7 @@ fn transport(
 ) -> Transport {
     match (family, protocol) {
         (_, p) if protocol::has_ports(p) => match bytes.read::<4>(offset) {
-            Some([s0, s1, d0, d1]) => {
-                Transport::Ports(u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
-            }
+            Some(ports) => ports_of(ports),
             None => Transport::Unknown,
         },
         (Family::Ipv4, protocol::ICMP) | (Family::Ipv6, protocol::ICMP6) => {

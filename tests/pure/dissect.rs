@@ -10,6 +10,7 @@ use std::{
 use ctskip_pure::{
     header::{
         dissect,
+        dissect_plain,
         quoted,
         Bytes,
         Context,
@@ -153,7 +154,10 @@ fn context(family: Family) -> Context {
 
 /// All that is read of a packet.
 fn read(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Packet> {
-    let key = dissect(bytes, context)?;
+    let plain = dissect_plain(bytes, context);
+    let key = dissect(bytes, context);
+    assert!(plain.is_none() || plain == key);
+    let key = key?;
     let quoted = key.error.then(|| quoted(bytes, &key)).flatten();
     Some(Packet { key, quoted })
 }
@@ -193,6 +197,38 @@ fn key6(protocol: u8, transport: Transport) -> Key {
 /// What is read of a packet that quotes none.
 fn plain(key: Key) -> Option<Packet> {
     Some(Packet { key, quoted: None })
+}
+
+/// What most packets are is read at one go, and nothing else is.
+#[test]
+fn plain_headers() {
+    let v4 = |bytes: &[u8]| dissect_plain(bytes, &context(Family::Ipv4));
+    let v6 = |bytes: &[u8]| dissect_plain(bytes, &context(Family::Ipv6));
+    for protocol in [TCP, UDP, SCTP] {
+        let transport = Transport::Ports(4000, 53);
+        let bytes = ipv4(protocol, 0x4000, &[], (A, B), &ports(4000, 53));
+        assert_eq!(v4(&bytes), Some(key4(protocol, transport)));
+        let bytes = ipv6(protocol, (A6, B6), &ports(4000, 53));
+        assert_eq!(v6(&bytes), Some(key6(protocol, transport)));
+    }
+    let udp = ports(4000, 53);
+    for other in [
+        ipv4(ICMP, 0, &[], (A, B), &icmp(8, &[])),
+        ipv4(UDP, 0, &[1; 4], (A, B), &udp),
+        ipv4(UDP, 185, &[], (A, B), &udp),
+        ipv4(UDP, 0, &[], (A, B), &udp[..3]),
+        ipv6(UDP, (A6, B6), &udp),
+    ] {
+        assert_eq!(v4(&other), None);
+    }
+    for other in [
+        ipv6(ICMP6, (A6, B6), &icmp(128, &[])),
+        ipv6(HOP_BY_HOP, (A6, B6), &chain(&[HOP_BY_HOP], UDP, &udp)),
+        ipv6(UDP, (A6, B6), &udp[..3]),
+        [ipv4(UDP, 0, &[], (A, B), &udp), vec![0; 40]].concat(),
+    ] {
+        assert_eq!(v6(&other), None);
+    }
 }
 
 #[test]
