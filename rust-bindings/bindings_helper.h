@@ -44,19 +44,29 @@ struct ctskip_conntrack_usage {
 	u64 early_drop;
 };
 
+/* What a rule counts, for each CPU. */
+struct ctskip_slot {
+	u64 packets;
+	u64 bytes;
+	u64 held;
+};
+
 /* helpers.c */
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
 void ctskip_current_comm(char *comm);
 bool ctskip_nfct_is_template(unsigned long nfct);
-void ctskip_set_untracked(struct sk_buff *skb);
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);
 bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func);
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);
-void ctskip_account(void __percpu *first, void __percpu *second, void __percpu *rule, u64 bytes);
+unsigned int ctskip_count(void __percpu *counter);
+unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
+			       void __percpu *slot);
+unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void __percpu *slot);
+unsigned int ctskip_hold(void __percpu *counter, void __percpu *slot);
 u64 ctskip_percpu_sum(void __percpu *counter);
-void ctskip_percpu_zero(void __percpu *counters, unsigned int n);
+void ctskip_slot_zero(void __percpu *slot);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);

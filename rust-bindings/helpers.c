@@ -46,11 +46,6 @@ bool ctskip_nfct_is_template(unsigned long nfct)
 	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
 }
 
-void ctskip_set_untracked(struct sk_buff *skb)
-{
-	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
-}
-
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name)
 {
 	return alloc_ordered_workqueue("%s", 0, name);
@@ -68,22 +63,40 @@ void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
 }
 
 /*
- * Counts one packet: one up in @first and @second (either may be NULL), and at @rule, where given.
- * @rule points at a slot's packets and bytes, or, with @bytes 0, at a single counter.
+ * The last thing that is done for a packet is one of these four: they return what a hook function
+ * then returns. @counter is a u64, @slot a struct ctskip_slot. Not traced, which would cost each
+ * packet an instruction.
  */
-void ctskip_account(void __percpu *first, void __percpu *second, void __percpu *rule, u64 bytes)
+unsigned int notrace ctskip_count(void __percpu *counter)
 {
-	u64 __percpu *a = first, *b = second, *r = rule;
+	u64 __percpu *c = counter;
 
-	if (a)
-		this_cpu_inc(*a);
-	if (b)
-		this_cpu_inc(*b);
-	if (r) {
-		this_cpu_inc(r[0]);
-		if (bytes)
-			this_cpu_add(r[1], bytes);
-	}
+	this_cpu_inc(*c);
+	return NF_ACCEPT;
+}
+
+unsigned int notrace ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
+				       void __percpu *slot)
+{
+	struct ctskip_slot __percpu *s = slot;
+
+	this_cpu_inc(s->packets);
+	this_cpu_add(s->bytes, skb->len);
+	return ctskip_count(counter);
+}
+
+unsigned int notrace ctskip_skip(void __percpu *counter, struct sk_buff *skb, void __percpu *slot)
+{
+	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
+	return ctskip_count_rule(counter, skb, slot);
+}
+
+unsigned int notrace ctskip_hold(void __percpu *counter, void __percpu *slot)
+{
+	struct ctskip_slot __percpu *s = slot;
+
+	this_cpu_inc(s->held);
+	return ctskip_count(counter);
 }
 
 u64 ctskip_percpu_sum(void __percpu *counter)
@@ -97,13 +110,13 @@ u64 ctskip_percpu_sum(void __percpu *counter)
 	return sum;
 }
 
-void ctskip_percpu_zero(void __percpu *counters, unsigned int n)
+void ctskip_slot_zero(void __percpu *slot)
 {
-	u64 __percpu *c = counters;
+	struct ctskip_slot __percpu *s = slot;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		memset(per_cpu_ptr(c, cpu), 0, n * sizeof(u64));
+		memset(per_cpu_ptr(s, cpu), 0, sizeof(*s));
 }
 
 void ctskip_get_file(struct file *file)

@@ -96,7 +96,7 @@ const SILENCE: Delta = Delta::from_secs(10);
 #[pin_data]
 pub(crate) struct Control {
     queue: Handle,
-    slots: Arc<Slots>,
+    slots: Slots,
     icmp_errors: bool,
     #[pin]
     writer: Mutex<Writing>,
@@ -231,7 +231,7 @@ impl Control {
     pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
         let slots = Slots::new()?;
         let published = Published::new(Table::new(), 0).map_err(|NoMemory| ENOMEM)?;
-        let views = make_views(&queue, &slots, &published, mode, icmp_errors)?;
+        let views = make_views(&queue, &published, mode, icmp_errors)?;
         let control = pin_init!(Self {
             queue,
             slots,
@@ -275,8 +275,8 @@ impl Control {
         if let Some(at) = state.nets.iter().position(|other| Arc::ptr_eq(other, net)) {
             // Cannot fail: the index was just found.
             let _ = state.nets.remove(at);
-            for (index, past) in state.past.iter_mut().enumerate() {
-                *past = past.wrapping_add(net.count_at(index));
+            for (past, count) in state.past.iter_mut().zip(net.counts()) {
+                *past = past.wrapping_add(count);
             }
             state.left = state.left.wrapping_add(1);
         }
@@ -453,7 +453,7 @@ impl Control {
 
     /// Has all namespaces' packets decided by `published`. `writer` is held.
     fn publish(self: &Arc<Self>, published: Arc<Published>, mode: Mode) -> Result {
-        let views = make_views(&self.queue, &self.slots, &published, mode, self.icmp_errors)?;
+        let views = make_views(&self.queue, &published, mode, self.icmp_errors)?;
         // Dropped behind the lock: the last reference on a table takes its time.
         let _last;
         let mut state = self.state.lock();
@@ -574,7 +574,7 @@ impl Namespaces for Control {
     }
 }
 
-impl table::Slots<Slot> for Arc<Slots> {
+impl table::Slots<Slot> for Slots {
     fn allocate(&self) -> Result<Slot, NoMemory> {
         self.take().map_err(|_| NoMemory)
     }
@@ -583,21 +583,13 @@ impl table::Slots<Slot> for Arc<Slots> {
 /// Makes a view of `published` for each scope.
 fn make_views(
     queue: &Handle,
-    slots: &Arc<Slots>,
     published: &Published,
     mode: Mode,
     icmp_errors: bool,
 ) -> Result<Views> {
     let ruleset = &published.ruleset;
     let view = |scope| {
-        let view = View {
-            ruleset: ruleset.clone(),
-            scope,
-            mode,
-            icmp_errors,
-            idle: mode == Mode::Off || ruleset.len_in(scope) == 0,
-            slots: slots.clone(),
-        };
+        let view = View::new(ruleset.clone(), scope, mode, icmp_errors);
         Shared::new(view, queue.clone(), GFP_KERNEL)
     };
     let mut named = KVVec::new();

@@ -299,7 +299,7 @@ struct Stats(Arc<Control>);
 
 /// The text of `stats`. But for the last, each line keeps its length.
 struct StatsText {
-    counters: [u64; Counter::COUNT],
+    counts: [(&'static str, u64); 9],
     buckets: u64,
     entries: u64,
 }
@@ -312,41 +312,38 @@ impl File for Stats {
         let mut counters = self.0.past();
         let mut entries = 0u64;
         for net in &self.0.nets()? {
-            for (index, sum) in counters.iter_mut().enumerate() {
-                *sum = sum.wrapping_add(net.count_at(index));
+            for (sum, count) in counters.iter_mut().zip(net.counts()) {
+                *sum = sum.wrapping_add(count);
             }
             let usage = net.handle().with(conntrack::usage).flatten();
             entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
         }
+        let count = |counter: Counter| counter.of(&counters);
         Ok(StatsText {
-            counters,
+            counts: [
+                ("seen", Counter::seen(&counters)),
+                ("skipped", count(Counter::Skipped)),
+                ("observed", count(Counter::Observed)),
+                ("held", count(Counter::Held)),
+                ("tracked", count(Counter::Tracked)),
+                ("left_entry", count(Counter::Entry)),
+                ("left_template", count(Counter::Template)),
+                ("left_untracked", count(Counter::Untracked)),
+                ("icmp_errors_followed", count(Counter::Followed)),
+            ],
             buckets: conntrack::buckets().map_or(0, u64::from),
             entries,
         })
     }
 }
 
-impl StatsText {
-    const NAMES: [&'static str; Counter::COUNT] = [
-        "seen",
-        "skipped",
-        "observed",
-        "held",
-        "tracked",
-        "left_entry",
-        "left_template",
-        "left_untracked",
-        "icmp_errors_followed",
-    ];
-}
-
 impl Lines for StatsText {
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        if let Some((name, count)) = Self::NAMES.iter().zip(self.counters).nth(index) {
+        if let Some((name, count)) = self.counts.get(index) {
             writeln!(out, "{name}={count:<20}")?;
             return Ok(true);
         }
-        match index.saturating_sub(Self::NAMES.len()) {
+        match index.saturating_sub(self.counts.len()) {
             0 => writeln!(out, "buckets={:<20}", self.buckets)?,
             1 => writeln!(out, "entries={:<20}", self.entries)?,
             2 => {

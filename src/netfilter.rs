@@ -12,7 +12,8 @@ use core::{
     marker::PhantomData,
     mem::{
         align_of,
-        offset_of, //
+        offset_of,
+        size_of, //
     },
     ptr::NonNull, //
 };
@@ -59,21 +60,61 @@ static_assert!(raw::CTSKIP_NET_DEVICE_NAME % align_of::<u64>() == 0);
 pub(crate) const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_RAW + 1;
 
 /// What looks at the packets of a namespace.
-///
-/// The function that calls it is made four times, once for each family and point: there the two are
-/// constants.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Looks at one packet.
+    /// Looks at one packet, whose place `P` is.
     ///
     /// Runs in softirq or process context, and may be preempted at LOCAL_OUT. Must not sleep.
-    fn handle(
-        &self,
-        family: Family,
-        point: HookPoint,
-        skb: &mut Skb<'_>,
-        state: &HookState<'_>,
-        rcu: &ReadSide,
-    );
+    fn handle<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>) -> Accept;
+}
+
+/// Where a packet is looked at, as a type: what is made for each of the four needs not ask for it.
+pub(crate) trait Place {
+    /// The family.
+    const FAMILY: Family;
+    /// The point.
+    const POINT: HookPoint;
+}
+
+/// The places of the hooks.
+struct At<const IPV6: bool, const OUT: bool>;
+
+impl<const IPV6: bool, const OUT: bool> Place for At<IPV6, OUT> {
+    const FAMILY: Family = if IPV6 { Family::Ipv6 } else { Family::Ipv4 };
+    const POINT: HookPoint = if OUT {
+        HookPoint::LocalOut
+    } else {
+        HookPoint::PreRouting
+    };
+}
+
+/// What a hook function returns: the packet goes on.
+///
+/// It comes from the last thing that is done for a packet, which may be a call of C: so there is
+/// nothing left to do behind that call.
+///
+/// # Invariants
+///
+/// Is `NF_ACCEPT`.
+pub(crate) struct Accept(c_uint);
+
+impl Accept {
+    /// Has the packet go on, with nothing done for it.
+    #[inline(always)]
+    pub(crate) fn packet() -> Self {
+        // INVARIANT: By construction.
+        Self(raw::NF_ACCEPT)
+    }
+
+    /// Wraps what a C function returned.
+    ///
+    /// # Safety
+    ///
+    /// `verdict` must be `NF_ACCEPT`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(verdict: c_uint) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self(verdict)
+    }
 }
 
 /// What a hook function is told about a packet's way.
@@ -81,25 +122,48 @@ pub(crate) trait Handler: Send + Sync + 'static {
 /// # Invariants
 ///
 /// Points at a `struct nf_hook_state` that is valid for `'a`, and so are its devices and its
-/// namespace; `point` is where it is from.
-pub(crate) struct HookState<'a> {
-    state: NonNull<raw::nf_hook_state>,
-    point: HookPoint,
-    _state: PhantomData<&'a raw::nf_hook_state>,
-}
+/// namespace. It is from one of the hooks of [`Hooks`]. RCU is read-locked for `'a`.
+pub(crate) struct HookState<'a>(
+    NonNull<raw::nf_hook_state>,
+    PhantomData<&'a raw::nf_hook_state>,
+);
 
-impl HookState<'_> {
+impl<'a> HookState<'a> {
+    /// Gives the family of the hook.
+    pub(crate) fn family(&self) -> Family {
+        // SAFETY: By the type invariants.
+        match u32::from(unsafe { (*self.0.as_ptr()).pf }) {
+            kernel::bindings::NFPROTO_IPV6 => Family::Ipv6,
+            _ => Family::Ipv4,
+        }
+    }
+
+    /// Gives the point of the hook.
+    pub(crate) fn point(&self) -> HookPoint {
+        // SAFETY: By the type invariants.
+        match u32::from(unsafe { (*self.0.as_ptr()).hook }) {
+            raw::nf_inet_hooks_NF_INET_LOCAL_OUT => HookPoint::LocalOut,
+            _ => HookPoint::PreRouting,
+        }
+    }
+
+    /// Gives the evidence of the RCU read lock that is held around hook functions.
+    #[inline(always)]
+    pub(crate) fn rcu(&self) -> &'a ReadSide {
+        // SAFETY: By the type invariants.
+        unsafe { ReadSide::assert() }
+    }
+
     /// Gives the name of the device the packet came in by (PRE_ROUTING) or goes out by (LOCAL_OUT),
     /// padded with NUL.
     ///
     /// A rename at the same time may give a mix of both names.
-    #[inline(always)]
     pub(crate) fn device(&self) -> DeviceName {
         // SAFETY: By the type invariants.
         let device = unsafe {
-            match self.point {
-                HookPoint::PreRouting => (*self.state.as_ptr()).in_,
-                HookPoint::LocalOut => (*self.state.as_ptr()).out,
+            match self.point() {
+                HookPoint::PreRouting => (*self.0.as_ptr()).in_,
+                HookPoint::LocalOut => (*self.0.as_ptr()).out,
             }
         };
 
@@ -128,86 +192,148 @@ impl HookState<'_> {
 
     /// Tells whether NAT is in use for `family` in the packet's namespace: see
     /// [`Net::nat_in_use()`].
-    #[inline]
-    pub(crate) fn nat_in_use(&self, family: Family, rcu: &ReadSide) -> bool {
+    #[inline(always)]
+    pub(crate) fn nat_in_use(&self, family: Family) -> bool {
         // SAFETY: By the type invariants.
-        let net = unsafe { Net::from_raw((*self.state.as_ptr()).net) };
+        let net = unsafe { Net::from_raw((*self.0.as_ptr()).net) };
 
-        nat_in_use(net, family, rcu)
+        nat_in_use(net, family, self.rcu())
+    }
+
+    /// Tells the same from one look, where it can; `true` where it can't.
+    #[inline(always)]
+    pub(crate) fn nat_may_be_in_use(&self, family: Family) -> bool {
+        // SAFETY: By the type invariants.
+        let net = unsafe { Net::from_raw((*self.0.as_ptr()).net) };
+
+        nat_may_be_in_use(net, family, self.rcu())
     }
 }
 
-/// An entry of the hooks that a namespace has at PRE_ROUTING, as it was registered.
+/// A hook of a namespace, as it was registered.
 struct Entry {
     priority: i32,
     ops_type: raw::nf_hook_ops_type,
 }
 
-/// Gives the entries of `net` at PRE_ROUTING, those of the highest priority value first.
+impl Entry {
+    /// The priority of the dummy that stands in the place of what is being unregistered, outside
+    /// the order. C: `nf_hook_entries_grow()`.
+    const DUMMY: i32 = i32::MIN;
+}
+
+/// The hooks that a namespace has for a family at PRE_ROUTING, in the order of their priorities.
 ///
-/// They are in the order of their priorities. C: `nf_hook_entries_get_hook_ops()`.
-#[inline]
-fn entries<'r>(
-    net: Net<'r>,
-    family: Family,
-    _rcu: &'r ReadSide,
-) -> impl Iterator<Item = Entry> + 'r {
-    let nf = net.as_ptr();
-    let point = raw::nf_inet_hooks_NF_INET_PRE_ROUTING as usize;
+/// # Invariants
+///
+/// Points at an array of `n` hooks, and as many pointers to what was registered, that is there for
+/// `'r`. `n` is not 0: C has no array where there are no hooks.
+struct Entries<'r> {
+    array: *mut raw::nf_hook_entries,
+    n: usize,
+    _rcu: PhantomData<&'r ReadSide>,
+}
 
-    // SAFETY: The namespace is valid. Its arrays have five elements, of which this is the first. A
-    // volatile read is what READ_ONCE() is in C.
-    let entries = unsafe {
-        match family {
-            Family::Ipv4 => (&raw const (*nf).nf.hooks_ipv4[point]).read_volatile(),
-            Family::Ipv6 => (&raw const (*nf).nf.hooks_ipv6[point]).read_volatile(),
+impl<'r> Entries<'r> {
+    /// Reads which there are.
+    #[inline(always)]
+    fn of(net: Net<'r>, family: Family, _rcu: &'r ReadSide) -> Option<Self> {
+        let nf = net.as_ptr();
+        let point = raw::nf_inet_hooks_NF_INET_PRE_ROUTING as usize;
+
+        // SAFETY: The namespace is valid. Its arrays have five elements, of which this is the first.
+        // A volatile read is what READ_ONCE() is in C.
+        let array = unsafe {
+            match family {
+                Family::Ipv4 => (&raw const (*nf).nf.hooks_ipv4[point]).read_volatile(),
+                Family::Ipv6 => (&raw const (*nf).nf.hooks_ipv6[point]).read_volatile(),
+            }
         }
+        .cast::<raw::nf_hook_entries>();
+
+        if array.is_null() {
+            return None;
+        }
+        // INVARIANT: The kernel frees the array after a grace period, and `_rcu` proves that none
+        // ends within `'r`. The number is not changed once published.
+        Some(Self {
+            array,
+            // SAFETY: As above.
+            n: usize::from(unsafe { (*array).num_hook_entries }),
+            _rcu: PhantomData,
+        })
     }
-    .cast::<raw::nf_hook_entries>();
 
-    let n = if entries.is_null() {
-        0
-    } else {
-        // SAFETY: The kernel frees the array after a grace period, and `_rcu` proves that none ends
-        // within `'r`. The number is not changed once published.
-        usize::from(unsafe { (*entries).num_hook_entries })
-    };
+    /// Gives the one of that number, which must be less than `n`. C:
+    /// `nf_hook_entries_get_hook_ops()`.
+    ///
+    /// # Safety
+    ///
+    /// `i` must be less than `n`.
+    #[inline(always)]
+    unsafe fn get(&self, i: usize) -> Entry {
+        // `n` pointers to what was registered follow the `n` hooks.
+        let at = offset_of!(raw::nf_hook_entries, hooks)
+            .wrapping_add(self.n.wrapping_mul(size_of::<raw::nf_hook_entry>()))
+            .wrapping_add(i.wrapping_mul(size_of::<*const raw::nf_hook_ops>()));
+        let ops = self
+            .array
+            .wrapping_byte_add(at)
+            .cast::<*const raw::nf_hook_ops>();
 
-    // `n` pointers to what was registered follow the `n` hooks.
-    let ops = entries
-        .wrapping_byte_add(offset_of!(raw::nf_hook_entries, hooks))
-        .cast::<raw::nf_hook_entry>()
-        .wrapping_add(n)
-        .cast::<*const raw::nf_hook_ops>();
-
-    let all = (0..n).rev().map(move |i| {
-        // SAFETY: The array is there, as above, and `i` within it; see the comment at
-        // `struct nf_hook_entries`. The owners of what it points at free that no sooner than a grace
-        // period after they unregistered it, as nfnetlink_hook needs it too.
+        // SAFETY: The array is there, and `i` within it; see the comment at `struct nf_hook_entries`.
+        // The owners of what it points at free that no sooner than a grace period after they
+        // unregistered it, as nfnetlink_hook needs it too.
         unsafe {
-            let ops = ops.wrapping_add(i).read_volatile();
+            let ops = ops.read_volatile();
             Entry {
                 priority: (*ops).priority,
                 ops_type: raw::nf_hook_ops::hook_ops_type_raw(ops),
             }
         }
-    });
+    }
 
-    // What is being unregistered has a dummy in its place, outside the order.
-    all.filter(|entry| entry.priority != i32::MIN)
+    /// Gives the last one, which may be a dummy.
+    #[inline(always)]
+    fn last(&self) -> Entry {
+        // SAFETY: By the type invariants, there is one.
+        unsafe { self.get(self.n.wrapping_sub(1)) }
+    }
+
+    /// Tells whether one of that priority meets `test`.
+    fn any_at(&self, priority: i32, test: impl Fn(&Entry) -> bool) -> bool {
+        // SAFETY: The numbers are less than `n`.
+        let entries = (0..self.n).rev().map(|i| unsafe { self.get(i) });
+
+        entries
+            .filter(|entry| entry.priority != Entry::DUMMY)
+            .take_while(|entry| entry.priority >= priority)
+            .any(|entry| entry.priority == priority && test(&entry))
+    }
 }
+
+/// The priority of nf_nat at PRE_ROUTING, for both families.
+const NF_IP_PRI_NAT_DST: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
 
 /// Tells whether `net` translates addresses of `family`: nf_nat hooks PRE_ROUTING wherever it hooks
 /// any point. Follows `nf_nat_register_fn()`.
-#[inline]
 pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
-    const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
-
-    entries(net, family, rcu)
-        .take_while(|entry| entry.priority >= PRIORITY)
-        .any(|entry| {
-            entry.priority == PRIORITY && entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_NAT
+    Entries::of(net, family, rcu).is_some_and(|entries| {
+        entries.any_at(NF_IP_PRI_NAT_DST, |entry| {
+            entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_NAT
         })
+    })
+}
+
+/// Tells whether [`nat_in_use()`] may be true, from the last hook alone: mostly, that comes before
+/// NAT would.
+#[inline(always)]
+fn nat_may_be_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
+    const AHEAD_OF_ALL: i32 = Entry::DUMMY + 1;
+    const AHEAD_OF_NAT: i32 = NF_IP_PRI_NAT_DST - 1;
+
+    Entries::of(net, family, rcu)
+        .is_some_and(|entries| !matches!(entries.last().priority, AHEAD_OF_ALL..=AHEAD_OF_NAT))
 }
 
 /// Tells whether conntrack sees the packets of `family` in `net`: it has a hook of no type at its
@@ -215,12 +341,11 @@ pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
 pub(crate) fn conntrack_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
     const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_CONNTRACK;
 
-    entries(net, family, rcu)
-        .take_while(|entry| entry.priority >= PRIORITY)
-        .any(|entry| {
-            entry.priority == PRIORITY
-                && entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_UNDEFINED
+    Entries::of(net, family, rcu).is_some_and(|entries| {
+        entries.any_at(PRIORITY, |entry| {
+            entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_UNDEFINED
         })
+    })
 }
 
 /// How many hooks a set has: two families, two points.
@@ -259,10 +384,10 @@ impl<T: Handler> Hooks<T> {
                 // SAFETY: `slot` is valid for writes. Zero is a value of every field.
                 unsafe {
                     ops.write_bytes(0, HOOKS);
-                    fill(ops, Family::Ipv4, HookPoint::PreRouting, hook::<T, false, false>);
-                    fill(ops.add(1), Family::Ipv4, HookPoint::LocalOut, hook::<T, false, true>);
-                    fill(ops.add(2), Family::Ipv6, HookPoint::PreRouting, hook::<T, true, false>);
-                    fill(ops.add(3), Family::Ipv6, HookPoint::LocalOut, hook::<T, true, true>);
+                    fill::<T, At<false, false>>(ops);
+                    fill::<T, At<false, true>>(ops.add(1));
+                    fill::<T, At<true, false>>(ops.add(2));
+                    fill::<T, At<true, true>>(ops.add(3));
                     for i in 0..HOOKS {
                         (*ops.add(i)).priv_ = priv_;
                     }
@@ -299,65 +424,48 @@ impl<T: Handler> Hooks<T> {
     }
 }
 
-/// Fills in what one hook is, but for its `priv`.
+/// Fills in what the hook at `P` is, but for its `priv`.
 ///
 /// # Safety
 ///
 /// `ops` must be valid for writes.
-unsafe fn fill(
-    ops: *mut raw::nf_hook_ops,
-    family: Family,
-    point: HookPoint,
-    hook: unsafe extern "C" fn(*mut c_void, *mut sk_buff, *const raw::nf_hook_state) -> c_uint,
-) {
+unsafe fn fill<T: Handler, P: Place>(ops: *mut raw::nf_hook_ops) {
     // SAFETY: By the safety requirements.
     let ops = unsafe { &mut *ops };
 
-    ops.hook = Some(hook);
-    ops.pf = match family {
+    ops.hook = Some(hook::<T, P>);
+    ops.pf = match P::FAMILY {
         Family::Ipv4 => kernel::bindings::NFPROTO_IPV4 as u8,
         Family::Ipv6 => kernel::bindings::NFPROTO_IPV6 as u8,
     };
-    ops.hooknum = match point {
+    ops.hooknum = match P::POINT {
         HookPoint::PreRouting => raw::nf_inet_hooks_NF_INET_PRE_ROUTING,
         HookPoint::LocalOut => raw::nf_inet_hooks_NF_INET_LOCAL_OUT,
     };
     ops.priority = PRIORITY;
 }
 
-/// The hook function of one family and point.
+/// The hook function at `P`.
 ///
 /// # Safety
 ///
-/// To be used as the `hook` of [`Hooks`] only, for that family and point.
-unsafe extern "C" fn hook<T: Handler, const IPV6: bool, const OUT: bool>(
+/// To be used as the `hook` of [`Hooks`] only, at that place.
+unsafe extern "C" fn hook<T: Handler, P: Place>(
     priv_: *mut c_void,
     skb: *mut sk_buff,
     state: *const raw::nf_hook_state,
 ) -> c_uint {
-    let family = if IPV6 { Family::Ipv6 } else { Family::Ipv4 };
-    let point = if OUT {
-        HookPoint::LocalOut
-    } else {
-        HookPoint::PreRouting
-    };
-
     // SAFETY: `priv_` is the handler of `Hooks`, which lives until a grace period after they were
     // taken off.
     let handler = unsafe { &*priv_.cast_const().cast::<T>() };
     // SAFETY: Netfilter lends the packet for the length of the call; at these two points its data
     // begin at the network header.
-    let mut skb = unsafe { Skb::from_raw(skb) };
-    // INVARIANT: Netfilter gives a valid state, from the point that this was registered for.
-    let state = HookState {
-        // SAFETY: It is not null.
-        state: unsafe { NonNull::new_unchecked(state.cast_mut()) },
-        point,
-        _state: PhantomData,
-    };
-    // SAFETY: `nf_hook()` holds the RCU read lock around its hook functions.
-    let rcu = unsafe { ReadSide::assert() };
+    let skb = unsafe { Skb::from_raw(skb) };
+    // SAFETY: It is not null.
+    let state = unsafe { NonNull::new_unchecked(state.cast_mut()) };
+    // INVARIANT: Netfilter gives a valid state, from the hook that this is registered for, and holds
+    // the RCU read lock around its hook functions in `nf_hook()`.
+    let state = HookState(state, PhantomData);
 
-    handler.handle(family, point, &mut skb, &state, rcu);
-    raw::NF_ACCEPT
+    handler.handle::<P>(skb, state).0
 }

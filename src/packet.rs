@@ -13,14 +13,15 @@ use kernel::{
 use crate::{
     control::Control,
     netfilter::{
+        Accept,
         Handler,
-        HookState, //
+        HookState,
+        Place, //
     },
     percpu::{
-        Count,
+        CounterRef,
         Counters,
-        Slot,
-        Slots, //
+        Slot, //
     },
     pernet::{
         self,
@@ -31,18 +32,16 @@ use crate::{
         alloc,
         header::{
             dissect,
+            dissect_plain,
             quoted,
             Bytes,
             Context, //
-        },
-        rule::{
-            Family,
-            HookPoint, //
         },
         ruleset::{
             Ruleset,
             Scope, //
         },
+        table::Entry,
         verdict::{
             decide,
             Mode,
@@ -51,22 +50,22 @@ use crate::{
     },
     rcu::{
         Pointer,
-        ReadSide,
         Shared, //
     },
     skb::{
-        Conntrack,
-        Skb, //
+        Marked,
+        Skb,
+        Unmarked, //
     },
 };
 
-/// What a namespace counts.
+/// What a namespace counts. Each packet counts in one of them, but for [`Self::Followed`].
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
-    /// Packets looked at while rules hold here.
-    Seen,
     /// Packets kept out of conntrack.
     Skipped,
+    /// Packets that no rule matches.
+    NoRule,
     /// Packets that would have been, but for `mode=observe`.
     Observed,
     /// Packets that would have been, but for NAT.
@@ -79,29 +78,63 @@ pub(crate) enum Counter {
     Template,
     /// Packets that were untracked already.
     Untracked,
-    /// ICMP errors that followed a skipped flow.
+    /// ICMP errors that followed a skipped flow. They count as what was made of them, too.
     Followed,
 }
 
 impl Counter {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::Followed as usize + 1;
+
+    /// This one among all.
+    pub(crate) fn of(self, counts: &[u64; Self::COUNT]) -> u64 {
+        counts.get(self as usize).copied().unwrap_or(0)
+    }
+
+    /// How many packets were looked at while rules held.
+    pub(crate) fn seen(counts: &[u64; Self::COUNT]) -> u64 {
+        let all = counts
+            .iter()
+            .fold(0u64, |sum, count| sum.wrapping_add(*count));
+        all.wrapping_sub(Self::Followed.of(counts))
+    }
 }
 
 /// What a namespace's packets are decided by.
 pub(crate) struct View {
-    /// The rules of all namespaces.
-    pub(crate) ruleset: alloc::Arc<Ruleset<Slot>>,
-    /// Those of them that hold here.
-    pub(crate) scope: Scope,
-    /// What is made of them.
-    pub(crate) mode: Mode,
-    /// Whether ICMP errors follow the packet that they quote.
-    pub(crate) icmp_errors: bool,
+    /// Whether a packet may go the straight way: skipping, by rules that name no device.
+    straight: bool,
     /// Whether nothing is to be done: no rule holds here, or the mode is off.
-    pub(crate) idle: bool,
-    /// What the rules' packets are counted in.
-    pub(crate) slots: Arc<Slots>,
+    idle: bool,
+    /// What is made of the packets that rules match.
+    mode: Mode,
+    /// Whether ICMP errors follow the packet that they quote.
+    icmp_errors: bool,
+    /// The rules of all namespaces.
+    ruleset: alloc::Arc<Ruleset<Slot>>,
+    /// Those of them that hold here.
+    scope: Scope,
+}
+
+impl View {
+    /// The view that the packets of `scope` have of `ruleset`.
+    pub(crate) fn new(
+        ruleset: alloc::Arc<Ruleset<Slot>>,
+        scope: Scope,
+        mode: Mode,
+        icmp_errors: bool,
+    ) -> Self {
+        let idle = mode == Mode::Off || ruleset.len_in(scope) == 0;
+
+        Self {
+            straight: !idle && mode == Mode::Skip && !ruleset.names_devices(),
+            idle,
+            mode,
+            icmp_errors,
+            ruleset,
+            scope,
+        }
+    }
 }
 
 /// The state of a network namespace.
@@ -133,41 +166,89 @@ impl NetState {
 
     /// What was counted.
     pub(crate) fn count(&self, counter: Counter) -> u64 {
-        self.count_at(counter as usize)
+        self.counter(counter).sum()
     }
 
-    /// What was counted by the counter of that number.
-    pub(crate) fn count_at(&self, index: usize) -> u64 {
-        self.counters.sum(index)
+    /// All that was counted, by the number of the counter.
+    pub(crate) fn counts(&self) -> [u64; Counter::COUNT] {
+        core::array::from_fn(|index| self.counters.at(index).sum())
+    }
+
+    #[inline(always)]
+    fn counter(&self, counter: Counter) -> CounterRef<'_> {
+        self.counters.at(counter as usize)
     }
 }
 
 impl Handler for NetState {
     #[inline(always)]
-    fn handle(
-        &self,
-        family: Family,
-        point: HookPoint,
-        skb: &mut Skb<'_>,
-        state: &HookState<'_>,
-        rcu: &ReadSide,
-    ) {
-        let view = self.view.load(rcu);
+    fn handle<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>) -> Accept {
+        let view = self.view.load(state.rcu());
+
+        if view.straight {
+            return self.straight_way::<P>(skb, state, view);
+        }
         if view.idle {
-            return;
+            return Accept::packet();
         }
-        let left_alone = match skb.conntrack() {
-            Conntrack::Absent => None,
-            Conntrack::Entry => Some(Counter::Entry),
-            Conntrack::Template => Some(Counter::Template),
-            Conntrack::Untracked => Some(Counter::Untracked),
+        self.any_way(skb, state, view)
+    }
+}
+
+impl NetState {
+    /// The way of nearly all packets: nobody has marked it, and its ports are where they mostly are.
+    ///
+    /// Which others there are is told on the way to [`Self::any_way()`], which comes to the same on
+    /// these. A function of its own, so that the packets of an idle view don't pay for its frame.
+    #[inline(never)]
+    fn straight_way<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>, view: &View) -> Accept {
+        let skb = match skb.untouched() {
+            Ok(skb) => skb,
+            Err(skb) => return self.any_way(skb, state, view),
         };
-        if let Some(counter) = left_alone {
-            return self.seen(Some(counter));
-        }
         let context = Context {
-            family,
-            point,
+            family: P::FAMILY,
+            point: P::POINT,
+            device: Default::default(),
+            mark: skb.mark(),
+            icmp_errors: view.icmp_errors,
+        };
+        let Some(key) = dissect_plain(&skb, &context) else {
+            return self.any_way(skb.into_skb(), state, view);
+        };
+        let nat_may_be_in_use = || state.nat_may_be_in_use(P::FAMILY);
+
+        match decide(&view.ruleset, view.scope, &key, || None, nat_may_be_in_use) {
+            Verdict::NoRule => self.counter(Counter::NoRule).count(),
+            Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
+            Verdict::Held(entry) => self.guard(skb, state, entry),
+            Verdict::Skip { entry, .. } => skb.skip(self.counter(Counter::Skipped), entry.slot()),
+        }
+    }
+
+    /// Skips a packet unless NAT is in use.
+    #[cold]
+    #[inline(never)]
+    fn guard(&self, skb: Unmarked<'_>, state: HookState<'_>, entry: &Entry<Slot>) -> Accept {
+        match state.nat_in_use(state.family()) {
+            true => entry.slot().hold(self.counter(Counter::Held)),
+            false => skb.skip(self.counter(Counter::Skipped), entry.slot()),
+        }
+    }
+
+    /// The way of any packet by any view that is not idle.
+    #[cold]
+    #[inline(never)]
+    fn any_way(&self, skb: Skb<'_>, state: HookState<'_>, view: &View) -> Accept {
+        let skb = match skb.unmarked() {
+            Ok(skb) => skb,
+            Err(Marked::Entry) => return self.counter(Counter::Entry).count(),
+            Err(Marked::Template) => return self.counter(Counter::Template).count(),
+            Err(Marked::Untracked) => return self.counter(Counter::Untracked).count(),
+        };
+        let context = Context {
+            family: state.family(),
+            point: state.point(),
             device: match view.ruleset.names_devices() {
                 true => state.device(),
                 false => Default::default(),
@@ -175,53 +256,38 @@ impl Handler for NetState {
             mark: skb.mark(),
             icmp_errors: view.icmp_errors,
         };
-        let Some(key) = dissect(&*skb, &context) else {
-            return self.seen(None);
+        let Some(key) = dissect(&skb, &context) else {
+            return self.counter(Counter::NoRule).count();
         };
-        let nat_in_use = || state.nat_in_use(family, rcu);
-        let quoted = || quoted(&*skb, &key);
-        let verdict = decide(&view.ruleset, view.scope, &key, quoted, nat_in_use);
-        let (entry, counter, count) = match verdict {
-            Verdict::NoRule => return self.seen(None),
-            Verdict::Track(entry) => (entry, Counter::Tracked, Count::Packet(skb.len())),
-            Verdict::Held(entry) => (entry, Counter::Held, Count::Held),
+        let quoted = || quoted(&skb, &key);
+        let nat_in_use = || state.nat_in_use(context.family);
+
+        match decide(&view.ruleset, view.scope, &key, quoted, nat_in_use) {
+            Verdict::NoRule => self.counter(Counter::NoRule).count(),
+            Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
+            Verdict::Held(entry) => entry.slot().hold(self.counter(Counter::Held)),
             Verdict::Skip { entry, followed } => {
                 if followed {
-                    self.counters.count(Counter::Followed as usize, None);
+                    let _ = self.counter(Counter::Followed).count();
                 }
-                let counter = match view.mode {
-                    Mode::Skip if skb.set_untracked() => Counter::Skipped,
-                    _ => Counter::Observed,
-                };
-                (entry, counter, Count::Packet(skb.len()))
+                match view.mode {
+                    Mode::Skip => skb.skip(self.counter(Counter::Skipped), entry.slot()),
+                    _ => skb.count_for(self.counter(Counter::Observed), entry.slot()),
+                }
             }
-        };
-        view.slots.count(
-            &self.counters,
-            Counter::Seen as usize,
-            Some(counter as usize),
-            entry.slot().at(),
-            count,
-        );
+        }
     }
 }
 
-impl NetState {
-    /// Counts a packet that no rule has decided.
-    #[inline(always)]
-    fn seen(&self, counter: Option<Counter>) {
-        self.counters.count(
-            Counter::Seen as usize,
-            counter.map(|counter| counter as usize),
-        );
-    }
-}
-
-impl Bytes for Skb<'_> {
+impl Bytes for Unmarked<'_> {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let mut buf = [0; N];
-        self.header(u32::try_from(offset).ok()?, &mut buf).copied()
+        self.header(u32::try_from(offset).ok()?)
+    }
+
+    #[inline(always)]
+    fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
+        self.linear_header()
     }
 }
 

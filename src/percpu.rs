@@ -8,31 +8,31 @@
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
 use core::{
+    marker::PhantomData,
     mem::{
         align_of,
+        offset_of,
         size_of, //
     },
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ptr::NonNull, //
 };
 
 use kernel::{
     bindings,
-    new_mutex,
     prelude::*,
     sync::{
         atomic::{
             ordering,
             Atomic, //
         },
-        Arc,
-        Mutex, //
+        global_lock, //
     }, //
 };
 
-use crate::bindings as raw;
+use crate::{
+    bindings as raw,
+    netfilter::Accept, //
+};
 
 /// A zeroed allocation of `u64`s for every possible CPU.
 ///
@@ -51,11 +51,11 @@ impl PerCpu {
     /// Allocates `n` counters for each CPU. Process context; fails with `ENOMEM`.
     ///
     /// C: `__alloc_percpu_gfp()`, which gives 32 KiB at most.
-    fn new(n: usize, align: usize) -> Result<Self> {
+    fn new(n: usize) -> Result<Self> {
         let size = n.checked_mul(size_of::<u64>()).ok_or(ENOMEM)?;
 
         // SAFETY: Takes any size, and any power of two up to a page to align to.
-        let counters = unsafe { raw::ctskip_alloc_percpu(size, align) };
+        let counters = unsafe { raw::ctskip_alloc_percpu(size, align_of::<u64>()) };
 
         // INVARIANT: It is ours now.
         NonNull::new(counters).map(Self).ok_or(ENOMEM)
@@ -75,83 +75,77 @@ pub(crate) struct Counters<const N: usize>(PerCpu);
 impl<const N: usize> Counters<N> {
     /// Makes them, all zero. Process context; fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
-        PerCpu::new(N, align_of::<u64>()).map(Self)
+        PerCpu::new(N).map(Self)
     }
 
-    /// Gives the per-CPU pointer to a counter; null where there is no such one.
+    /// Gives the counter of that number; the last one for any beyond.
     #[inline(always)]
-    fn counter(&self, index: usize) -> *mut c_void {
-        if index < N {
+    pub(crate) fn at(&self, index: usize) -> CounterRef<'_> {
+        const { assert!(N > 0) };
+        let index = index.min(N - 1);
+
+        // INVARIANT: There are `N` of them.
+        CounterRef(
             self.0
                  .0
                 .as_ptr()
-                .wrapping_byte_add(index * size_of::<u64>())
-        } else {
-            ptr::null_mut()
-        }
+                .wrapping_byte_add(index * size_of::<u64>()),
+            PhantomData,
+        )
     }
+}
 
-    /// Adds one to counter `first`, and to `second` where given. Any context.
-    ///
-    /// An index of no counter is passed over, here and in the other functions.
+/// A counter.
+///
+/// # Invariants
+///
+/// Is a per-CPU pointer to a `u64` that is there for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct CounterRef<'a>(*mut c_void, PhantomData<&'a PerCpu>);
+
+impl CounterRef<'_> {
+    /// Gives the per-CPU pointer.
     #[inline(always)]
-    pub(crate) fn count(&self, first: usize, second: Option<usize>) {
-        let second = second.map_or(ptr::null_mut(), |index| self.counter(index));
-
-        // SAFETY: The pointers are null or point at a counter of this.
-        unsafe { raw::ctskip_account(self.counter(first), second, ptr::null_mut(), 0) };
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0
     }
 
-    /// Adds a counter up over the CPUs. Any context. Packets may be counted meanwhile.
-    pub(crate) fn sum(&self, index: usize) -> u64 {
-        let counter = self.counter(index);
+    /// Adds one. Any context, may be preempted.
+    #[inline(always)]
+    pub(crate) fn count(self) -> Accept {
+        // SAFETY: By the type invariants. NF_ACCEPT is what it returns.
+        unsafe { Accept::from_raw(raw::ctskip_count(self.as_ptr())) }
+    }
 
-        if counter.is_null() {
-            return 0;
-        }
-        // SAFETY: It points at a counter of this.
-        unsafe { raw::ctskip_percpu_sum(counter) }
+    /// Adds it up over the CPUs. Any context. Packets may be counted meanwhile.
+    pub(crate) fn sum(self) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { raw::ctskip_percpu_sum(self.as_ptr()) }
     }
 }
 
-/// What lies in a slot, in `u64`s: packets, bytes, held, and one to fill a power of two, so that no
-/// slot lies across cache lines.
-const SLOT_WORDS: usize = 4;
-/// Where the packets are.
-const PACKETS: usize = 0;
-/// Where the bytes are, behind the packets.
-const BYTES: usize = 1;
-/// Where the held packets are.
-const HELD: usize = 2;
+/// The size of a slot for each CPU. Slots lie side by side, so that some lie across cache lines:
+/// that costs less than the memory that would keep them from it.
+const SLOT_SIZE: usize = size_of::<raw::ctskip_slot>();
 
-/// The size of a slot in bytes.
-const SLOT_SIZE: usize = SLOT_WORDS * size_of::<u64>();
+/// How many slots are allocated at once: what goes into a page, which is what the first rule takes
+/// on each CPU.
+const CHUNK: usize = 4096 / SLOT_SIZE;
 
-/// How many slots are allocated at once: 16 KiB, half of what one per-CPU allocation may be.
-const CHUNK: usize = 512;
-
-/// The slots of all rules.
-///
-/// Memory is kept for later slots until this is dropped.
+/// The slots of all rules. There is one of these at most while the module is loaded.
 ///
 /// # Invariants
 ///
-/// There is one of these at most while the module is loaded, so that every [`SlotRef`] points into
-/// its chunks. The chunks live as long as this.
-#[pin_data]
-pub(crate) struct Slots {
-    #[pin]
-    inner: Mutex<Inner>,
-}
+/// [`CHUNKS`] is initialised.
+pub(crate) struct Slots(());
 
-/// The part of [`Slots`] that changes.
-///
-/// # Invariants
-///
-/// `free` points at slots of `chunks` that have no [`Slot`], and has room for all there are.
-struct Inner {
-    chunks: KVVec<PerCpu>,
-    free: KVVec<SlotRef>,
+global_lock! {
+    // SAFETY: `Slots::new()` initialises it, and nobody uses it but by a `Slots` or a `Slot`, which
+    // comes from one.
+    unsafe(uninit) static CHUNKS: Mutex<Chunks> = Chunks {
+        chunks: KVVec::new(),
+        full: 0,
+    };
 }
 
 /// Whether there is, or was, a [`Slots`].
@@ -159,127 +153,136 @@ static MADE: Atomic<bool> = Atomic::new(false);
 
 impl Slots {
     /// Makes the only one there may be; `EBUSY` where it was made before.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new() -> Result<Self> {
         if MADE.xchg(true, ordering::Relaxed) {
             return Err(EBUSY);
         }
-        // INVARIANT: `MADE` never turns back.
-        let slots = pin_init!(Self {
-            inner <- new_mutex!(Inner {
-                chunks: KVVec::new(),
-                free: KVVec::new(),
-            }),
-        });
+        // SAFETY: `MADE` never turns back, so that this is called once.
+        unsafe { CHUNKS.init() };
 
-        Arc::pin_init(slots, GFP_KERNEL)
+        // INVARIANT: It was initialised just now.
+        Ok(Self(()))
     }
 
     /// Takes a slot, all zero. Process context; fails with `ENOMEM`.
-    pub(crate) fn take(self: &Arc<Self>) -> Result<Slot> {
-        let at = {
-            let mut inner = self.inner.lock();
+    pub(crate) fn take(&self) -> Result<Slot> {
+        let slot = CHUNKS.lock().take()?;
 
-            if inner.free.is_empty() {
-                inner.grow()?;
-            }
-            inner.free.pop().ok_or(ENOMEM)?
-        };
-
-        // SAFETY: By the invariants of `Inner`, it points at a slot, which is nobody's.
-        unsafe { raw::ctskip_percpu_zero(at.0.as_ptr(), SLOT_WORDS as c_uint) };
-
-        // INVARIANT: It was taken out of the free ones.
-        Ok(Slot {
-            at,
-            slots: self.clone(),
-        })
-    }
-
-    /// Counts a packet: one in counter `first`, in `second` where given, and in a rule's slot.
-    ///
-    /// Any context, may be preempted.
-    #[inline(always)]
-    pub(crate) fn count<const N: usize>(
-        &self,
-        counters: &Counters<N>,
-        first: usize,
-        second: Option<usize>,
-        slot: SlotRef,
-        count: Count,
-    ) {
-        let second = second.map_or(ptr::null_mut(), |index| counters.counter(index));
-        let (word, bytes) = match count {
-            Count::Packet(bytes) => (PACKETS, bytes),
-            Count::Held => (HELD, 0),
-        };
-
-        // SAFETY: The first two are null or point at a counter. By the invariants of `Slots`, the
-        // slot lies in a chunk of this. With bytes given, it is packets and bytes that are pointed
-        // at, else one counter.
-        unsafe {
-            raw::ctskip_account(
-                counters.counter(first),
-                second,
-                slot.word(word),
-                u64::from(bytes),
-            )
-        };
+        // SAFETY: By its type invariants.
+        unsafe { raw::ctskip_slot_zero(slot.as_ptr()) };
+        Ok(slot)
     }
 }
 
-impl Inner {
-    /// Adds a chunk.
-    fn grow(&mut self) -> Result {
-        let slots = self.chunks.len().saturating_add(1).saturating_mul(CHUNK);
+/// The memory of all slots.
+struct Chunks {
+    /// Ascending by address. Each has a slot that is taken.
+    chunks: KVVec<Chunk>,
+    /// So many of the first ones are full, or more.
+    full: usize,
+}
 
-        self.chunks.reserve(1, GFP_KERNEL)?;
-        self.free
-            .reserve(slots.saturating_sub(self.free.len()), GFP_KERNEL)?;
-
-        let chunk = PerCpu::new(CHUNK * SLOT_WORDS, SLOT_SIZE)?;
-
-        for slot in 0..CHUNK {
-            // Lies within the chunk, so that it is not null either.
-            if let Some(at) = NonNull::new(chunk.0.as_ptr().wrapping_byte_add(slot * SLOT_SIZE)) {
-                self.free.push(SlotRef(at), GFP_KERNEL)?;
+impl Chunks {
+    /// Takes a slot.
+    fn take(&mut self) -> Result<Slot> {
+        for chunk in self.chunks.iter_mut().skip(self.full) {
+            if let Some(slot) = chunk.take() {
+                return Ok(slot);
             }
+            self.full = self.full.saturating_add(1);
         }
-        self.chunks.push(chunk, GFP_KERNEL)?;
-        Ok(())
+        self.chunks.reserve(1, GFP_KERNEL)?;
+
+        let mut chunk = Chunk::new()?;
+        let at = self.behind(chunk.start());
+        let slot = chunk.take().ok_or(ENOMEM)?;
+
+        // There is room, and `at` is within: this cannot fail.
+        let _ = self.chunks.insert_within_capacity(at, chunk);
+        self.full = self.full.min(at);
+        Ok(slot)
+    }
+
+    /// Takes `slot` back, and frees its chunk where it was the last one in it.
+    fn put(&mut self, slot: &Slot) {
+        let at = self.behind(slot.address()).wrapping_sub(1);
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            return;
+        };
+
+        chunk.put(slot);
+        self.full = self.full.min(at);
+        if chunk.is_empty() {
+            // Cannot fail: it was just found.
+            let _ = self.chunks.remove(at);
+        }
+    }
+
+    /// Gives how many chunks start at `address` or before.
+    fn behind(&self, address: usize) -> usize {
+        self.chunks
+            .partition_point(|chunk| chunk.start() <= address)
     }
 }
 
-/// What to count in a slot.
-#[derive(Clone, Copy)]
-pub(crate) enum Count {
-    /// A packet of that many bytes.
-    Packet(u32),
-    /// A packet that was held.
-    Held,
-}
+/// The words of a bitmap of slots.
+const WORDS: usize = CHUNK.div_ceil(u64::BITS as usize);
 
-/// Where a slot is, in eight bytes, for the table that packets are matched against.
-///
-/// To be kept no longer than the [`Slot`] it is from: used after that, it counts for whom the slot
-/// was given to.
+/// Slots that are allocated together.
 ///
 /// # Invariants
 ///
-/// Points at a slot in a chunk of the only [`Slots`] there is. To use it takes a reference to that,
-/// which proves that the chunk is there.
-#[derive(Clone, Copy)]
-pub(crate) struct SlotRef(NonNull<c_void>);
+/// `memory` has [`CHUNK`] slots, and there is a [`Slot`] for each whose bit is set in `taken`.
+struct Chunk {
+    memory: PerCpu,
+    taken: [u64; WORDS],
+}
 
-// SAFETY: It is an offset in disguise.
-unsafe impl Send for SlotRef {}
-// SAFETY: As above.
-unsafe impl Sync for SlotRef {}
+impl Chunk {
+    fn new() -> Result<Self> {
+        // INVARIANT: No bit is set.
+        Ok(Self {
+            memory: PerCpu::new(CHUNK * (SLOT_SIZE / size_of::<u64>()))?,
+            taken: [0; WORDS],
+        })
+    }
 
-impl SlotRef {
-    /// Gives the per-CPU pointer to one of the slot's counters.
-    #[inline(always)]
-    fn word(self, word: usize) -> *mut c_void {
-        self.0.as_ptr().wrapping_byte_add(word * size_of::<u64>())
+    /// Gives the address that a [`Slot`] here has at least.
+    fn start(&self) -> usize {
+        self.memory.0.addr().get()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.taken.iter().all(|word| *word == 0)
+    }
+
+    fn take(&mut self) -> Option<Slot> {
+        for (i, word) in self.taken.iter_mut().enumerate() {
+            let bit = word.trailing_ones();
+            let index = i * u64::BITS as usize + bit as usize;
+
+            if bit == u64::BITS {
+                continue;
+            }
+            if index >= CHUNK {
+                break;
+            }
+            let at = NonNull::new(self.memory.0.as_ptr().wrapping_byte_add(index * SLOT_SIZE))?;
+
+            *word |= 1 << bit;
+            // INVARIANT: It was not taken, and is now.
+            return Some(Slot(at));
+        }
+        None
+    }
+
+    fn put(&mut self, slot: &Slot) {
+        let index = slot.address().wrapping_sub(self.start()) / SLOT_SIZE;
+        let bit = index % u64::BITS as usize;
+
+        if let Some(word) = self.taken.get_mut(index / u64::BITS as usize) {
+            *word &= !(1 << bit);
+        }
     }
 }
 
@@ -298,34 +301,52 @@ pub(crate) struct Totals {
 ///
 /// # Invariants
 ///
-/// `at` is a slot of `slots` that is nobody else's.
-pub(crate) struct Slot {
-    at: SlotRef,
-    slots: Arc<Slots>,
-}
+/// Is a per-CPU pointer to a slot of one of [`CHUNKS`], which is there for as long as its bit is
+/// set: until this is dropped. There is no other [`Slot`] of it.
+pub(crate) struct Slot(NonNull<c_void>);
+
+// SAFETY: The memory is used by `this_cpu_*()` and by reads that may be old.
+unsafe impl Send for Slot {}
+// SAFETY: As above.
+unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Gives where it is.
-    pub(crate) fn at(&self) -> SlotRef {
-        self.at
+    /// Gives the per-CPU pointer, to a `struct ctskip_slot`.
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+
+    fn address(&self) -> usize {
+        self.0.addr().get()
+    }
+
+    /// Counts a packet that was held, here and at `counter`. Any context, may be preempted.
+    #[inline(always)]
+    pub(crate) fn hold(&self, counter: CounterRef<'_>) -> Accept {
+        // SAFETY: By the type invariants. NF_ACCEPT is what it returns.
+        unsafe { Accept::from_raw(raw::ctskip_hold(counter.as_ptr(), self.as_ptr())) }
     }
 
     /// Adds up what was counted. Any context. Packets may be counted meanwhile.
     pub(crate) fn totals(&self) -> Totals {
-        // SAFETY: By the type invariants, it points at a counter of a slot that is there.
-        let sum = |word| unsafe { raw::ctskip_percpu_sum(self.at.word(word)) };
+        let sum = |offset| {
+            let counter = self.as_ptr().wrapping_byte_add(offset);
+
+            // SAFETY: By the type invariants, a counter of a slot that is there lies at each offset.
+            unsafe { raw::ctskip_percpu_sum(counter) }
+        };
 
         Totals {
-            packets: sum(PACKETS),
-            bytes: sum(BYTES),
-            held: sum(HELD),
+            packets: sum(offset_of!(raw::ctskip_slot, packets)),
+            bytes: sum(offset_of!(raw::ctskip_slot, bytes)),
+            held: sum(offset_of!(raw::ctskip_slot, held)),
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // There is room, by the invariants of `Inner`.
-        let _ = self.slots.inner.lock().free.push_within_capacity(self.at);
+        CHUNKS.lock().put(self);
     }
 }

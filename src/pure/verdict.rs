@@ -64,7 +64,7 @@ pub enum Verdict<'a, S> {
 /// `quoted` gives the key of the packet that it quotes, and is asked only where it is an ICMP error;
 /// `nat_in_use` tells whether the namespace translates packets of this family, and is asked only
 /// where the answer matters.
-#[inline]
+#[inline(always)]
 pub fn decide<'a, S>(
     ruleset: &'a Ruleset<S>,
     scope: Scope,
