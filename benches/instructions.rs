@@ -31,15 +31,17 @@ use std::{
     }, //
 };
 
+use ctskip_pure::header::Key;
 use shapes::{
     compiled::{
         self,
-        Compiled,
-        Probe,
-        INIT_INUM, //
+        Compiled, //
     },
-    reference::Reference,
-    trace::Trace,
+    trace::{
+        self,
+        Trace,
+        Wanted, //
+    },
     Shape, //
 };
 
@@ -162,76 +164,49 @@ impl Case<'_> {
             }
             "slow" => {
                 let compiled = Compiled::new(compiled::table(&rules));
-                let probes = self.probes(&compiled);
+                let keys = self.keys(&compiled);
                 for at in slow.split(',').filter_map(|at| at.parse::<usize>().ok()) {
-                    black_box(counted_lookups(&compiled, &[probes[at].key]));
+                    black_box(counted_lookups(&compiled, &keys[at..=at]));
                 }
             }
             _ => {
                 let compiled = Compiled::new(compiled::table(&rules));
-                let keys: Vec<_> = self
-                    .probes(&compiled)
-                    .iter()
-                    .map(|probe| probe.key)
-                    .collect();
+                let keys = self.keys(&compiled);
                 black_box(counted_lookups(&compiled, &keys));
             }
         }
     }
 
     /// The packets: of the initial namespace, as the lookups are.
-    fn probes(&self, compiled: &Compiled) -> Vec<Probe> {
+    fn keys(&self, compiled: &Compiled) -> Vec<Key> {
         let rules = compiled::rules(compiled.table());
-        let mut trace = Trace::new(1);
-        if self.what == "slow" {
-            let probes = (0..SOUGHT).map(|_| Probe {
-                netns: INIT_INUM,
-                ..trace.near(&rules)
-            });
-            return probes.collect();
-        }
-        let wanted = self.what == "match";
-        let reference = Reference::new(&rules);
-        let mut probes = Vec::new();
-        for tries in 0..2000 * PACKETS {
-            if probes.len() == PACKETS {
-                return probes;
+        let wanted = match self.what {
+            "match" => Wanted::Match,
+            "miss" => Wanted::Miss,
+            _ => {
+                let mut trace = Trace::new(1);
+                return (0..SOUGHT).map(|_| trace.near(&rules).key).collect();
             }
-            // Shapes that have no packet as the guest's benchmark sends them take any.
-            let plain = tries < 1000 || probes.len() * 100 > tries;
-            let key = match (plain, wanted) {
-                (true, true) => trace.plain_inside(&rules),
-                (true, false) => trace.plain_beside(&rules),
-                (false, _) => Some(trace.near(&rules).key),
-            };
-            let Some(key) = key else { continue };
-            let probe = Probe {
-                netns: INIT_INUM,
-                key,
-            };
-            if reference.first_match(&probe).is_some() == wanted {
-                probes.push(probe);
-            }
-        }
-        panic!("{} {}: no such packets", self.name, self.what);
+        };
+        trace::packets(&rules, wanted, false, PACKETS, 1).expect("no such packets")
     }
 
     /// The places of the packets that take longest.
     fn slowest(&self) -> String {
         let rules = self.shape.rules(self.count, 1);
         let compiled = Compiled::new(compiled::table(&rules));
-        let probes = self.probes(&compiled);
-        let time = |probe: &Probe| {
+        let keys = self.keys(&compiled);
+        let time = |key: &Key| {
             let runs = (0..5).map(|_| {
                 let start = Instant::now();
                 for _ in 0..4 {
-                    black_box(compiled.look_up_all(black_box(&[probe.key])));
+                    black_box(compiled.look_up(black_box(key)));
                 }
                 start.elapsed()
             });
             runs.min().unwrap_or_default()
         };
-        let mut times: Vec<(Duration, usize)> = probes.iter().map(time).zip(0..).collect();
+        let mut times: Vec<(Duration, usize)> = keys.iter().map(time).zip(0..).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
         let places: Vec<_> = times
             .iter()
@@ -243,8 +218,10 @@ impl Case<'_> {
 }
 
 #[inline(never)]
-fn counted_lookups(compiled: &Compiled, keys: &[ctskip_pure::header::Key]) -> u64 {
-    compiled.look_up_all(keys)
+fn counted_lookups(compiled: &Compiled, keys: &[Key]) -> u64 {
+    keys.iter().fold(0, |sum, key| {
+        sum + u64::from(compiled.look_up(key).unwrap_or(1))
+    })
 }
 
 #[inline(never)]

@@ -26,13 +26,11 @@ use ctskip_pure::header::{
     Transport, //
 };
 use shapes::{
-    compiled::{
+    compiled,
+    trace::{
         self,
-        Probe,
-        INIT_INUM, //
+        Wanted, //
     },
-    reference::Reference,
-    trace::Trace,
     Shape, //
 };
 
@@ -42,8 +40,10 @@ fn main() -> ExitCode {
     let lines = match arguments[..] {
         ["rules", shape, count] => rules(shape, count, "1"),
         ["rules", shape, count, seed] => rules(shape, count, seed),
-        ["trace", shape, count, packets, what] => trace(shape, count, packets, what, "1"),
-        ["trace", shape, count, packets, what, seed] => trace(shape, count, packets, what, seed),
+        ["trace", shape, count, packets, what] => packets_of(shape, count, packets, what, "1"),
+        ["trace", shape, count, packets, what, seed] => {
+            packets_of(shape, count, packets, what, seed)
+        }
         _ => Err(usage()),
     };
     let lines = match lines {
@@ -82,7 +82,7 @@ fn rules(shape: &str, count: &str, seed: &str) -> Result<Vec<String>, String> {
     Ok(shape.rules(number(count)?, number(seed)?))
 }
 
-fn trace(
+fn packets_of(
     shape: &str,
     count: &str,
     packets: &str,
@@ -90,34 +90,19 @@ fn trace(
     seed: &str,
 ) -> Result<Vec<String>, String> {
     let wanted = match what {
-        "match" => true,
-        "miss" => false,
+        "match" => Wanted::Match,
+        "miss" => Wanted::Miss,
         _ => return Err(usage()),
     };
-    let packets: usize = number(packets)?;
+    let (len, seed_number) = (number(packets)?, number(seed)?);
     let table = compiled::table(&rules(shape, count, seed)?);
-    let rules = compiled::rules(&table);
-    let reference = Reference::new(&rules);
-    let mut trace = Trace::new(number(seed)?);
-    let mut lines = Vec::new();
-    for _ in 0..packets.saturating_mul(1000) {
-        if lines.len() == packets {
-            return Ok(lines);
-        }
-        let key = match wanted {
-            true => trace.plain_inside(&rules),
-            false => trace.plain_beside(&rules),
-        };
-        let Some(key) = key else { continue };
-        let netns = INIT_INUM;
-        if reference.first_match(&Probe { netns, key }).is_some() == wanted {
-            lines.push(line(&key));
-        }
+    let found = trace::packets(&compiled::rules(&table), wanted, true, len, seed_number);
+    match found {
+        Ok(keys) => Ok(keys.iter().map(line).collect()),
+        Err(found) => Err(format!(
+            "shapes: of 1000 tries a packet, only {found} of {packets} packets {what} {shape}"
+        )),
     }
-    Err(format!(
-        "shapes: of 1000 tries a packet, only {} of {packets} packets {what} {shape}",
-        lines.len()
-    ))
 }
 
 fn line(key: &Key) -> String {

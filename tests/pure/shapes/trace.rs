@@ -24,8 +24,53 @@ use super::{
         FIRST_INUM,
         INIT_INUM, //
     },
-    Random,
+    reference::Reference,
+    Random, //
 };
+
+/// `len` packets of the initial namespace that rules match, or none of them: each as
+/// [`Trace::plain_inside`] or [`Trace::plain_beside`] draws them. Where there are hardly such, it takes
+/// those of [`Trace::near`], if it may.
+///
+/// Else it gives how many it found at most, within a thousand tries for each.
+pub(crate) fn packets(
+    rules: &[&Rule],
+    wanted: Wanted,
+    only_plain: bool,
+    len: usize,
+    seed: u64,
+) -> Result<Vec<Key>, usize> {
+    let reference = Reference::new(rules);
+    let mut trace = Trace::new(seed);
+    let mut keys = Vec::new();
+    for tries in 0..len.saturating_mul(1000) {
+        if keys.len() == len {
+            return Ok(keys);
+        }
+        let plain = only_plain || tries < 1000 || keys.len() * 100 > tries;
+        let key = match wanted {
+            _ if !plain => Some(trace.near(rules).key),
+            Wanted::Match => trace.plain_inside(rules),
+            Wanted::Miss => trace.plain_beside(rules),
+        };
+        let Some(key) = key else { continue };
+        let netns = INIT_INUM;
+        let matched = reference.first_match(&Probe { netns, key }).is_some();
+        if matched == (wanted == Wanted::Match) {
+            keys.push(key);
+        }
+    }
+    Err(keys.len())
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A rule matches it.
+    Match,
+    /// None does.
+    Miss,
+}
 
 /// An endless sequence of packets.
 pub(crate) struct Trace(Random);
@@ -132,14 +177,14 @@ impl Trace {
 
     /// A packet of a host that sees only what a plain IPv4 packet that comes in is, within one of
     /// `rules`, though perhaps of another hook, direction or namespace.
-    pub(crate) fn plain_inside(&mut self, rules: &[&Rule]) -> Option<Key> {
+    fn plain_inside(&mut self, rules: &[&Rule]) -> Option<Key> {
         let rule = rules[self.0.index(rules.len())];
         plain(&self.inside(rule).key)
     }
 
     /// A packet that shares what it can with rules, mostly with two of them: the addresses of one
     /// and the ports of another, one address of each, or a port or an address right beside.
-    pub(crate) fn plain_beside(&mut self, rules: &[&Rule]) -> Option<Key> {
+    fn plain_beside(&mut self, rules: &[&Rule]) -> Option<Key> {
         let (one, other) = (self.0.index(rules.len()), self.0.index(rules.len()));
         let mut key = plain(&self.inside(rules[one]).key)?;
         let with = plain(&self.inside(rules[other]).key)?;
