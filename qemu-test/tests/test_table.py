@@ -88,6 +88,32 @@ def test_counters_and_ids_stay_with_their_rules(ctskip, base):
     assert ctskip.counters()[0]["packets"] == 0
 
 
+def test_counters_start_at_zero_in_the_place_of_others(ctskip, lab):
+    """More rules than a page has counters for; some go, and others come where they were."""
+    ns = lab.ns()
+
+    def add(first, last):
+        for start in range(first, last, 100):
+            ctskip.commit(*(f"udp dport={port}" for port in range(start, start + 100)))
+
+    def counted():
+        lines = (line for line in ctskip.counters() if line["packets"])
+        return {int(line["rule"].split("=")[-1]) for line in lines}
+
+    add(1000, 1600)
+    for port in (1000, 1169, 1170, 1400, 1599):
+        ns.udp_send("127.0.0.1", port)
+    assert counted() == {1000, 1169, 1170, 1400, 1599}
+    ids = [line["id"] for line in ctskip.counters()]
+    ctskip.commit(*(f"delete {number}" for number in ids[150:350]))
+    ctskip.commit(*(f"delete {number}" for number in ids[350:550]))
+    add(2000, 2700)
+    assert counted() == {1000, 1599}
+    for port in (2000, 2350, 2699):
+        ns.udp_send("127.0.0.1", port)
+    assert counted() == {1000, 1599, 2000, 2350, 2699}
+
+
 def test_ids_ascend_and_are_not_given_again(ctskip):
     first = ctskip.add("udp dport=1")
     assert ctskip.add("udp dport=2") == first + 1
