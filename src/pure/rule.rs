@@ -442,6 +442,8 @@ impl Head {
     const LOCAL_DESTINATION: u8 = 1 << 4;
     const NAT_OK: u8 = 1 << 5;
     const ONEWAY: u8 = 1 << 6;
+    /// Whether it says `dev=` or `netns=`: all rules are asked at each commit, and most do not.
+    const PLACE: u8 = 1 << 7;
 
     fn new(parts: &Parts) -> Self {
         let bit = |set, bit| if set { bit } else { 0 };
@@ -455,7 +457,8 @@ impl Head {
                     Self::LOCAL_DESTINATION,
                 )
                 | bit(parts.nat_ok, Self::NAT_OK)
-                | bit(parts.oneway, Self::ONEWAY),
+                | bit(parts.oneway, Self::ONEWAY)
+                | bit(parts.names_place(), Self::PLACE),
         )
     }
 
@@ -572,6 +575,11 @@ impl<'a> Iterator for Runs<'a> {
     }
 }
 
+/// The data of the run of `kind`; empty where there is none.
+fn find(mut runs: Runs<'_>, kind: Kind) -> &[u8] {
+    runs.find(|(k, _)| *k == kind).map_or(&[], |(_, data)| data)
+}
+
 /// Takes the bytes of a rule, one run after the other.
 #[derive(Default)]
 struct Sink {
@@ -601,6 +609,10 @@ impl Sink {
 }
 
 impl Parts {
+    fn names_place(&self) -> bool {
+        self.netns != Netns::Any || matches!(self.terms.last(), Some(Term::Device(_)))
+    }
+
     /// Writes all but the head.
     fn write(&self, out: &mut Sink) -> Result<(), NoMemory> {
         let mut rest = &*self.terms;
@@ -738,6 +750,7 @@ impl Rule {
         }
     }
 
+    #[inline]
     fn runs(&self) -> Runs<'_> {
         Runs {
             rest: self.bytes(),
@@ -748,10 +761,21 @@ impl Rule {
         }
     }
 
+    /// The runs where `dev=` or `netns=` is among them; else none.
+    #[inline]
+    fn runs_of_place(&self) -> Runs<'_> {
+        match self.head().has(Head::PLACE) {
+            true => self.runs(),
+            false => Runs {
+                rest: &[],
+                prefix: 0,
+            },
+        }
+    }
+
     /// The data of the run of `kind`; empty where there is none.
     fn run(&self, kind: Kind) -> &[u8] {
-        let mut runs = self.runs();
-        runs.find(|(k, _)| *k == kind).map_or(&[], |(_, data)| data)
+        find(self.runs(), kind)
     }
 
     /// Whether it names a protocol and an address, port, type or mark; a rule that does not must
@@ -836,7 +860,7 @@ impl Rule {
 
     /// Where it holds.
     pub fn netns(&self) -> Netns {
-        let place = self.runs().find_map(|(kind, data)| match kind {
+        let place = self.runs_of_place().find_map(|(kind, data)| match kind {
             Kind::Init => Some(Netns::Init),
             Kind::NotInit => Some(Netns::NotInit),
             Kind::Only => {
@@ -924,7 +948,7 @@ impl Rule {
 
     /// The devices; none: every one.
     pub fn devices(&self) -> impl Iterator<Item = Device> + Clone + '_ {
-        let devices = self.run(Kind::Device).chunks_exact(17);
+        let devices = find(self.runs_of_place(), Kind::Device).chunks_exact(17);
         devices.filter_map(|bytes| {
             let (len, name) = bytes.split_first()?;
             Some(Device {
