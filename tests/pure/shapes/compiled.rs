@@ -4,6 +4,11 @@
 //! a table, a table to a [`Compiled`], a packet looked up there. Nothing else of theirs knows how
 //! the matcher is called, or what it gives.
 
+use std::{
+    cell::OnceCell,
+    collections::HashMap, //
+};
+
 use ctskip_pure::{
     alloc::Arc,
     command::{
@@ -120,7 +125,11 @@ pub(crate) fn matches(rule: &Rule, probe: &Probe) -> bool {
 }
 
 /// A compiled table.
-pub(crate) struct Compiled(Ruleset<()>);
+pub(crate) struct Compiled {
+    ruleset: Ruleset<()>,
+    /// Where each id stands in the table, once somebody asks.
+    positions: OnceCell<HashMap<u32, usize>>,
+}
 
 impl Compiled {
     pub(crate) fn new(table: Table) -> Self {
@@ -128,7 +137,7 @@ impl Compiled {
     }
 
     pub(crate) fn try_new(table: &Arc<Table>) -> Result<Self, NoMemory> {
-        Ruleset::compile(table.clone()).map(Self)
+        Ruleset::compile(table.clone()).map(Self::of)
     }
 
     /// The same for a table that differs by a few rules.
@@ -140,24 +149,39 @@ impl Compiled {
         Self::try_new(table)
     }
 
+    fn of(ruleset: Ruleset<()>) -> Self {
+        Self {
+            ruleset,
+            positions: OnceCell::new(),
+        }
+    }
+
     pub(crate) fn table(&self) -> &Table {
-        self.0.table()
+        self.ruleset.table()
     }
 
-    /// What a packet's namespace asks once, long before the packet comes.
-    fn scope(&self, netns: u32) -> Scope {
-        self.0.scope(netns == INIT_INUM, cookie(netns))
-    }
-
-    /// The position of the first rule that matches.
+    /// The position in the table of the first rule that matches.
     pub(crate) fn first_match(&self, probe: &Probe) -> Option<usize> {
-        let found = self.0.lookup(self.scope(probe.netns), &probe.key);
-        found.map(|position| position as usize)
+        let scope = self
+            .ruleset
+            .scope(probe.netns == INIT_INUM, cookie(probe.netns));
+        let id = self.id_of_first_match(scope, &probe.key)?;
+        let positions = self.positions.get_or_init(|| {
+            let ids = self.table().entries().iter().map(|entry| entry.id());
+            ids.zip(0..).collect()
+        });
+        Some(positions[&id])
     }
 
-    /// The same for a packet of the initial namespace, as it was found: what benchmarks time.
+    /// The id of the first rule that matches a packet of the initial namespace: what benchmarks time.
     #[inline]
     pub(crate) fn look_up(&self, key: &Key) -> Option<u32> {
-        self.0.lookup(Scope::Init, key)
+        self.id_of_first_match(Scope::Init, key)
+    }
+
+    #[inline(always)]
+    fn id_of_first_match(&self, scope: Scope, key: &Key) -> Option<u32> {
+        let found = self.ruleset.lookup(scope, key)?;
+        Some(self.ruleset.entry(found)?.id())
     }
 }
