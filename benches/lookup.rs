@@ -29,8 +29,6 @@ use std::{
 };
 
 use criterion::{
-    criterion_group,
-    criterion_main,
     Bencher,
     BenchmarkId,
     Criterion, //
@@ -82,6 +80,12 @@ fn tuple(key: &Key) -> Tuple {
         ..
     } = *key;
     (source, destination, protocol, source_port, destination_port)
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    lookups(&mut criterion);
+    criterion.final_summary();
 }
 
 fn lookups(criterion: &mut Criterion) {
@@ -194,6 +198,3 @@ fn bursts(
         time.mul_f64(lookups as f64 / (rounds * BURST as u64) as f64)
     });
 }
-
-criterion_group!(benches, lookups);
-criterion_main!(benches);
