@@ -85,7 +85,8 @@ class Checks:
 
     def host_tests(self) -> None:
         """Run the scripts' tests, and the pure core's unit and property tests."""
-        self.run("python3", "-m", "unittest", "discover", "--start-directory=scripts")
+        for folder in ("scripts", "qemu-test/bench"):
+            self.run("python3", "-m", "unittest", "discover", f"--start-directory={folder}")
         self.run("cargo", "test", "--locked", "--quiet")
 
     def rustfmt(self, *options: str) -> None:

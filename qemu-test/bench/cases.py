@@ -202,6 +202,7 @@ class Updates(Guest):
 
     def orders(self) -> Orders:
         orders = Orders(self.name, possible_cpus=2)
+        orders.do("grep -qx 0-1 /sys/devices/system/cpu/possible || fail 'not for 2 CPUs'")
         for system, case, count in self.rules_of:
             label = f"{system.name}/{case}-{count}"
             load = system.load(orders, case, rules.SETS[case](count))

@@ -42,7 +42,7 @@ KERNEL_ARGUMENTS = [
 ]
 
 
-ICMP, UDP, SCTP = 1, 17, 132
+ICMP, UDP, ICMP6, SCTP = 1, 17, 58, 132
 
 # Types of ICMP that conntrack has entries for, and those that answer them.
 ANSWERS = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}

@@ -124,8 +124,6 @@ class Report:
 
     def text(self) -> str:
         """Return all of it, for reading."""
-        kinds = dict.fromkeys(path for *_, path in self.figures)
-        details = [path for path in kinds if ": " in path and "slowest" not in path]
         known = self.value(TRACKING, "established", 0, "packet")
         parts = [
             known
@@ -137,7 +135,8 @@ class Report:
                 ["match", "miss"],
             ),
             self.section("The slowest packet.", ["match: slowest packet", "miss: slowest packet"]),
-            self.section("By kind of packet.", details),
+            self.kinds("match"),
+            self.kinds("miss"),
             self.forwarded(),
             self.section("Seconds to load the table.", ["load"]),
             self.section("MiB that it takes, with counters for 2 CPUs.", ["memory"]),
@@ -148,6 +147,21 @@ class Report:
             ),
         ]
         return "\n".join(part for part in parts if part)
+
+    def kinds(self, what: str) -> str:
+        """Return the table of ctskip's figures by what is special in the packets."""
+        found: dict[tuple[str, int], dict[str, float]] = {}
+        for figure in self.figures.values():
+            _, special, kind = figure.path.partition(f"{what}: ")
+            if figure.system == OURS and special and "slowest" not in kind:
+                found.setdefault((figure.case, figure.rules), {})[kind] = figure.value
+        names = list(dict.fromkeys(kind for kinds in found.values() for kind in kinds))
+        rows = [
+            [case, f"{rules:,}", *(number(kinds[n]) if n in kinds else "-" for n in names)]
+            for (case, rules), kinds in found.items()
+        ]
+        title = f"{OURS}, by kind of packet: {what}. (The answers: the other direction.)"
+        return f"{title}\n\n{table([['case', 'rules', *names], *rows], 2)}\n" if rows else ""
 
     def forwarded(self) -> str:
         """Return the table of new flows."""

@@ -8,7 +8,7 @@ import image  # noqa: F401  first: it says where the scripts are
 
 import cache
 import chroot
-from machine import ANSWERS, ICMP, SCTP, Flow
+from machine import ANSWERS, ICMP, ICMP6, SCTP, Flow
 from rules import TRACES, Trial, parse
 
 # Places in the chroot.
@@ -90,4 +90,4 @@ def trackable(packet: Flow) -> bool:
     """Tell whether conntrack makes an entry for such a packet, or for its answer."""
     if packet.proto == ICMP:
         return packet.dport in ANSWERS
-    return packet.proto != SCTP
+    return packet.proto not in (ICMP6, SCTP)

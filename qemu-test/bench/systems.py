@@ -218,7 +218,7 @@ class IpSet(System):
 class IpSetNet(IpSet):
     """By network and port."""
 
-    name = "ipset-net,port"
+    name = "ipset-net-port"
     cases = ("exact", "networks", "lengths")
     kind = "hash:net,port"
 
@@ -226,7 +226,7 @@ class IpSetNet(IpSet):
 class IpSetIp(IpSet):
     """By address and port."""
 
-    name = "ipset-ip,port"
+    name = "ipset-ip-port"
     cases = ("exact",)
     kind = "hash:ip,port"
 
