@@ -4,13 +4,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import rules
 from machine import UDP, Answers, Flow, Orders
 from rules import DST, LAST, PORT, Rule, Trial
 from systems import System
 
 # How conntrack has to leave packets, and the runs that theirs are compared with.
 STATES = {"match": ("untracked", "base"), "miss": ("established", "est")}
+
+# From that number of rules on, loading and changing a table is reported; the slower of two changes,
+# as the first one may have to make room for more.
+LARGE = 1000
+CHANGES = ("first", "second")
 
 # Between two runs of the same with nothing in between that should matter.
 DRIFT = 2
@@ -58,7 +62,7 @@ class Lookups(Guest):
     """Packets that match a rule and packets that match none, for each trial by each system.
 
     What a match costs is counted over the same packets with no hook and no conntrack, a miss over
-    the same packets in conntrack, established, with no hook.
+    the same packets in conntrack, established, with no hook. Large tables are changed by one rule.
     """
 
     def __init__(self, name: str, trials: Sequence[Trial], use: Sequence[System]) -> None:
@@ -106,11 +110,17 @@ class Lookups(Guest):
             orders.run(f"est/{packets}", packets, "drop 1", "established")
         for system, trial in self.pairs():
             load = system.load(orders, trial.case, trial.rules)
-            orders.do(*system.begin(), f"timed {system.name}/{trial.name} {load}")
+            label = f"{system.name}/{trial.name}"
+            orders.do(*system.begin(), f"used {label} timed {label} {load}")
             for packets, what in self.lists(trial):
                 state, reference = STATES[what]
                 label = f"{system.name}/{packets}"
                 orders.run(label, packets, "drop 1", state, f"{reference}/{packets}")
+            if system.add and len(trial.rules) >= LARGE:
+                for change in CHANGES:
+                    label = f"{system.name}/{trial.name}/{change}"
+                    orders.do(f"timed {label}-add {system.add}")
+                    orders.do(f"timed {label}-delete {system.delete}")
             orders.do(*system.end())
             orders.run(f"after/{system.name}/{trial.name}", "pktgen", "drop 100", "established")
         return orders
@@ -134,6 +144,22 @@ class Lookups(Guest):
                     yield Figure(*about, what, max(costs.values()), "instructions")
                     most = max(answers.most(f"{system.name}/{packets}") for packets in lists)
                     yield Figure(*about, f"{what}: slowest packet", most, "instructions")
+            if len(trial.rules) >= LARGE:
+                yield from self.changes(system, trial, answers)
+
+    def changes(self, system: System, trial: Trial, answers: Answers) -> Iterator[Figure]:
+        """Yield what loading a table and changing it takes."""
+        about = system.name, trial.case, len(trial.rules)
+        label = f"{system.name}/{trial.name}"
+        kib = answers.values["memory", label]["kib"]
+        yield Figure(*about, "load", answers.values["time", label]["us"] / 1e6, "seconds")
+        yield Figure(*about, "memory", kib / 1024, "MiB")
+        yield Figure(*about, "memory of a rule", kib * 1024 / len(trial.rules), "bytes")
+        if not system.add:
+            return
+        for change in ("add", "delete"):
+            took = (answers.values["time", f"{label}/{n}-{change}"]["us"] for n in CHANGES)
+            yield Figure(*about, f"{change} one rule", max(took) / 1000, "milliseconds")
 
     def faults(self, answers: Answers) -> Iterator[str]:
         first = answers.mean("est/pktgen")
@@ -191,41 +217,3 @@ class NewFlows(Guest):
             yield Figure(
                 name, "forward", count, "memory of a new flow", kib * 1024 / self.COUNT, "bytes"
             )
-
-
-class Updates(Guest):
-    """A table loaded, with its time and memory, and changed by one rule; counters for two CPUs."""
-
-    def __init__(self, rules_of: Sequence[tuple[System, str, int]]) -> None:
-        super().__init__("updates")
-        self.rules_of = rules_of
-
-    def orders(self) -> Orders:
-        orders = Orders(self.name, possible_cpus=2)
-        orders.do("grep -qx 0-1 /sys/devices/system/cpu/possible || fail 'not for 2 CPUs'")
-        for system, case, count in self.rules_of:
-            label = f"{system.name}/{case}-{count}"
-            load = system.load(orders, case, rules.SETS[case](count))
-            orders.do(*system.begin(), f"used {label} timed {label}/load {load}")
-            # The first change may have to make room for more.
-            for change in ("first", "second"):
-                orders.do(f"timed {label}/{change}-add {system.add}")
-                orders.do(f"timed {label}/{change}-delete {system.delete}")
-            orders.do(*system.end())
-        return orders
-
-    def figures(self, answers: Answers) -> Iterator[Figure]:
-        for system, case, count in self.rules_of:
-            label = f"{system.name}/{case}-{count}"
-            about = system.name, case, count
-            times = {
-                kind: answers.values["time", f"{label}/{kind}"]["us"]
-                for kind in ("load", "first-add", "first-delete", "second-add", "second-delete")
-            }
-            yield Figure(*about, "load", times["load"] / 1e6, "seconds")
-            kib = answers.values["memory", label]["kib"]
-            yield Figure(*about, "memory", kib / 1024, "MiB")
-            yield Figure(*about, "memory of a rule", kib * 1024 / count, "bytes")
-            for change in ("add", "delete"):
-                slower = max(times[f"first-{change}"], times[f"second-{change}"])
-                yield Figure(*about, f"{change} one rule", slower / 1000, "milliseconds")

@@ -37,6 +37,7 @@ KERNEL_ARGUMENTS = [
     "no_timer_check",
     "nowatchdog",
     "audit=0",
+    "maxcpus=1",  # one is used; memory is taken for the second that could come
     "cryptomgr.notests=1",
     "random.trust_cpu=on",
 ]
@@ -69,7 +70,6 @@ class Orders:
     """What one guest is to do: its files, its commands, and how packets must fare in its runs."""
 
     name: str
-    possible_cpus: int = 1
     files: dict[str, bytes] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     expected: dict[str, str] = field(default_factory=dict)
@@ -131,7 +131,7 @@ def boot(orders: Orders, files: image.Image, module: Path, log: Path) -> Answers
     with tempfile.TemporaryDirectory(prefix="ctskip-bench-") as work:
         initrd = Path(work) / "initrd"
         make_initrd(orders, files, module, Path(work) / "top", initrd)
-        command = qemu(files.vmlinux, initrd, orders.possible_cpus)
+        command = qemu(files.vmlinux, initrd)
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -181,16 +181,15 @@ def make_initrd(orders: Orders, files: image.Image, module: Path, top: Path, out
         stream.write(out.with_suffix(".cpio").read_bytes())
 
 
-def qemu(vmlinux: Path, initrd: Path, possible_cpus: int) -> list[str]:
+def qemu(vmlinux: Path, initrd: Path) -> list[str]:
     """Return the command that runs a guest; its console is standard output."""
-    arguments = [*KERNEL_ARGUMENTS, "maxcpus=1"]
     return [
         "qemu-system-x86_64",
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
         *("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off,align=off"),
-        *("-M", "pc,hpet=off,usb=off", "-cpu", CPU, "-smp", str(possible_cpus), "-m", "2048"),
+        *("-M", "pc,hpet=off,usb=off", "-cpu", CPU, "-smp", "2", "-m", "2048"),
         *("-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-serial", "stdio"),
-        *("-kernel", str(vmlinux), "-initrd", str(initrd), "-append", " ".join(arguments)),
+        *("-kernel", str(vmlinux), "-initrd", str(initrd), "-append", " ".join(KERNEL_ARGUMENTS)),
     ]
 
 

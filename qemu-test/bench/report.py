@@ -264,32 +264,34 @@ NEAR, NEAR_PART = 5, 0.02
 
 
 def differences(report: Report, recorded: dict[str, float]) -> list[str]:
-    """Return how the figures differ from recorded ones, in words."""
+    """Return how the instructions differ from recorded ones, in words."""
     found = []
-    now = record(report)
+    now = {name_of(f): f for f in report.figures.values() if f.system == OURS}
     for name, value in recorded.items():
         if name not in now:
             found.append(f"{name}: was not measured")
-        elif abs(now[name] - value) > max(NEAR, NEAR_PART * value):
-            found.append(f"{name}: {now[name]:.1f}, recorded {value:.1f}")
+        elif now[name].unit == "instructions":
+            if abs(now[name].value - value) > max(NEAR, NEAR_PART * value):
+                found.append(f"{name}: {now[name].value:.1f}, recorded {value:.1f}")
     return found + [f"{name}: not recorded yet" for name in now if name not in recorded]
+
+
+def name_of(figure: Figure) -> str:
+    """Return what a figure is recorded as."""
+    return f"{figure.case}, {figure.rules} rules, {figure.path}"
 
 
 def record(report: Report) -> dict[str, float]:
     """Return the figures of ctskip as they are recorded."""
-    return {
-        f"{f.case}, {f.rules} rules, {f.path}": round(f.value, 1)
-        for f in report.figures.values()
-        if f.system == OURS and f.unit == "instructions"
-    }
+    ours = [figure for figure in report.figures.values() if figure.system == OURS]
+    return {name_of(figure): round(figure.value, 3) for figure in ours}
 
 
 def broken(report: Report, recorded: dict[str, float]) -> list[str]:
     """Return the bounds that the recorded figures meet and these do not."""
     found = []
-    for f in report.figures.values():
-        most = bound_of(f)
-        before = recorded.get(f"{f.case}, {f.rules} rules, {f.path}")
-        if most is not None and before is not None and before <= most < f.value:
-            found.append(f"{f.case}, {f.rules} rules, {f.path}: {f.value:.1f}, bound {most}")
+    for figure in report.figures.values():
+        most, before = bound_of(figure), recorded.get(name_of(figure))
+        if most is not None and before is not None and before <= most < figure.value:
+            found.append(f"{name_of(figure)}: {figure.value:.1f} {figure.unit}, bound {most}")
     return found
