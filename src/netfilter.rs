@@ -35,10 +35,13 @@ use kernel::{
 use crate::{
     bindings as raw,
     pernet::Net,
-    pure::rule::{
-        DeviceName,
-        Family,
-        HookPoint, //
+    pure::{
+        header::device_name,
+        rule::{
+            DeviceName,
+            Family,
+            HookPoint, //
+        }, //
     },
     rcu::ReadSide,
     skb::Skb, //
@@ -158,10 +161,11 @@ impl<'a> HookState<'a> {
     /// padded with NUL.
     ///
     /// A rename at the same time may give a mix of both names.
-    pub(crate) fn device(&self) -> DeviceName {
+    #[inline(always)]
+    pub(crate) fn device(&self, point: HookPoint) -> DeviceName {
         // SAFETY: By the type invariants.
         let device = unsafe {
-            match self.point() {
+            match point {
                 HookPoint::PreRouting => (*self.0.as_ptr()).in_,
                 HookPoint::LocalOut => (*self.0.as_ptr()).out,
             }
@@ -176,18 +180,8 @@ impl<'a> HookState<'a> {
             let name = device.byte_add(raw::CTSKIP_NET_DEVICE_NAME).cast::<u64>();
             [name.read_volatile(), name.add(1).read_volatile()]
         };
-        let bytes = words.map(u64::to_ne_bytes);
-        let mut name = DeviceName::default();
 
-        // A longer name that the device had before may have left its end behind the NUL.
-        for (to, from) in name
-            .iter_mut()
-            .zip(bytes.iter().flatten())
-            .take_while(|(_, &from)| from != 0)
-        {
-            *to = *from;
-        }
-        name
+        device_name(words)
     }
 
     /// Tells whether NAT is in use for `family` in the packet's namespace: see

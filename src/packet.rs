@@ -104,6 +104,8 @@ impl Counter {
 pub(crate) struct View {
     /// Whether a packet may go the straight way: skipping, by rules that name no device.
     straight: bool,
+    /// The same, by rules that name devices.
+    straight_by_device: bool,
     /// Whether nothing is to be done: no rule holds here, or the mode is off.
     idle: bool,
     /// What is made of the packets that rules match.
@@ -125,9 +127,11 @@ impl View {
         icmp_errors: bool,
     ) -> Self {
         let idle = mode == Mode::Off || ruleset.len_in(scope) == 0;
+        let straight = mode == Mode::Skip && !idle;
 
         Self {
-            straight: !idle && mode == Mode::Skip && !ruleset.names_devices(),
+            straight: straight && !ruleset.names_devices(),
+            straight_by_device: straight && ruleset.names_devices(),
             idle,
             mode,
             icmp_errors,
@@ -186,10 +190,13 @@ impl Handler for NetState {
         let view = self.view.load(state.rcu());
 
         if view.straight {
-            return self.straight_way::<P>(skb, state, view);
+            return self.straight_way::<P, false>(skb, state, view);
         }
         if view.idle {
             return Accept::packet();
+        }
+        if view.straight_by_device {
+            return self.straight_way::<P, true>(skb, state, view);
         }
         self.any_way(skb, state, view)
     }
@@ -201,7 +208,12 @@ impl NetState {
     /// Which others there are is told on the way to [`Self::any_way()`], which comes to the same on
     /// these. A function of its own, so that the packets of an idle view don't pay for its frame.
     #[inline(never)]
-    fn straight_way<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>, view: &View) -> Accept {
+    fn straight_way<P: Place, const DEVICES: bool>(
+        &self,
+        skb: Skb<'_>,
+        state: HookState<'_>,
+        view: &View,
+    ) -> Accept {
         let skb = match skb.untouched() {
             Ok(skb) => skb,
             Err(skb) => return self.any_way(skb, state, view),
@@ -209,7 +221,10 @@ impl NetState {
         let context = Context {
             family: P::FAMILY,
             point: P::POINT,
-            device: Default::default(),
+            device: match DEVICES {
+                true => state.device(P::POINT),
+                false => Default::default(),
+            },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors,
         };
@@ -250,7 +265,7 @@ impl NetState {
             family: state.family(),
             point: state.point(),
             device: match view.ruleset.names_devices() {
-                true => state.device(),
+                true => state.device(state.point()),
                 false => Default::default(),
             },
             mark: skb.mark(),

@@ -31,6 +31,34 @@ impl Bytes for [u8] {
     }
 }
 
+/// The name of a device, of the 16 bytes that hold it, as words in memory.
+///
+/// What lies behind its NUL is cleared: a longer name that the device had before may have left its
+/// end there.
+#[inline(always)]
+pub fn device_name([first, second]: [u64; 2]) -> DeviceName {
+    let (first, ends) = until_nul(first);
+    let second = if ends { 0 } else { until_nul(second).0 };
+    let mut name = DeviceName::default();
+    let bytes = [first, second].map(u64::to_ne_bytes);
+    for (to, from) in name.iter_mut().zip(bytes.as_flattened()) {
+        *to = *from;
+    }
+    name
+}
+
+/// Clears what lies behind the first NUL of eight bytes, and tells whether there is one.
+#[inline(always)]
+fn until_nul(word: u64) -> (u64, bool) {
+    const ONES: u64 = u64::MAX / 0xff;
+
+    let word = u64::from_le(word);
+    // The lowest bit that is set is the highest of the first byte that is 0.
+    let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let before = zeros.wrapping_sub(1) & !zeros;
+    ((word & before).to_le(), zeros != 0)
+}
+
 /// What is known of the header behind the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {

@@ -9,6 +9,7 @@ use std::{
 
 use ctskip_pure::{
     header::{
+        device_name,
         dissect,
         dissect_plain,
         quoted,
@@ -197,6 +198,34 @@ fn key6(protocol: u8, transport: Transport) -> Key {
 /// What is read of a packet that quotes none.
 fn plain(key: Key) -> Option<Packet> {
     Some(Packet { key, quoted: None })
+}
+
+/// The name of a device ends at its first NUL, whatever lies behind.
+#[test]
+fn names_of_devices() {
+    let words = |bytes: &[u8; 16]| {
+        let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+        device_name([word(0), word(8)])
+    };
+    // Bytes that a borrow could come from or go to.
+    for (byte, rest) in [
+        (b'a', 0),
+        (b'a', b'b'),
+        (b'a', 1),
+        (0x80, 0xff),
+        (0xff, 0x80),
+    ] {
+        for len in 0..=16 {
+            let mut name = [rest; 16];
+            name[..len].fill(byte);
+            if let Some(nul) = name.get_mut(len) {
+                *nul = 0;
+            }
+            let mut expected = [0; 16];
+            expected[..len].fill(byte);
+            assert_eq!(words(&name), expected, "{byte} {rest} {len}");
+        }
+    }
 }
 
 /// What most packets are is read at one go, and nothing else is.
