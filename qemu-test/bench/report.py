@@ -191,6 +191,7 @@ class Report:
 
 # The plot: a panel for packets that match and one for those that miss, both axes logarithmic.
 WIDTH, HEIGHT, MARGIN, LEGEND = 420, 340, 76, 150
+DASHED = 'stroke="black" stroke-dasharray="4"'
 COLOURS = "#d62728 #7f7f7f #1f77b4 #17becf #9467bd #2ca02c #bcbd22 #8c564b #e377c2".split()
 
 
@@ -234,7 +235,7 @@ def plot(report: Report, case: str = "exact") -> str:
             text(right, y(10**low) + 18, f"{10**most_x:,.0f}")
         text((left + right) / 2, y(10**low) + 38, "rules (source address, destination port)")
         if tracking and what == "match":
-            line([(left, y(tracking)), (right, y(tracking))], 'stroke="black" stroke-dasharray="4"')
+            line([(left, y(tracking)), (right, y(tracking))], DASHED)
         for system, colour in zip(systems, COLOURS, strict=False):
             mine = sorted(
                 (f.rules, f.value) for f in points if f.system == system and f.path == what
@@ -244,12 +245,13 @@ def plot(report: Report, case: str = "exact") -> str:
             line(places, f'stroke="{colour}" stroke-width="{width}"')
             out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in places]
     legend = x(1, 10**most_x) + 20
-    for i, (system, colour) in enumerate(zip(systems, COLOURS, strict=False)):
-        line(
-            [(legend, 60 + i * 20), (legend + 20, 60 + i * 20)],
-            f'stroke="{colour}" stroke-width="3"',
-        )
-        text(legend + 26, 64 + i * 20, "floor (in C)" if system == FLOOR else system, "start")
+    entries = [
+        ("floor (in C)" if system == FLOOR else system, f'stroke="{colour}" stroke-width="3"')
+        for system, colour in zip(systems, COLOURS, strict=False)
+    ]
+    for i, (name, style) in enumerate([*entries, ("tracking it", DASHED)]):
+        line([(legend, 60 + i * 20), (legend + 20, 60 + i * 20)], style)
+        text(legend + 26, 64 + i * 20, name, "start")
     size = f'width="{legend + LEGEND:.0f}" height="{HEIGHT + 90}"'
     head = (
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n"
