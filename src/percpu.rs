@@ -216,6 +216,10 @@ impl Chunks {
             // Cannot fail: it was just found.
             let _ = self.chunks.remove(at);
         }
+        if self.chunks.is_empty() {
+            // Gives its memory back: nothing drops a static, when the module goes.
+            self.chunks = KVVec::new();
+        }
     }
 
     /// Gives how many chunks start at `address` or before.
