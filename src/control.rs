@@ -173,8 +173,18 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    fn new(table: Table<Slot>, generation: u64) -> Result<Arc<Self>, NoMemory> {
-        let ruleset = alloc::Arc::new(Ruleset::compile(alloc::Arc::new(table)?)?)?;
+    /// Compiles `table`, which is that of `last` changed, where there is one.
+    fn new(
+        table: Table<Slot>,
+        generation: u64,
+        last: Option<&Ruleset<Slot>>,
+    ) -> Result<Arc<Self>, NoMemory> {
+        let table = alloc::Arc::new(table)?;
+        let ruleset = match last {
+            None => Ruleset::compile(table)?,
+            Some(last) => last.updated(table)?,
+        };
+        let ruleset = alloc::Arc::new(ruleset)?;
         let published = pin_init!(Self {
             ruleset,
             generation,
@@ -230,7 +240,7 @@ impl Control {
     /// No rules yet. `queue` takes what cannot be done at once.
     pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
         let slots = Slots::new()?;
-        let published = Published::new(Table::new(), 0).map_err(|NoMemory| ENOMEM)?;
+        let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
         let views = make_views(&queue, &published, mode, icmp_errors)?;
         let control = pin_init!(Self {
             queue,
@@ -442,7 +452,7 @@ impl Control {
     fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NoMemory> {
         let (last, mode) = self.published();
         let generation = last.generation.wrapping_add(1);
-        let published = Published::new(change.table, generation)?;
+        let published = Published::new(change.table, generation, Some(&last.ruleset))?;
         self.publish(published, mode).map_err(|_| NoMemory)?;
         Ok(Commit {
             generation,

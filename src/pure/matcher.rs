@@ -2,282 +2,565 @@
 
 //! Finds the first of some rules that matches a key.
 //!
-//! Each rule is compiled into one [`Row`] of fixed size, with what most often tells that it does not
-//! match in front, and its lists in arrays shared by all rows. The rows are gone through in order:
-//! the cost grows with their number.
+//! Each rule is compiled into rows, which a packet is compared with in full ([`row`](super::row)).
+//! Which rows to compare is told by decision trees ([`tree`](super::tree)), one for each group of
+//! rules that say the same kind of bits ([`group`](super::group)). A rule that matches both
+//! directions is in the trees twice, once as written and once exchanged, so that a packet is looked up
+//! once. Each tree knows the first of its rules, and is passed over once a rule ahead of that has
+//! matched.
+//!
+//! One matcher holds the rules of all network namespaces; a [`Section`] is those of one group of
+//! namespaces.
 
 use super::{
     alloc::Vec,
     error::NoMemory,
-    header::{
-        Key,
-        Transport, //
+    group,
+    header::Key,
+    row::{
+        Part,
+        RowId,
+        Rows,
+        ALL, //
     },
     rule::{
         answering_type,
-        Device,
         Family,
-        HookPoint,
-        Local,
-        Mark,
-        Range,
         Rule, //
+    },
+    tree::{
+        Builder,
+        Cell,
+        Item,
+        Source,
+        Trees, //
+    },
+    words::{
+        Class,
+        Probes,
+        Query, //
     },
 };
 
-/// Some rules of a table, compiled.
-pub struct Matcher {
-    rows: Vec<Row>,
-    prefixes: Vec<Masked>,
-    ports: Vec<Range<u16>>,
-    types: Vec<Range<u8>>,
-    devices: Vec<Device>,
-}
+/// The place of a rule in the order of rules: the lower one decides.
+///
+/// Its upper part says behind how many rules of a compiled table it stands, its lower part tells the
+/// rules that were put between two of these apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order(u32);
 
-/// One rule. The lists are ranges of the arrays of the [`Matcher`]; an empty one matches all.
-struct Row {
-    /// The position of the rule in the table.
-    position: u32,
-    families: Set,
-    /// The directions in which it matches at each hook.
-    written: Set,
-    exchanged: Set,
-    /// A bit for each protocol number.
-    protocols: [u64; 4],
-    mark: Option<Mark>,
-    sources: Span,
-    destinations: Span,
-    source_ports: Span,
-    destination_ports: Span,
-    types: Span,
-    devices: Span,
-}
+impl Order {
+    const LOWER_BITS: u32 = 9;
+    const LOWER: u32 = (1 << Self::LOWER_BITS) - 1;
+    /// How many rules may be put between.
+    pub(super) const MAX_BETWEEN: usize = Self::LOWER as usize;
 
-/// A set of two: families, or hooks.
-#[derive(Clone, Copy)]
-struct Set(u8);
+    /// The rule at a position of the compiled table.
+    pub(super) fn compiled(position: usize) -> Result<Self, NoMemory> {
+        Self::between(position, Self::MAX_BETWEEN)
+    }
 
-impl Set {
-    const NONE: Self = Self(0);
-    const ALL: Self = Self(3);
-
-    fn of_family(family: Family) -> Self {
-        match family {
-            Family::Ipv4 => Self(1),
-            Family::Ipv6 => Self(2),
+    /// The rule of that number between, ahead of the one at `position` of the compiled table.
+    pub(super) fn between(position: usize, number: usize) -> Result<Self, NoMemory> {
+        let upper = u32::try_from(position).map_err(|_| NoMemory)?;
+        let lower = u32::try_from(number).map_err(|_| NoMemory)?;
+        match upper.checked_mul(Self::LOWER.wrapping_add(1)) {
+            Some(upper) if lower <= Self::LOWER => Ok(Self(upper | lower)),
+            _ => Err(NoMemory),
         }
     }
 
-    fn of_point(point: HookPoint) -> Self {
-        match point {
-            HookPoint::PreRouting => Self(1),
-            HookPoint::LocalOut => Self(2),
+    /// The position in the compiled table, or the number between.
+    #[inline(always)]
+    pub(super) fn position(self) -> Result<usize, usize> {
+        match self.0 & Self::LOWER {
+            Self::LOWER => Ok((self.0 >> Self::LOWER_BITS) as usize),
+            number => Err(number as usize),
         }
     }
 
-    fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    fn rule(order: u32) -> u32 {
+        order >> Self::LOWER_BITS
     }
 }
 
-/// An address and the bits of it that decide.
-#[derive(Clone, Copy)]
-struct Masked {
-    value: u128,
-    mask: u128,
-}
+/// Behind all rules.
+const NONE: u32 = u32::MAX;
 
-/// A part of an array.
-#[derive(Clone, Copy)]
+/// The trees of a section, for one family: a part of [`Matcher::groups`].
+#[derive(Clone, Copy, Default)]
 struct Span {
     start: u32,
-    len: u16,
+    end: u32,
 }
 
-impl Span {
-    const fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether the span is empty or one of its elements in `array` is `wanted`.
-    #[inline]
-    fn any_of<T>(self, array: &[T], wanted: impl Fn(&T) -> bool) -> bool {
-        let Ok(start) = usize::try_from(self.start) else {
-            return false;
-        };
-        let end = start.saturating_add(usize::from(self.len));
-        self.is_empty()
-            || array
-                .get(start..end)
-                .is_some_and(|span| span.iter().any(wanted))
-    }
+/// Some rules of a matcher.
+#[derive(Clone, Copy, Default)]
+pub struct Section {
+    ipv4: Span,
+    ipv6: Span,
+    len: u32,
 }
 
-/// Appends `elements` to `array`, and gives their place there.
-fn append<T>(array: &mut Vec<T>, elements: impl Iterator<Item = T>) -> Result<Span, NoMemory> {
-    let start = u32::try_from(array.len()).map_err(|_| NoMemory)?;
-    let mut len = 0u16;
-    for element in elements {
-        array.push(element)?;
-        len = len.saturating_add(1);
-    }
-    Ok(Span { start, len })
-}
-
-impl Matcher {
-    /// Compiles `rules`, each with its position in the table, ascending. Process context.
-    pub fn compile<'a>(rules: impl Iterator<Item = (usize, &'a Rule)>) -> Result<Self, NoMemory> {
-        let mut matcher = Self {
-            rows: Vec::new(),
-            prefixes: Vec::new(),
-            ports: Vec::new(),
-            types: Vec::new(),
-            devices: Vec::new(),
-        };
-        for (position, rule) in rules {
-            let position = u32::try_from(position).map_err(|_| NoMemory)?;
-            let row = matcher.row(position, rule)?;
-            matcher.rows.push(row)?;
-        }
-        Ok(matcher)
-    }
-
-    fn row(&mut self, position: u32, rule: &Rule) -> Result<Row, NoMemory> {
-        let mut protocols = [0u64; 4];
-        for number in rule.protocols() {
-            let (word, bit) = protocol_bit(number);
-            if let Some(word) = protocols.get_mut(word) {
-                *word |= bit;
-            }
-        }
-        if rule.protocols().next().is_none() {
-            protocols = [u64::MAX; 4];
-        }
-        let written = match rule.local() {
-            None => Set::ALL,
-            Some(Local::Destination) => Set::of_point(HookPoint::PreRouting),
-            Some(Local::Source) => Set::of_point(HookPoint::LocalOut),
-        };
-        let exchanged = match rule.local() {
-            _ if rule.oneway() => Set::NONE,
-            None => Set::ALL,
-            Some(Local::Destination) => Set::of_point(HookPoint::LocalOut),
-            Some(Local::Source) => Set::of_point(HookPoint::PreRouting),
-        };
-        let masked = |prefix: super::rule::Prefix| Masked {
-            value: prefix.value(),
-            mask: prefix.mask(),
-        };
-        Ok(Row {
-            position,
-            families: rule.family().map_or(Set::ALL, Set::of_family),
-            written,
-            exchanged,
-            protocols,
-            mark: rule.mark(),
-            sources: append(&mut self.prefixes, rule.sources().map(masked))?,
-            destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
-            source_ports: append(&mut self.ports, rule.source_ports())?,
-            destination_ports: append(&mut self.ports, rule.destination_ports())?,
-            types: append(&mut self.types, rule.icmp_types())?,
-            devices: append(&mut self.devices, rule.devices())?,
-        })
-    }
-
+impl Section {
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.len as usize
     }
 
     /// Whether there is no rule.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len == 0
+    }
+}
+
+/// A tree of some rules.
+#[derive(Clone, Copy)]
+struct Group {
+    /// The order of the first of them.
+    first: u32,
+    root: Cell,
+    /// What searching it takes at worst.
+    worst: u32,
+}
+
+/// Compiled rules.
+pub struct Matcher {
+    rows: Rows,
+    trees: Trees,
+    groups: Vec<Group>,
+    /// What stands for each port in words; none: itself.
+    ranks: Vec<u16>,
+    names_devices: bool,
+    /// Whether all is lists of single rows.
+    is_plain: bool,
+}
+
+/// How many rules must name ranges of ports for these to be ranked.
+const RANGES: usize = 8;
+/// The most trees of a section.
+const MAX_GROUPS: usize = 7;
+/// The part of the rules that may be left for a tree of those that no group takes.
+const FEW_LEFT: usize = 8;
+/// What such a tree may cost on the average, so that no more groups are made of its rules.
+const GOOD_COST: u32 = 150;
+/// What a lookup takes beside the trees, in instructions, roughly.
+const LOOKUP_COST: usize = 40;
+/// What a tree takes beside its nodes and rows.
+const GROUP_COST: usize = 16;
+
+impl Matcher {
+    /// An empty one, for rules such as these. Process context, as all that makes it.
+    pub(super) fn new<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
+        let mut matcher = Self {
+            rows: Rows::new(),
+            trees: Trees::new(),
+            groups: Vec::new(),
+            ranks: Vec::new(),
+            is_plain: true,
+            names_devices: rules.clone().any(|rule| rule.devices().next().is_some()),
+        };
+        let count = rules.clone().count();
+        matcher.rows.reserve(count)?;
+        matcher.trees.reserve(count)?;
+        matcher.rank(rules)?;
+        Ok(matcher)
     }
 
-    /// The position in the table of the first rule that matches `key`.
+    /// Numbers the ports anew, so that ports that no rule tells apart have the same number: rules'
+    /// ranges then end where bits of it do, mostly.
+    fn rank<'r>(&mut self, rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<(), NoMemory> {
+        let mut wide = 0usize;
+        for rule in rules.clone() {
+            each_port_range(rule, |first, last| {
+                wide = wide.saturating_add(usize::from(first < last))
+            });
+        }
+        if wide < RANGES {
+            return Ok(());
+        }
+        const PORTS: usize = 1 << 16;
+        self.ranks.reserve(PORTS)?;
+        for _ in 0..PORTS {
+            self.ranks.push(0)?;
+        }
+        for rule in rules {
+            each_port_range(rule, |first, last| {
+                for start in [Some(first), last.checked_add(1)].into_iter().flatten() {
+                    if let Some(starts) = self.ranks.get_mut(usize::from(start)) {
+                        *starts = 1;
+                    }
+                }
+            });
+        }
+        let mut rank = 0u16;
+        for (port, place) in self.ranks.iter_mut().enumerate() {
+            if port != 0 {
+                rank = rank.wrapping_add(*place);
+            }
+            *place = rank;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn rank_of(&self, port: u16) -> u16 {
+        self.ranks.get(usize::from(port)).copied().unwrap_or(port)
+    }
+
+    /// Compiles a section. Rules ascend in order, and are ahead of those of later sections in no way.
+    pub(super) fn section<'r>(
+        &mut self,
+        rules: impl Iterator<Item = (Order, &'r Rule)>,
+    ) -> Result<Section, NoMemory> {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        let mut len = 0u32;
+        for (order, rule) in rules {
+            len = len.saturating_add(1);
+            let class = Class::of_rule(rule);
+            let ranks = &self.ranks;
+            self.rows.push(order.0, rule, |row, part, exact| {
+                for (family, items) in [(Family::Ipv4, &mut ipv4), (Family::Ipv6, &mut ipv6)] {
+                    if rule.family().is_none_or(|own| own == family) {
+                        let of = |exchanged| (family, class, row, exchanged, exact);
+                        push_item(items, ranks, rule, part, of(false))?;
+                        push_item(items, ranks, rule, part, of(true))?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let section = Section {
+            ipv4: self.trees_of(Family::Ipv4, &ipv4)?,
+            ipv6: self.trees_of(Family::Ipv6, &ipv6)?,
+            len,
+        };
+        self.is_plain = self.rows.are_single() && self.trees.are_lists();
+        Ok(section)
+    }
+
+    fn trees_of(&mut self, family: Family, items: &[Item]) -> Result<Span, NoMemory> {
+        let start = self.groups.len();
+        if items.is_empty() {
+            return self.span_from(start);
+        }
+        let mut numbers = Vec::with_capacity(items.len())?;
+        for number in 0..u32::try_from(items.len()).map_err(|_| NoMemory)? {
+            numbers.push(number)?;
+        }
+        let ports = self
+            .ranks
+            .last()
+            .map_or(1 << 16, |last| u32::from(*last).wrapping_add(1));
+        let mut builder = Builder::new(
+            family,
+            &self.rows,
+            items,
+            &mut self.trees,
+            Order::rule,
+            ports,
+        );
+        for made in 1..=MAX_GROUPS {
+            if numbers.is_empty() {
+                break;
+            }
+            let may_be_last = numbers.len() <= items.len() / FEW_LEFT;
+            let extent = builder.extent();
+            let mut tree = None;
+            if made == MAX_GROUPS || may_be_last {
+                tree = Some(builder.tree(&numbers)?);
+            }
+            let is_good = tree.as_ref().is_some_and(|tree| tree.mean <= GOOD_COST);
+            let mut group = Vec::new();
+            if made < MAX_GROUPS && !is_good {
+                if let Some(split) = group::split(family, items, &mut numbers)? {
+                    if tree.take().is_some() {
+                        builder.undo(extent);
+                    }
+                    group = split;
+                }
+            }
+            if group.is_empty() {
+                group = core::mem::take(&mut numbers);
+            }
+            let tree = match tree {
+                Some(tree) => tree,
+                None => builder.tree(&group)?,
+            };
+            let first = group.first().and_then(|n| items.get(*n as usize));
+            self.groups.push(Group {
+                first: first.map_or(0, |item| self.rows.order(item.row())),
+                root: tree.root,
+                worst: tree.worst,
+            })?;
+        }
+        self.span_from(start)
+    }
+
+    /// Whether a rule says `dev=`: else keys need no device.
+    #[inline(always)]
+    pub(super) fn names_devices(&self) -> bool {
+        self.names_devices
+    }
+
+    /// Whether taking the rule at `position` of the compiled table out may bring others to light.
+    pub(super) fn hides(&self, position: usize) -> bool {
+        u32::try_from(position).is_ok_and(|position| self.trees.hides(position))
+    }
+
+    /// The rules behind `order` that may match a packet which that one matches.
+    pub(super) fn overlapping(&self, order: Order) -> impl Iterator<Item = Order> + '_ {
+        self.rows.overlapping(order.0).map(Order)
+    }
+
+    /// One section of the rules of several.
+    pub(super) fn joined(&mut self, sections: &[Section]) -> Result<Section, NoMemory> {
+        let mut of = |span: fn(&Section) -> Span| {
+            let mut filled = sections.iter().map(span).filter(|s| s.start != s.end);
+            match (filled.next(), filled.next()) {
+                (None, _) => Ok(Span::default()),
+                (Some(only), None) => Ok(only),
+                _ => self.join(sections.iter().map(span)),
+            }
+        };
+        Ok(Section {
+            ipv4: of(|section| section.ipv4)?,
+            ipv6: of(|section| section.ipv6)?,
+            len: sections
+                .iter()
+                .fold(0u32, |sum, section| sum.saturating_add(section.len)),
+        })
+    }
+
+    fn join(&mut self, spans: impl Iterator<Item = Span>) -> Result<Span, NoMemory> {
+        let start = self.groups.len();
+        for span in spans {
+            for at in span.start..span.end {
+                if let Some(group) = self.groups.get(at as usize).copied() {
+                    self.groups.push(group)?;
+                }
+            }
+        }
+        self.span_from(start)
+    }
+
+    /// The groups from number `start` on, those with the first rules in front.
+    fn span_from(&mut self, start: usize) -> Result<Span, NoMemory> {
+        let groups = self.groups.get_mut(start..).unwrap_or_default();
+        super::sort::sort_by_key(groups, |group| group.first);
+        Ok(Span {
+            start: u32::try_from(start).map_err(|_| NoMemory)?,
+            end: u32::try_from(self.groups.len()).map_err(|_| NoMemory)?,
+        })
+    }
+
+    /// What looking a packet up in a section takes at worst, in instructions, roughly.
+    pub(super) fn worst(&self, section: &Section) -> usize {
+        let of = |span: Span| {
+            let groups = self.groups.get(span.start as usize..span.end as usize);
+            let groups = groups.unwrap_or_default().iter();
+            groups.fold(LOOKUP_COST, |sum, group| {
+                sum.saturating_add(group.worst as usize)
+                    .saturating_add(GROUP_COST)
+            })
+        };
+        of(section.ipv4).max(of(section.ipv6))
+    }
+
+    /// How many bytes it takes.
+    pub fn size(&self) -> usize {
+        self.rows
+            .size()
+            .saturating_add(self.trees.size())
+            .saturating_add(size_of_val(&*self.groups))
+            .saturating_add(size_of_val(&*self.ranks))
+    }
+
+    /// The first rule of a section that matches `key`, if it is ahead of `best`; else `best`. Those
+    /// `gone` says have been taken out since it was compiled do not count: a bit for each position.
     ///
     /// Any context.
-    pub fn first_match(&self, key: &Key) -> Option<u32> {
-        let family = Set::of_family(key.family);
-        let point = Set::of_point(key.point);
-        let (word, bit) = protocol_bit(key.protocol);
-        let row = self.rows.iter().find(|row| {
-            row.protocols.get(word).is_some_and(|word| word & bit != 0)
-                && row.families.meets(family)
-                && (row.written.meets(point) && self.tuple_matches(row, key, Direction::Written)
-                    || row.exchanged.meets(point)
-                        && self.tuple_matches(row, key, Direction::Exchanged))
-                && row.mark.is_none_or(|mark| mark.matches(key.mark))
-                && row
-                    .devices
-                    .any_of(&self.devices, |d| d.matches(&key.device))
-                && !(key.error && row.types.is_empty())
-        })?;
-        Some(row.position)
-    }
-
-    /// Whether addresses and ports or type match in one direction.
-    #[inline]
-    fn tuple_matches(&self, row: &Row, key: &Key, direction: Direction) -> bool {
-        let (source, destination) = match direction {
-            Direction::Written => (key.source, key.destination),
-            Direction::Exchanged => (key.destination, key.source),
+    #[inline(always)]
+    pub(super) fn first_match(
+        &self,
+        section: &Section,
+        key: &Key,
+        gone: &[u32],
+        best: Option<Order>,
+    ) -> Option<Order> {
+        let span = match key.family {
+            Family::Ipv4 => section.ipv4,
+            Family::Ipv6 => section.ipv6,
         };
-        let covers = |address: u128| move |p: &Masked| address & p.mask == p.value;
-        row.sources.any_of(&self.prefixes, covers(source))
-            && row.destinations.any_of(&self.prefixes, covers(destination))
-            && self.transport_matches(row, key, direction)
-    }
-
-    /// Whether ports or type match in one direction. Parsing lets no rule name both.
-    #[inline]
-    fn transport_matches(&self, row: &Row, key: &Key, direction: Direction) -> bool {
-        if row.source_ports.is_empty() && row.destination_ports.is_empty() && row.types.is_empty() {
-            return true;
+        let groups = self.groups.get(span.start as usize..span.end as usize);
+        let groups = groups.unwrap_or_default();
+        let best = best.map_or(NONE, |best| best.0);
+        let probes = Probes::new(key);
+        let best = if self.is_plain {
+            self.search(
+                groups,
+                gone,
+                best,
+                |cell| cell,
+                |row| self.rows.compare_single(row.0, &probes),
+            )
+        } else {
+            let rank = |port| self.rank_of(port);
+            let query = Query::new(key, probes, self.names_devices, rank);
+            self.search(
+                groups,
+                gone,
+                best,
+                |cell| self.trees.descend(cell, &query.words),
+                |row| self.rows.compare(row.0, &query),
+            )
+        };
+        match best {
+            NONE => None,
+            best => Some(Order(best)),
         }
-        match (key.transport, direction) {
-            (Transport::Unknown, _) => false,
-            (Transport::Ports(source, destination), Direction::Written) => {
-                self.ports_match(row, source, destination)
+    }
+
+    /// The lowest order of the rows that `descend` finds in each group and that `compare` finds to
+    /// match, if it is below `best`.
+    #[inline(always)]
+    fn search(
+        &self,
+        groups: &[Group],
+        gone: &[u32],
+        mut best: u32,
+        descend: impl Fn(Cell) -> Cell,
+        compare: impl Fn(Cell) -> Option<u32>,
+    ) -> u32 {
+        let better = |row: Cell, best: u32| {
+            compare(row).filter(|order| *order < best && !is_gone(gone, *order))
+        };
+        for group in groups {
+            if group.first >= best {
+                break;
             }
-            (Transport::Ports(source, destination), Direction::Exchanged) => {
-                self.ports_match(row, destination, source)
+            let cell = descend(group.root);
+            if cell == Cell::EMPTY {
+                continue;
             }
-            (Transport::IcmpType(icmp_type), Direction::Written) => {
-                self.type_matches(row, icmp_type)
-            }
-            (Transport::IcmpType(icmp_type), Direction::Exchanged) => {
-                answering_type(key.family, icmp_type)
-                    .is_some_and(|answer| self.type_matches(row, answer))
+            let Some(list) = self.trees.list(cell) else {
+                best = better(cell, best).unwrap_or(best);
+                continue;
+            };
+            for row in list {
+                if let Some(better) = better(*row, best) {
+                    best = better;
+                    break;
+                }
+                if row.0 & Cell::LAST != 0 {
+                    break;
+                }
             }
         }
-    }
-
-    #[inline]
-    fn ports_match(&self, row: &Row, source: u16, destination: u16) -> bool {
-        row.types.is_empty()
-            && row.source_ports.any_of(&self.ports, |r| r.contains(source))
-            && row
-                .destination_ports
-                .any_of(&self.ports, |r| r.contains(destination))
-    }
-
-    #[inline]
-    fn type_matches(&self, row: &Row, icmp_type: u8) -> bool {
-        row.source_ports.is_empty()
-            && row.destination_ports.is_empty()
-            && row.types.any_of(&self.types, |r| r.contains(icmp_type))
+        best
     }
 }
 
-/// In which direction a packet is compared with a rule.
-#[derive(Clone, Copy)]
-enum Direction {
-    Written,
-    Exchanged,
+/// Whether the bit of a rule's position is set.
+#[inline(always)]
+fn is_gone(gone: &[u32], order: u32) -> bool {
+    let rule = Order::rule(order);
+    gone.get((rule >> 5) as usize)
+        .is_some_and(|word| word.wrapping_shr(rule & 31) & 1 != 0)
 }
 
-/// The word of a bitmap of 256 that `number` lies in, and its bit there.
-fn protocol_bit(number: u8) -> (usize, u64) {
-    (usize::from(number >> 6), 1u64 << (number & 63))
+/// Calls `with` for all ranges of ports that a rule says.
+fn each_port_range(rule: &Rule, mut with: impl FnMut(u16, u16)) {
+    for range in rule.source_ports() {
+        with(range.first(), range.last());
+    }
+    for range in rule.destination_ports() {
+        with(range.first(), range.last());
+    }
+}
+
+/// Appends the box of a rule's part in one direction, if the rule matches in that.
+fn push_item(
+    items: &mut Vec<Item>,
+    ranks: &[u16],
+    rule: &Rule,
+    part: &Part,
+    (family, class, row, exchanged, exact): (Family, Class, RowId, bool, bool),
+) -> Result<(), NoMemory> {
+    let class = class.in_direction(exchanged);
+    if class == 0 {
+        return Ok(());
+    }
+    let rank = |port: u16| ranks.get(usize::from(port)).copied().unwrap_or(port);
+    let ranked = |range: (u16, u16)| match range {
+        ALL => ALL,
+        (first, last) => (rank(first), rank(last)),
+    };
+    let mut push = |ports: [(u16, u16); 2]| {
+        items.push(Item::new(&Source {
+            family,
+            part,
+            mark: rule.mark(),
+            ports,
+            class,
+            row: if exchanged { row.exchanged() } else { row },
+            exchanged,
+            exact,
+        }))
+    };
+    let names_types = rule.icmp_types().next().is_some();
+    match (names_types, exchanged) {
+        (false, false) => push([ranked(part.source_ports), ranked(part.destination_ports)]),
+        (false, true) => push([ranked(part.destination_ports), ranked(part.source_ports)]),
+        (true, false) => push([ALL, part.destination_ports]),
+        (true, true) => {
+            // Types that are answered so, one by one.
+            let (first, last) = part.destination_ports;
+            for icmp_type in 0..=u8::MAX {
+                let answer = answering_type(family, icmp_type).map(u16::from);
+                if answer.is_some_and(|answer| first <= answer && answer <= last) {
+                    let icmp_type = u16::from(icmp_type);
+                    push([ALL, (icmp_type, icmp_type)])?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Rules by themselves, whatever namespaces they are for: for tests.
+#[cfg(not(MODULE))]
+pub struct Alone {
+    matcher: Matcher,
+    section: Section,
+}
+
+#[cfg(not(MODULE))]
+impl Alone {
+    /// Compiles `rules`.
+    pub fn compile<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
+        let mut matcher = Matcher::new(rules.clone())?;
+        let mut ordered = Vec::new();
+        for (position, rule) in rules.enumerate() {
+            ordered.push((Order::compiled(position)?, rule))?;
+        }
+        let section = matcher.section(ordered.iter().copied())?;
+        Ok(Self { matcher, section })
+    }
+
+    /// Which of the rules is the first to match.
+    pub fn first_match(&self, key: &Key) -> Option<usize> {
+        let order = self.matcher.first_match(&self.section, key, &[], None)?;
+        order.position().ok()
+    }
+
+    /// What a lookup takes at worst, in instructions, roughly.
+    pub fn worst(&self) -> usize {
+        self.matcher.worst(&self.section)
+    }
+
+    /// How many bytes it takes.
+    pub fn size(&self) -> usize {
+        self.matcher.size()
+    }
 }

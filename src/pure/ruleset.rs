@@ -13,13 +13,19 @@ use super::{
     },
     error::NoMemory,
     header::Key,
-    matcher::Matcher,
+    matcher::{
+        Matcher,
+        Order,
+        Section, //
+    },
     rule::{
         Netns,
-        NetnsId, //
+        NetnsId,
+        Rule, //
     },
     sort::sort_by_key,
     table::{
+        same,
         Entry,
         Table, //
     },
@@ -36,61 +42,328 @@ pub enum Scope {
     Named(usize),
 }
 
-/// The rules that name one namespace.
+/// Some rules, compiled for all namespaces.
+struct Compiled {
+    matcher: Matcher,
+    /// How many rules are for every namespace, for the initial one, for all others.
+    lens: [usize; 3],
+    /// All that hold in the initial namespace, and in one that no rule names.
+    init: Section,
+    other: Section,
+    /// Ascending by cookie.
+    named: Vec<Group>,
+}
+
+/// The rules for one namespace.
 struct Group {
     id: NetnsId,
-    matcher: Matcher,
+    /// How many there are.
+    len: usize,
+    /// All that hold there.
+    section: Section,
+}
+
+impl Compiled {
+    /// Compiles `rules`, ascending in order.
+    fn new(rules: &[(Order, &Rule)]) -> Result<Self, NoMemory> {
+        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule))?;
+        let mut section = |netns: Netns| {
+            let rules = rules.iter().filter(|(_, rule)| rule.netns() == netns);
+            matcher.section(rules.copied())
+        };
+        let (every, init) = (section(Netns::Any)?, section(Netns::Init)?);
+        let not_init = section(Netns::NotInit)?;
+        // The rules for single namespaces, those of each together.
+        let mut single = Vec::new();
+        for (order, rule) in rules {
+            if let Netns::Only(id) = rule.netns() {
+                single.push((id, *order, *rule))?;
+            }
+        }
+        sort_by_key(&mut single, |(id, order, _)| (id.cookie, *order));
+        let other = matcher.joined(&[every, not_init])?;
+        let mut named = Vec::new();
+        for group in single.chunk_by(|(a, _, _), (b, _, _)| a == b) {
+            let Some((id, _, _)) = group.first() else {
+                continue;
+            };
+            let rules = group.iter().map(|(_, order, rule)| (*order, *rule));
+            let own = matcher.section(rules)?;
+            named.push(Group {
+                id: *id,
+                len: own.len(),
+                section: matcher.joined(&[other, own])?,
+            })?;
+        }
+        Ok(Self {
+            lens: [every.len(), init.len(), not_init.len()],
+            init: matcher.joined(&[every, init])?,
+            other,
+            named,
+            matcher,
+        })
+    }
+
+    /// The number of the group of rules for one namespace.
+    fn number(&self, id: NetnsId) -> Option<usize> {
+        let found = self
+            .named
+            .binary_search_by_key(&id.cookie, |group| group.id.cookie);
+        found.ok()
+    }
+
+    /// The rules that hold in `scope`, where `number` is the group of a namespace that is named.
+    #[inline(always)]
+    fn section(&self, scope: Scope, number: impl FnOnce(usize) -> Option<usize>) -> &Section {
+        match scope {
+            Scope::Init => &self.init,
+            Scope::Other => &self.other,
+            Scope::Named(named) => {
+                let group = number(named).and_then(|number| self.named.get(number));
+                group.map_or(&self.other, |group| &group.section)
+            }
+        }
+    }
+}
+
+/// A table, compiled: what packets are matched against until one is compiled again.
+struct Base<S> {
+    table: Arc<Table<S>>,
+    compiled: Compiled,
+}
+
+/// What has changed since.
+struct Side {
+    compiled: Compiled,
+    /// Where the rules stand in the table, in the order of their numbers.
+    positions: Vec<u32>,
+}
+
+/// A namespace that rules name.
+struct Named {
+    id: NetnsId,
+    /// Its group in the base, and in the side.
+    base: Option<usize>,
+    side: Option<usize>,
+    /// How many rules name it.
+    len: usize,
 }
 
 /// A table, compiled.
+///
+/// A change of few rules does not compile the others again: they stay in the base, which it shares
+/// with the table before, those taken out are marked there, and those put in, few, are compiled by
+/// themselves.
 pub struct Ruleset<S> {
     table: Arc<Table<S>>,
-    every: Matcher,
-    init: Matcher,
-    not_init: Matcher,
+    base: Arc<Base<S>>,
+    /// A bit for each rule of the base that is not in the table any more; none: all are.
+    gone: Vec<u32>,
+    side: Option<Side>,
+    /// The rules of the base that are in the side too: one that hid them is gone. Ascending.
+    bared: Vec<u32>,
     /// Ascending by cookie.
-    named: Vec<Group>,
+    named: Vec<Named>,
+    /// How many rules are for every namespace, for the initial one, for all others.
+    lens: [usize; 3],
     names_devices: bool,
 }
+
+/// The most rules of a side.
+const MAX_SIDE: usize = 255;
+/// A table of no more rules is compiled whenever it changes.
+const SMALL: usize = 64;
 
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
     pub fn compile(table: Arc<Table<S>>) -> Result<Self, NoMemory> {
-        let group = |netns: Netns| {
-            let rules = table.entries().iter().map(|entry| entry.rule()).enumerate();
-            Matcher::compile(rules.filter(|(_, rule)| rule.netns() == netns))
-        };
-        // The rules for single namespaces, those of each together.
-        let mut single = Vec::new();
+        let mut rules = Vec::with_capacity(table.entries().len())?;
         for (position, entry) in table.entries().iter().enumerate() {
-            if let Netns::Only(id) = entry.rule().netns() {
-                single.push((id, position))?;
+            rules.push((Order::compiled(position)?, entry.rule()))?;
+        }
+        let compiled = Compiled::new(&rules)?;
+        drop(rules);
+        let base = Arc::new(Base {
+            table: table.clone(),
+            compiled,
+        })?;
+        Self::new(table, base, Vec::new(), None, Vec::new())
+    }
+
+    /// Compiles `table`, which is this one's changed. Process context, may sleep.
+    ///
+    /// Takes little time where few rules differ from the last table that was compiled as a whole.
+    pub fn updated(&self, table: Arc<Table<S>>) -> Result<Self, NoMemory> {
+        match self.changed(&table)? {
+            Some((gone, side, bared)) => Self::new(table, self.base.clone(), gone, side, bared),
+            None => Self::compile(table),
+        }
+    }
+
+    /// What is gone, the side and what is bared of the base for `table`; `None` where that is too
+    /// much.
+    #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
+    fn changed(
+        &self,
+        table: &Table<S>,
+    ) -> Result<Option<(Vec<u32>, Option<Side>, Vec<u32>)>, NoMemory> {
+        let base = self.base.table.entries();
+        if base.len() <= SMALL {
+            return Ok(None);
+        }
+        let mut gone = Vec::new();
+        let mut bared = Vec::from_slice(&self.bared)?;
+        let mut count = 0usize;
+        let mut may_stay = true;
+        let is_walked = walk(base, table.entries(), |step| {
+            let Step::Gone(at) = step else {
+                return Ok(());
+            };
+            count = count.saturating_add(1);
+            if gone.is_empty() {
+                gone = Vec::from_slice(&self.gone)?;
+                while gone.len() <= base.len() / 32 {
+                    gone.push(0)?;
+                }
+            }
+            if !set(&mut gone, at) && self.base.compiled.matcher.hides(at) {
+                may_stay &= self.bare(at, &mut bared)?;
+            }
+            Ok(())
+        })?;
+        if !is_walked || !may_stay || count > base.len() / 4 {
+            return Ok(None);
+        }
+        // One that is taken out needs no baring.
+        bared.retain(|at| !is_set(&gone, *at as usize));
+        let mut rules = Vec::new();
+        let mut positions = Vec::new();
+        let mut add = |at: usize, position: usize| {
+            let Some(entry) = table.entries().get(position) else {
+                return Ok(());
+            };
+            let order = Order::between(at, positions.len().min(MAX_SIDE))?;
+            positions.push(u32::try_from(position).map_err(|_| NoMemory)?)?;
+            rules.push((order, entry.rule()))
+        };
+        let mut next = bared.iter().peekable();
+        walk(base, table.entries(), |step| match step {
+            Step::New { at, position } => add(at, position),
+            Step::Kept { at, position } if next.next_if(|b| **b as usize == at).is_some() => {
+                add(at, position)
+            }
+            _ => Ok(()),
+        })?;
+        if rules.len() > MAX_SIDE {
+            return Ok(None);
+        }
+        let side = match rules.is_empty() {
+            true => None,
+            false => Some(Side {
+                compiled: Compiled::new(&rules)?,
+                positions,
+            }),
+        };
+        Ok(Some((gone, side, bared)))
+    }
+
+    /// Adds those that may be hidden by the rule at a position of the base to `bared`. Says whether
+    /// they are few.
+    fn bare(&self, at: usize, bared: &mut Vec<u32>) -> Result<bool, NoMemory> {
+        let order = Order::compiled(at)?;
+        for other in self.base.compiled.matcher.overlapping(order) {
+            let Ok(at) = other.position() else { continue };
+            let at = u32::try_from(at).map_err(|_| NoMemory)?;
+            if let Err(place) = bared.binary_search(&at) {
+                if bared.len() >= MAX_SIDE {
+                    return Ok(false);
+                }
+                bared.insert(place, at)?;
             }
         }
-        sort_by_key(&mut single, |(id, position)| (id.cookie, *position));
-        let mut named = Vec::new();
-        for group in single.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((id, _)) = group.first() else {
+        Ok(true)
+    }
+
+    fn new(
+        table: Arc<Table<S>>,
+        base: Arc<Base<S>>,
+        gone: Vec<u32>,
+        side: Option<Side>,
+        bared: Vec<u32>,
+    ) -> Result<Self, NoMemory> {
+        let mut named: Vec<Named> = Vec::new();
+        let of_side = side.iter().flat_map(|side| side.compiled.named.iter());
+        for Group { id, .. } in base.compiled.named.iter().chain(of_side) {
+            let at = named.binary_search_by_key(&id.cookie, |named| named.id.cookie);
+            if let Err(at) = at {
+                named.insert(
+                    at,
+                    Named {
+                        id: *id,
+                        base: base.compiled.number(*id),
+                        side: side.as_ref().and_then(|side| side.compiled.number(*id)),
+                        len: 0,
+                    },
+                )?;
+            }
+        }
+        let devices = |compiled: &Compiled| compiled.matcher.names_devices();
+        let names_devices =
+            devices(&base.compiled) || side.iter().any(|side| devices(&side.compiled));
+        let mut ruleset = Self {
+            table,
+            base,
+            gone,
+            side,
+            bared,
+            named,
+            lens: [0; 3],
+            names_devices,
+        };
+        ruleset.count();
+        Ok(ruleset)
+    }
+
+    /// Counts the rules that hold in each scope.
+    fn count(&mut self) {
+        let base = &self.base.compiled;
+        let side = self.side.as_ref().map(|side| &side.compiled);
+        let [every, init, not_init] = side.map_or([0; 3], |side| side.lens);
+        let [base_every, base_init, base_not_init] = base.lens;
+        self.lens = [
+            base_every.saturating_add(every),
+            base_init.saturating_add(init),
+            base_not_init.saturating_add(not_init),
+        ];
+        for named in self.named.iter_mut() {
+            let len = |compiled: &Compiled, number: Option<usize>| {
+                let group = number.and_then(|number| compiled.named.get(number));
+                group.map_or(0, |group| group.len)
+            };
+            let of_side = side.map_or(0, |side| len(side, named.side));
+            named.len = len(base, named.base).saturating_add(of_side);
+        }
+        // Those that are in the base and do not count, or count twice.
+        let entries = self.base.table.entries();
+        let bared = self.bared.iter().map(|at| *at as usize);
+        for at in positions(&self.gone).chain(bared) {
+            let Some(entry) = entries.get(at) else {
                 continue;
             };
-            let rules = group.iter().filter_map(|(_, position)| {
-                let entry = table.entries().get(*position)?;
-                Some((*position, entry.rule()))
-            });
-            named.push(Group {
-                id: *id,
-                matcher: Matcher::compile(rules)?,
-            })?;
+            let [every, init, not_init] = &mut self.lens;
+            let len = match entry.rule().netns() {
+                Netns::Any => Some(every),
+                Netns::Init => Some(init),
+                Netns::NotInit => Some(not_init),
+                Netns::Only(id) => {
+                    let named = self.named.iter_mut().find(|named| named.id == id);
+                    named.map(|named| &mut named.len)
+                }
+            };
+            if let Some(len) = len {
+                *len = len.saturating_sub(1);
+            }
         }
-        let mut rules = table.entries().iter().map(|entry| entry.rule());
-        Ok(Self {
-            names_devices: rules.any(|rule| rule.devices().next().is_some()),
-            every: group(Netns::Any)?,
-            init: group(Netns::Init)?,
-            not_init: group(Netns::NotInit)?,
-            named,
-            table,
-        })
     }
 
     /// The table that it was compiled from.
@@ -100,10 +373,10 @@ impl<S> Ruleset<S> {
 
     /// The namespaces that rules name, in the order of [`Scope::Named`].
     pub fn named(&self) -> impl Iterator<Item = NetnsId> + '_ {
-        self.named.iter().map(|group| group.id)
+        self.named.iter().map(|named| named.id)
     }
 
-    /// Whether a rule says `dev=`: else keys need no device.
+    /// Whether a rule says `dev=`, or one did a few changes ago: else keys need no device.
     #[inline]
     pub fn names_devices(&self) -> bool {
         self.names_devices
@@ -135,38 +408,157 @@ impl<S> Ruleset<S> {
 
     /// How many rules hold in `scope`.
     pub fn len_in(&self, scope: Scope) -> usize {
-        self.matchers(scope)
-            .fold(0, |sum, matcher| sum.saturating_add(matcher.len()))
+        let [every, init, not_init] = self.lens;
+        let (second, third) = match scope {
+            Scope::Init => (init, 0),
+            Scope::Other => (not_init, 0),
+            Scope::Named(group) => (not_init, self.named.get(group).map_or(0, |named| named.len)),
+        };
+        every.saturating_add(second).saturating_add(third)
     }
 
-    /// The position in the table of the first rule that holds in `scope` and matches `key`.
+    /// The first rule that holds in `scope` and matches `key`.
     ///
     /// Any context.
-    #[inline]
-    pub fn lookup(&self, scope: Scope, key: &Key) -> Option<u32> {
-        self.matchers(scope)
-            .filter_map(|matcher| matcher.first_match(key))
-            .min()
+    #[inline(always)]
+    pub fn lookup(&self, scope: Scope, key: &Key) -> Option<Order> {
+        let base = &self.base.compiled;
+        let section = base.section(scope, |named| self.named.get(named)?.base);
+        let best = base.matcher.first_match(section, key, &self.gone, None);
+        match &self.side {
+            None => best,
+            Some(side) => self.look_aside(side, scope, *key, best),
+        }
     }
 
-    /// The entry at a position that [`lookup`](Self::lookup) gave.
-    #[inline]
-    pub fn entry(&self, position: u32) -> Option<&Entry<S>> {
-        let entry = self.table.entries().get(usize::try_from(position).ok()?)?;
+    /// The first rule of the side, if it is ahead of `best`; else `best`.
+    ///
+    /// Takes a copy of the key, so that no other packet's key has to lie in memory.
+    #[inline(never)]
+    fn look_aside(
+        &self,
+        side: &Side,
+        scope: Scope,
+        key: Key,
+        best: Option<Order>,
+    ) -> Option<Order> {
+        let compiled = &side.compiled;
+        let section = compiled.section(scope, |named| self.named.get(named)?.side);
+        compiled.matcher.first_match(section, &key, &[], best)
+    }
+
+    /// The rule that [`lookup`](Self::lookup) gave.
+    #[inline(always)]
+    pub fn entry(&self, order: Order) -> Option<&Entry<S>> {
+        let entry = match order.position() {
+            Ok(position) => self.base.table.entries().get(position)?,
+            Err(number) => {
+                let position = self.side.as_ref()?.positions.get(number)?;
+                self.table.entries().get(*position as usize)?
+            }
+        };
         Some(entry)
     }
 
-    /// The matchers that count in `scope`.
-    #[inline]
-    fn matchers(&self, scope: Scope) -> impl Iterator<Item = &Matcher> {
-        let (second, third) = match scope {
-            Scope::Init => (&self.init, None),
-            Scope::Other => (&self.not_init, None),
-            Scope::Named(group) => (&self.not_init, self.named.get(group)),
+    /// What looking a packet up takes at worst, in whatever namespace, in instructions, roughly.
+    pub fn worst(&self) -> usize {
+        let of = |scope: Scope| {
+            let base = &self.base.compiled;
+            let section = base.section(scope, |named| self.named.get(named)?.base);
+            let side = self.side.as_ref().map_or(0, |side| {
+                let compiled = &side.compiled;
+                let section = compiled.section(scope, |named| self.named.get(named)?.side);
+                compiled.matcher.worst(section)
+            });
+            base.matcher.worst(section).saturating_add(side)
         };
-        [Some(&self.every), Some(second), third.map(|g| &g.matcher)]
-            .into_iter()
-            .flatten()
-            .filter(|matcher| !matcher.is_empty())
+        let named = (0..self.named.len()).map(Scope::Named);
+        let scopes = [Scope::Init, Scope::Other].into_iter().chain(named);
+        scopes.map(of).max().unwrap_or(0)
     }
+
+    /// How many bytes the matcher takes.
+    pub fn size(&self) -> usize {
+        let side = self.side.as_ref();
+        let side = side.map_or(0, |side| side.compiled.matcher.size());
+        self.base.compiled.matcher.size().saturating_add(side)
+    }
+}
+
+/// How a table differs from the one that was compiled.
+enum Step {
+    /// The rule at `at` of the compiled one is at `position`.
+    Kept { at: usize, position: usize },
+    /// The rule at that place of the compiled one is not there.
+    Gone(usize),
+    /// The rule at `position` is new, ahead of the one at `at` of the compiled one.
+    New { at: usize, position: usize },
+}
+
+/// How far to look for a rule that is not where it is expected.
+const LOOK_AHEAD: usize = 256;
+
+/// Compares two tables, rule by rule. Gives whether that was done to the end: `false` where they
+/// differ too much.
+fn walk<S>(
+    old: &[Entry<S>],
+    new: &[Entry<S>],
+    mut with: impl FnMut(Step) -> Result<(), NoMemory>,
+) -> Result<bool, NoMemory> {
+    let mut at = 0usize;
+    let mut added = 0usize;
+    for (position, entry) in new.iter().enumerate() {
+        let rest = old.get(at..).unwrap_or_default();
+        let is_here = |other: &Entry<S>| same((other, entry));
+        let ahead = match rest.first() {
+            Some(first) if is_here(first) => Some(0),
+            _ => rest.iter().take(LOOK_AHEAD).position(is_here),
+        };
+        match ahead {
+            Some(ahead) => {
+                for gone in at..at.saturating_add(ahead) {
+                    with(Step::Gone(gone))?;
+                }
+                at = at.saturating_add(ahead);
+                with(Step::Kept { at, position })?;
+                at = at.saturating_add(1);
+            }
+            None => {
+                added = added.saturating_add(1);
+                if added > MAX_SIDE {
+                    return Ok(false);
+                }
+                with(Step::New { at, position })?;
+            }
+        }
+    }
+    for gone in at..old.len() {
+        with(Step::Gone(gone))?;
+    }
+    Ok(true)
+}
+
+/// Sets a bit, and says whether it was set.
+fn set(bits: &mut [u32], at: usize) -> bool {
+    let Some(word) = bits.get_mut(at / 32) else {
+        return false;
+    };
+    let bit = 1u32.wrapping_shl((at % 32) as u32);
+    let was = *word & bit != 0;
+    *word |= bit;
+    was
+}
+
+fn is_set(bits: &[u32], at: usize) -> bool {
+    bits.get(at / 32)
+        .is_some_and(|word| word.wrapping_shr((at % 32) as u32) & 1 != 0)
+}
+
+/// The places of the bits that are set.
+fn positions(bits: &[u32]) -> impl Iterator<Item = usize> + '_ {
+    let words = bits.iter().enumerate().filter(|(_, word)| **word != 0);
+    words.flat_map(|(at, word)| {
+        let set = (0..32usize).filter(|bit| word.wrapping_shr(*bit as u32) & 1 != 0);
+        set.map(move |bit| at.saturating_mul(32).saturating_add(bit))
+    })
 }

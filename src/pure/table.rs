@@ -498,7 +498,7 @@ fn change<S>(
 }
 
 /// Whether both are the same rule, not only equal ones.
-fn same<S>((a, b): (&Entry<S>, &Entry<S>)) -> bool {
+pub(super) fn same<S>((a, b): (&Entry<S>, &Entry<S>)) -> bool {
     Arc::ptr_eq(&a.slot, &b.slot)
 }
 

@@ -4,6 +4,7 @@
 
 use super::{
     header::Key,
+    matcher::Order,
     rule::Action,
     ruleset::{
         Ruleset,
@@ -74,7 +75,7 @@ pub fn decide<'a, S>(
 ) -> Verdict<'a, S> {
     let own = ruleset.lookup(scope, key);
     let quoted = match key.error {
-        true => quoted().and_then(|key| ruleset.lookup(scope, &key)),
+        true => quoted().and_then(|key| look_up_quoted(ruleset, scope, &key)),
         false => None,
     };
     let (index, followed) = match (own, quoted) {
@@ -91,4 +92,10 @@ pub fn decide<'a, S>(
         Action::Skip if !entry.rule().nat_ok() && nat_in_use() => Verdict::Held(entry),
         Action::Skip => Verdict::Skip { entry, followed },
     }
+}
+
+/// Looks up the packet that an error quotes: seldom, so out of the way of the others.
+#[cold]
+fn look_up_quoted<S>(ruleset: &Ruleset<S>, scope: Scope, key: &Key) -> Option<Order> {
+    ruleset.lookup(scope, key)
 }

@@ -9,7 +9,7 @@ use ctskip_pure::{
         Key,
         Transport, //
     },
-    matcher::Matcher,
+    matcher::Alone,
     oracle,
     rule::HookPoint, //
 };
@@ -27,7 +27,7 @@ const UDP: u8 = 17;
 #[track_caller]
 fn assert_matches(text: &str, these: &[Key], not_those: &[Key]) {
     let rule = rule(text);
-    let matcher = Matcher::compile([(0, &rule)].into_iter()).unwrap();
+    let matcher = Alone::compile([&rule].into_iter()).unwrap();
     for (keys, expected) in [(these, true), (not_those, false)] {
         for key in keys {
             assert_eq!(oracle::matches(&rule, key), expected, "{text:?}: {key:?}");

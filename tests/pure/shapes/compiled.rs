@@ -146,7 +146,7 @@ impl Compiled {
     }
 
     pub(crate) fn try_updated(&self, table: &Arc<Table>) -> Result<Self, NoMemory> {
-        Self::try_new(table)
+        self.ruleset.updated(table.clone()).map(Self::of)
     }
 
     fn of(ruleset: Ruleset<()>) -> Self {

@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The last word on whether a rule matches: rules compiled to rows that a packet is compared with.
+//!
+//! What finds the rows that may match ([`tree`](super::tree)) may err on the side of too many only:
+//! each row is compared in full. Most rules fit one or a few [`Single`]s of 32 bytes; all others
+//! are [`Lists`].
+
+use super::{
+    alloc::Vec,
+    error::NoMemory,
+    rule::{
+        Device,
+        Family,
+        Mark,
+        Prefix,
+        Range,
+        Rule, //
+    },
+    words::{
+        high,
+        Class,
+        Probe,
+        Probes,
+        Query, //
+    },
+};
+
+/// One value of each of a rule's lists; where a list is not told apart, what holds all of it.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) protocol: Option<u8>,
+    pub(super) source: Option<Prefix>,
+    pub(super) destination: Option<Prefix>,
+    pub(super) source_ports: (u16, u16),
+    /// Or types.
+    pub(super) destination_ports: (u16, u16),
+    /// The device's name and the bits of it that decide.
+    pub(super) device: (u128, u128),
+}
+
+/// All ports, and more than all types.
+pub(super) const ALL: (u16, u16) = (0, u16::MAX);
+
+/// The most parts that a rule is told apart in.
+const MAX_PARTS: usize = 16;
+
+/// Splits a rule into parts that together match all that it does, and perhaps more.
+pub(super) struct Parts<'r> {
+    rule: &'r Rule,
+    /// How many values of each list are told apart: protocols, sources, destinations, source ports,
+    /// destination ports or types, devices.
+    radix: [usize; 6],
+    next: usize,
+    total: usize,
+}
+
+impl<'r> Parts<'r> {
+    pub(super) fn of(rule: &'r Rule) -> Self {
+        let mut total = 1usize;
+        let mut radix = Self::lens(rule).map(|len| len.min(1));
+        // What tells most rules apart comes first.
+        for list in [1, 2, 4, 3, 0, 5] {
+            let len = Self::lens(rule).get(list).copied().unwrap_or(0);
+            let product = total.saturating_mul(len.max(1));
+            if product <= MAX_PARTS {
+                total = product;
+                if let Some(radix) = radix.get_mut(list) {
+                    *radix = len.max(1);
+                }
+            } else if let Some(radix) = radix.get_mut(list) {
+                *radix = 0;
+            }
+        }
+        Self {
+            rule,
+            radix,
+            next: 0,
+            total,
+        }
+    }
+
+    fn lens(rule: &Rule) -> [usize; 6] {
+        [
+            rule.protocols().count(),
+            rule.sources().count(),
+            rule.destinations().count(),
+            rule.source_ports().count(),
+            rule.destination_ports()
+                .count()
+                .wrapping_add(rule.icmp_types().count()),
+            rule.devices().count(),
+        ]
+    }
+
+    /// Whether each part is a single value of each list, so that together they are the rule.
+    fn is_exact(&self) -> bool {
+        self.radix.iter().all(|radix| *radix != 0)
+    }
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        if self.next >= self.total {
+            return None;
+        }
+        let mut rest = self.next;
+        self.next = self.next.wrapping_add(1);
+        // The number in each list; none where it is not told apart.
+        let [protocol, source, destination, source_port, destination_port, device] =
+            self.radix.map(|radix| {
+                let number = rest.checked_rem(radix)?;
+                rest = rest.checked_div(radix)?;
+                Some(number)
+            });
+        let rule = self.rule;
+        let types = rule
+            .icmp_types()
+            .map(|range| (range.first().into(), range.last().into()));
+        Some(Part {
+            protocol: protocol.and_then(|n| rule.protocols().nth(n)),
+            source: match source {
+                Some(n) => rule.sources().nth(n),
+                None => rule.sources().reduce(common),
+            },
+            destination: match destination {
+                Some(n) => rule.destinations().nth(n),
+                None => rule.destinations().reduce(common),
+            },
+            source_ports: choose(rule.source_ports().map(ends), source_port),
+            destination_ports: choose(
+                rule.destination_ports().map(ends).chain(types),
+                destination_port,
+            ),
+            device: device
+                .and_then(|n| rule.devices().nth(n))
+                .map_or((0, 0), device_bits),
+        })
+    }
+}
+
+/// The name of a device, its first letter in the highest bits, and the bits of it that decide.
+fn device_bits(device: Device) -> (u128, u128) {
+    let bits = |number: u128| u128::from_be_bytes(number.to_ne_bytes());
+    (bits(device.value()), bits(device.mask()))
+}
+
+fn ends(range: Range<u16>) -> (u16, u16) {
+    (range.first(), range.last())
+}
+
+/// The range of number `n`, or one that holds all of them.
+fn choose(mut ranges: impl Iterator<Item = (u16, u16)>, n: Option<usize>) -> (u16, u16) {
+    let range = match n {
+        Some(n) => ranges.nth(n),
+        None => ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+    };
+    range.unwrap_or(ALL)
+}
+
+/// The longest prefix that covers both.
+fn common(a: Prefix, b: Prefix) -> Prefix {
+    let equal = (a.value() ^ b.value()).leading_zeros();
+    let len = u8::try_from(equal).unwrap_or(0).min(a.bits()).min(b.bits());
+    let mask = !u128::MAX.checked_shr(len.into()).unwrap_or(0);
+    let address = (a.value() & mask).to_be_bytes();
+    Prefix::new(address, len).unwrap_or(a)
+}
+
+/// One value of each kind, no IPv6 address, device or mark.
+#[derive(Clone, Copy)]
+struct Single {
+    addresses: u64,
+    mask: u64,
+    source_port: u16,
+    source_span: u16,
+    destination_port: u16,
+    destination_span: u16,
+    class: Class,
+    protocol: u8,
+    protocol_mask: u8,
+    order: u32,
+}
+
+impl Single {
+    fn new(order: u32, class: Class, part: &Part) -> Self {
+        let value = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.value()));
+        let mask = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.mask()));
+        let span = |(first, last): (u16, u16)| last.wrapping_sub(first);
+        Self {
+            addresses: value(part.source) | value(part.destination) >> 32,
+            mask: mask(part.source) | mask(part.destination) >> 32,
+            source_port: part.source_ports.0,
+            source_span: span(part.source_ports),
+            destination_port: part.destination_ports.0,
+            destination_span: span(part.destination_ports),
+            class,
+            protocol: part.protocol.unwrap_or(0),
+            protocol_mask: part.protocol.map_or(0, |_| u8::MAX),
+            order,
+        }
+    }
+
+    /// For another packet than an IPv4 one, no address must be named.
+    #[inline(always)]
+    fn matches(&self, probe: &Probe) -> bool {
+        (probe.addresses ^ self.addresses) & self.mask == 0
+            && probe.destination_port().wrapping_sub(self.destination_port) <= self.destination_span
+            && probe.source_port().wrapping_sub(self.source_port) <= self.source_span
+            && (probe.protocol() ^ self.protocol) & self.protocol_mask == 0
+            && self.class.meets(probe.class())
+    }
+
+    /// Whether a packet may match both, in any directions.
+    fn overlaps(&self, other: &Self) -> bool {
+        let meet = |a: (u16, u16), b: (u16, u16)| {
+            a.0 <= b.0.saturating_add(b.1) && b.0 <= a.0.saturating_add(a.1)
+        };
+        let source = (self.source_port, self.source_span);
+        let destination = (self.destination_port, self.destination_span);
+        let one_way = |addresses: u64, mask: u64, ports: [(u16, u16); 2]| {
+            let [other_source, other_destination] = ports;
+            (self.addresses ^ addresses) & self.mask & mask == 0
+                // Which type answers another is not looked at.
+                && (self.class.names_type()
+                    || meet(source, other_source) && meet(destination, other_destination))
+        };
+        let ports = [
+            (other.source_port, other.source_span),
+            (other.destination_port, other.destination_span),
+        ];
+        let [first, second] = ports;
+        (self.protocol ^ other.protocol) & self.protocol_mask & other.protocol_mask == 0
+            && (one_way(other.addresses, other.mask, ports)
+                || one_way(
+                    other.addresses.rotate_left(32),
+                    other.mask.rotate_left(32),
+                    [second, first],
+                ))
+    }
+}
+
+/// Any rule. The lists are ranges of the arrays of [`Rows`]; an empty one matches all.
+#[derive(Clone, Copy)]
+struct Lists {
+    order: u32,
+    class: Class,
+    /// That of the addresses, where there are any.
+    family: Family,
+    /// A bit for each protocol number.
+    protocols: [u64; 4],
+    mark: Option<Mark>,
+    sources: Span,
+    destinations: Span,
+    source_ports: Span,
+    destination_ports: Span,
+    devices: Span,
+}
+
+/// An address or a name, and the bits of it that decide.
+#[derive(Clone, Copy)]
+struct Masked {
+    value: u128,
+    mask: u128,
+}
+
+/// A part of an array.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u16,
+}
+
+impl Span {
+    /// Whether the span is empty or one of its elements in `array` is `wanted`.
+    #[inline]
+    fn any_of<T>(self, array: &[T], wanted: impl Fn(&T) -> bool) -> bool {
+        let start = self.start as usize;
+        let end = start.saturating_add(usize::from(self.len));
+        self.len == 0
+            || array
+                .get(start..end)
+                .is_some_and(|span| span.iter().any(wanted))
+    }
+}
+
+/// Appends `elements` to `array`, and gives their place there.
+fn append<T>(array: &mut Vec<T>, elements: impl Iterator<Item = T>) -> Result<Span, NoMemory> {
+    let start = u32::try_from(array.len()).map_err(|_| NoMemory)?;
+    let mut len = 0u16;
+    for element in elements {
+        array.push(element)?;
+        len = len.saturating_add(1);
+    }
+    Ok(Span { start, len })
+}
+
+/// A row's number, and in which direction a packet is to be compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowId(pub(super) u32);
+
+impl RowId {
+    const EXCHANGED_SHIFT: u32 = 25;
+    const LISTS: u32 = 1 << 24;
+    const INDEX: u32 = Self::LISTS - 1;
+
+    /// The same row, looked at in the other direction.
+    pub(super) fn exchanged(self) -> Self {
+        Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
+    }
+
+    fn index(self) -> usize {
+        (self.0 & Self::INDEX) as usize
+    }
+
+    fn is_lists(self) -> bool {
+        self.0 & Self::LISTS != 0
+    }
+}
+
+/// The rules of a matcher.
+pub(super) struct Rows {
+    singles: Vec<Single>,
+    lists: Vec<Lists>,
+    prefixes: Vec<Masked>,
+    ports: Vec<Range<u16>>,
+    devices: Vec<Masked>,
+}
+
+impl Rows {
+    pub(super) const fn new() -> Self {
+        Self {
+            singles: Vec::new(),
+            lists: Vec::new(),
+            prefixes: Vec::new(),
+            ports: Vec::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Makes room for that many rules more.
+    pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
+        self.singles.reserve(rules)
+    }
+
+    /// Appends a rule whose place in the order of rules is `order`, and gives each of its parts to
+    /// `with`, with the row to compare for it and whether it is no more than the rule matches.
+    pub(super) fn push(
+        &mut self,
+        order: u32,
+        rule: &Rule,
+        mut with: impl FnMut(RowId, &Part, bool) -> Result<(), NoMemory>,
+    ) -> Result<(), NoMemory> {
+        let number = |len: usize| {
+            let index = u32::try_from(len).map_err(|_| NoMemory)?;
+            match index > RowId::INDEX {
+                true => Err(NoMemory),
+                false => Ok(index),
+            }
+        };
+        let parts = Parts::of(rule);
+        let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
+        let is_plain = rule.mark().is_none()
+            && rule.devices().next().is_none()
+            && !(rule.family() == Some(Family::Ipv6) && addresses());
+        let exact = parts.is_exact();
+        if is_plain && exact {
+            let class = Class::of_rule(rule);
+            for part in parts {
+                let id = RowId(number(self.singles.len())?);
+                self.singles.push(Single::new(order, class, &part))?;
+                with(id, &part, exact)?;
+            }
+            return Ok(());
+        }
+        let id = RowId(number(self.lists.len())? | RowId::LISTS);
+        let row = self.lists_of(order, rule)?;
+        self.lists.push(row)?;
+        for part in parts {
+            with(id, &part, exact)?;
+        }
+        Ok(())
+    }
+
+    fn lists_of(&mut self, order: u32, rule: &Rule) -> Result<Lists, NoMemory> {
+        let mut protocols = [0u64; 4];
+        for number in rule.protocols() {
+            if let Some(word) = protocols.get_mut(usize::from(number >> 6)) {
+                *word |= protocol_bit(number);
+            }
+        }
+        if rule.protocols().next().is_none() {
+            protocols = [u64::MAX; 4];
+        }
+        let masked = |prefix: Prefix| Masked {
+            value: prefix.value(),
+            mask: prefix.mask(),
+        };
+        // No rule names both ports and types.
+        let types = rule
+            .icmp_types()
+            .filter_map(|range| Range::new(range.first().into(), range.last().into()));
+        Ok(Lists {
+            order,
+            class: Class::of_rule(rule),
+            family: rule.family().unwrap_or(Family::Ipv4),
+            protocols,
+            mark: rule.mark(),
+            sources: append(&mut self.prefixes, rule.sources().map(masked))?,
+            destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
+            source_ports: append(&mut self.ports, rule.source_ports())?,
+            destination_ports: append(&mut self.ports, rule.destination_ports().chain(types))?,
+            devices: append(
+                &mut self.devices,
+                rule.devices().map(|device| {
+                    let (value, mask) = device_bits(device);
+                    Masked { value, mask }
+                }),
+            )?,
+        })
+    }
+
+    /// Whether each row is one that [`compare_single`](Self::compare_single) can tell of.
+    pub(super) fn are_single(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    /// The order of a row that matches, where all are single.
+    #[inline(always)]
+    pub(super) fn compare_single(&self, id: u32, probes: &Probes) -> Option<u32> {
+        let row = self.singles.get((id & RowId::INDEX) as usize)?;
+        let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
+        let probe = probes.both.get(exchanged as usize)?;
+        row.matches(probe).then_some(row.order)
+    }
+
+    /// The order of a row that matches.
+    #[inline(always)]
+    pub(super) fn compare(&self, id: u32, query: &Query) -> Option<u32> {
+        match id & RowId::LISTS {
+            0 => self.compare_single(id, &query.probes),
+            _ => self.compare_lists(id, query),
+        }
+    }
+
+    #[inline(never)]
+    fn compare_lists(&self, id: u32, query: &Query) -> Option<u32> {
+        let row = self.lists.get((id & RowId::INDEX) as usize)?;
+        let [written, exchanged] = &query.probes.both;
+        let (source, destination) = query.addresses(row.family);
+        let (probe, source, destination) = match id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1 {
+            0 => (written, source, destination),
+            _ => (exchanged, destination, source),
+        };
+        let protocol = probe.protocol();
+        let word = row.protocols.get(usize::from(protocol >> 6));
+        let covers = |address: u128| move |p: &Masked| address & p.mask == p.value;
+        let contains = |port: u16| move |r: &Range<u16>| r.contains(port);
+        let matches = row.class.meets(probe.class())
+            && row.destinations.any_of(&self.prefixes, covers(destination))
+            && row.sources.any_of(&self.prefixes, covers(source))
+            && word.is_some_and(|word| word & protocol_bit(protocol) != 0)
+            && row.mark.is_none_or(|mark| mark.matches(query.mark()))
+            && row
+                .destination_ports
+                .any_of(&self.ports, contains(probe.destination_port()))
+            && row
+                .source_ports
+                .any_of(&self.ports, contains(probe.source_port()))
+            && row.devices.any_of(&self.devices, covers(query.device()));
+        matches.then_some(row.order)
+    }
+
+    /// How many instructions a comparison takes, roughly: where it fails early, as most do, and at
+    /// worst.
+    pub(super) fn cost(&self, id: RowId) -> (u32, u32) {
+        match self.lists.get(id.index()) {
+            Some(row) if id.is_lists() => {
+                let lists = [
+                    row.sources,
+                    row.destinations,
+                    row.source_ports,
+                    row.destination_ports,
+                    row.devices,
+                ];
+                let values = lists
+                    .iter()
+                    .fold(0u32, |sum, span| sum.saturating_add(span.len.into()));
+                (30, values.saturating_mul(8).saturating_add(60))
+            }
+            _ => (10, 25),
+        }
+    }
+
+    /// The order of a row.
+    pub(super) fn order(&self, id: RowId) -> u32 {
+        let order = match id.is_lists() {
+            true => self.lists.get(id.index()).map(|row| row.order),
+            false => self.singles.get(id.index()).map(|row| row.order),
+        };
+        order.unwrap_or(u32::MAX)
+    }
+
+    /// The orders of the rows behind `order` that may match a packet which rule `order` matches; one
+    /// may come more than once.
+    pub(super) fn overlapping(&self, order: u32) -> impl Iterator<Item = u32> + '_ {
+        let from = self.singles.partition_point(|row| row.order < order);
+        let end = self.singles.partition_point(|row| row.order <= order);
+        let same = self.singles.get(from..end).unwrap_or_default();
+        let behind = self.singles.get(end..).unwrap_or_default();
+        // A rule with lists is taken to meet any other.
+        let singles = behind
+            .iter()
+            .filter(move |row| same.is_empty() || same.iter().any(|other| other.overlaps(row)));
+        let lists = self.lists.iter().filter(move |row| row.order > order);
+        singles
+            .map(|row| row.order)
+            .chain(lists.map(|row| row.order))
+    }
+
+    /// How many bytes they take.
+    pub(super) fn size(&self) -> usize {
+        size_of_val(&*self.singles)
+            .saturating_add(size_of_val(&*self.lists))
+            .saturating_add(size_of_val(&*self.prefixes))
+            .saturating_add(size_of_val(&*self.ports))
+            .saturating_add(size_of_val(&*self.devices))
+    }
+}
+
+/// The bit of `number` in its word of a bitmap of 256.
+#[inline(always)]
+fn protocol_bit(number: u8) -> u64 {
+    1u64.wrapping_shl(u32::from(number & 63))
+}
