@@ -96,67 +96,105 @@ fn a_million_packets(shape: Shape) {
 /// Edits one after the other: what is made of the last compiled table says what the oracle says of the
 /// new one.
 fn edits(shape: Shape) {
-    let random = &mut Random::new(7);
-    for (count, edits, packets) in [(3, 100, 40), (150, 150, 80), (1500, 30, 400)] {
+    // Few rules and many, with commands that replace the table among others, and without.
+    for (count, edits, packets, commands) in [
+        (3, 100, 40, ALL_COMMANDS),
+        (150, 100, 80, ALL_COMMANDS),
+        (150, 300, 60, SMALL_COMMANDS),
+        (1500, 60, 200, SMALL_COMMANDS),
+    ] {
+        let random = &mut Random::new(7);
         let more = shape.rules(count, 6);
         let mut compiled = Compiled::new(table(&shape.rules(count, 5)));
         for _ in 0..edits {
-            let Some(new) = edited(compiled.table(), &more, random) else {
-                continue;
-            };
-            compiled = compiled.updated(new);
-            let rules = compiled::rules(compiled.table());
-            if rules.is_empty() {
+            if compiled.table().entries().is_empty() {
                 compiled = compiled.updated(table(&more));
-                continue;
             }
-            let reference = Reference::new(&rules);
-            let mut trace = Trace::new(random.next());
-            for _ in 0..packets {
-                let probe = trace.near(&rules);
-                assert_found(&compiled, &probe, reference.first_match(&probe));
+            let command = random.below(commands);
+            if let Some(new) = edited(compiled.table(), &more, command, random) {
+                compiled = compiled.updated(new);
+                hold_edited(&compiled, packets, random);
             }
         }
     }
 }
 
-/// The table after one write, most often of one command; `None` where it changed nothing.
-fn edited(base: &Table, more: &[String], random: &mut Random) -> Option<Table> {
-    let ids: Vec<u32> = base.entries().iter().map(|entry| entry.id()).collect();
-    let (one, two) = (
-        ids[random.index(ids.len())],
-        ids[random.index(ids.len())], //
-    );
+fn hold_edited(compiled: &Compiled, packets: usize, random: &mut Random) {
+    let rules = compiled::rules(compiled.table());
+    if rules.is_empty() {
+        return;
+    }
+    let reference = Reference::new(&rules);
+    let mut trace = Trace::new(random.next());
+    for _ in 0..packets {
+        let probe = trace.near(&rules);
+        assert_found(compiled, &probe, reference.first_match(&probe));
+    }
+}
+
+/// More rules than there were go in at one place, each ahead of that before or behind it; then all
+/// go out, one by one.
+fn edits_at_one_place(shape: Shape) {
+    let random = &mut Random::new(8);
+    let more = shape.rules(700, 9);
+    let mut compiled = Compiled::new(table(&shape.rules(100, 5)));
+    let mut place = 50;
+    for (n, rule) in more.iter().enumerate() {
+        let new = changed(compiled.table(), &format!("insert before={place} {rule}\n"));
+        compiled = compiled.updated(new);
+        if n % 3 == 0 {
+            place = compiled
+                .table()
+                .entries()
+                .iter()
+                .map(|e| e.id())
+                .max()
+                .unwrap();
+        }
+        if n % 20 == 0 {
+            hold_edited(&compiled, 40, random);
+        }
+    }
+    while !compiled.table().entries().is_empty() {
+        let entries = compiled.table().entries();
+        let delete = format!("delete {}\n", entries[random.index(entries.len())].id());
+        compiled = compiled.updated(changed(compiled.table(), &delete));
+        if compiled.table().entries().len() % 20 == 0 {
+            hold_edited(&compiled, 40, random);
+        }
+    }
+}
+
+/// How many commands [`edited`] knows that change a few rules, and how many in all.
+const SMALL_COMMANDS: u64 = 20;
+const ALL_COMMANDS: u64 = 24;
+
+/// The table after one write; `None` where it changed nothing.
+fn edited(base: &Table, more: &[String], command: u64, random: &mut Random) -> Option<Table> {
+    let entries = base.entries();
+    let one = entries[random.index(entries.len())].id();
+    let two = entries[random.index(entries.len())].id();
     let rule = &more[random.index(more.len())];
-    let commands = match random.below(24) {
+    let tagged = entries.iter().any(|entry| entry.rule().tag().is_some());
+    let commands = match command {
         0..6 => format!("delete {one}\n"),
         6..9 => format!("add {rule}\n"),
         9..12 => format!("insert {rule}\n"),
         12..16 => format!("insert before={one} {rule}\n"),
         16 if one != two => format!("delete {one}\ninsert before={two} {rule}\ndelete {two}\n"),
         17 => format!("insert {rule} tag=t\nadd {rule} tag=t\ninsert before={one} {rule} tag=t\n"),
-        18 => format!("add {rule} tag=t\ndelete {one}\n"),
-        19 if base
-            .entries()
-            .iter()
-            .any(|entry| entry.rule().tag().is_some()) =>
-        {
-            "delete tag=t\n".to_string()
-        }
+        18 if tagged => "delete tag=t\n".to_string(),
+        16..20 => format!("delete {one}\nadd {rule} tag=t\n"),
         20 => "flush\n".to_string(),
-        // Half of the rules stay, the order of all is another.
-        21 => {
-            let mut rules: Vec<String> = compiled::rules(base)
-                .iter()
-                .map(|r| r.to_string())
-                .collect();
-            rules.truncate(rules.len().div_ceil(2));
-            rules.extend_from_slice(&more[..more.len() / 2]);
+        21 => return loaded(base, &(more.join("\n") + "\n")),
+        // Half of the rules stay, and the order of all is another.
+        _ => {
+            let half = entries.len().div_ceil(2);
+            let stay = entries[..half].iter().map(|entry| entry.rule().to_string());
+            let mut rules: Vec<String> = stay.chain(more[..more.len() / 2].to_vec()).collect();
             rules.sort();
             return loaded(base, &(rules.join("\n") + "\n"));
         }
-        22 => return loaded(base, &(more.join("\n") + "\n")),
-        _ => format!("delete {one}\nadd {rule}\n"),
     };
     Some(changed(base, &commands))
 }
@@ -212,6 +250,11 @@ macro_rules! shapes {
             #[test]
             fn edits() {
                 super::edits(Shape::$shape);
+            }
+
+            #[test]
+            fn edits_at_one_place() {
+                super::edits_at_one_place(Shape::$shape);
             }
 
             #[test]
