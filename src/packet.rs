@@ -39,7 +39,8 @@ use crate::{
         },
         ruleset::{
             Ruleset,
-            Scope, //
+            Scope,
+            Sections, //
         },
         table::Entry,
         verdict::{
@@ -102,7 +103,8 @@ impl Counter {
 
 /// What a namespace's packets are decided by.
 pub(crate) struct View {
-    /// Whether a packet may go the straight way: skipping, by rules that name no device.
+    /// Whether a packet may go the straight way: skipping, by rules that are all compiled as one and
+    /// name no device.
     straight: bool,
     /// The same, by rules that name devices.
     straight_by_device: bool,
@@ -115,7 +117,7 @@ pub(crate) struct View {
     /// The rules of all namespaces.
     ruleset: alloc::Arc<Ruleset<Slot>>,
     /// Those of them that hold here.
-    scope: Scope,
+    sections: Sections,
 }
 
 impl View {
@@ -127,7 +129,7 @@ impl View {
         icmp_errors: bool,
     ) -> Self {
         let idle = mode == Mode::Off || ruleset.len_in(scope) == 0;
-        let straight = mode == Mode::Skip && !idle;
+        let straight = mode == Mode::Skip && !idle && ruleset.is_whole();
 
         Self {
             straight: straight && !ruleset.names_devices(),
@@ -135,8 +137,8 @@ impl View {
             idle,
             mode,
             icmp_errors,
+            sections: ruleset.sections(scope),
             ruleset,
-            scope,
         }
     }
 }
@@ -233,7 +235,9 @@ impl NetState {
         };
         let nat_may_be_in_use = || state.nat_may_be_in_use(P::FAMILY);
 
-        match decide(&view.ruleset, view.scope, &key, || None, nat_may_be_in_use) {
+        let found = view.ruleset.lookup_whole(&view.sections, &key);
+
+        match decide(&view.ruleset, found, None, nat_may_be_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
             Verdict::Held(entry) => self.guard(skb, state, entry),
@@ -274,10 +278,14 @@ impl NetState {
         let Some(key) = dissect(&skb, &context) else {
             return self.counter(Counter::NoRule).count();
         };
-        let quoted = || quoted(&skb, &key);
+        let look_up = |key: &_| view.ruleset.lookup(&view.sections, key);
+        let quoted = match key.error {
+            true => quoted(&skb, &key).and_then(|key| look_up(&key)),
+            false => None,
+        };
         let nat_in_use = || state.nat_in_use(context.family);
 
-        match decide(&view.ruleset, view.scope, &key, quoted, nat_in_use) {
+        match decide(&view.ruleset, look_up(&key), quoted, nat_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
             Verdict::Held(entry) => entry.slot().hold(self.counter(Counter::Held)),

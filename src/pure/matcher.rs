@@ -150,8 +150,12 @@ const LOOKUP_COST: usize = 40;
 const GROUP_COST: usize = 16;
 
 impl Matcher {
-    /// An empty one, for rules such as these. Process context, as all that makes it.
-    pub(super) fn new<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
+    /// An empty one, for these rules; `ranked` says that ports may be numbered anew. Process context,
+    /// as all that makes it.
+    pub(super) fn new<'r>(
+        rules: impl Iterator<Item = &'r Rule> + Clone,
+        ranked: bool,
+    ) -> Result<Self, NoMemory> {
         let mut matcher = Self {
             rows: Rows::new(),
             trees: Trees::new(),
@@ -163,7 +167,9 @@ impl Matcher {
         let count = rules.clone().count();
         matcher.rows.reserve(count)?;
         matcher.trees.reserve(count)?;
-        matcher.rank(rules)?;
+        if ranked {
+            matcher.rank(rules)?;
+        }
         Ok(matcher)
     }
 
@@ -385,40 +391,43 @@ impl Matcher {
         &self,
         section: &Section,
         key: &Key,
+        probes: &Probes,
         gone: &[u32],
         best: Option<Order>,
     ) -> Option<Order> {
-        let span = match key.family {
+        if !self.is_plain {
+            let query = Query::new(key, probes, self.names_devices, |port| self.rank_of(port));
+            return self.first_match_of(section, key.family, &query, gone, best);
+        }
+        let groups = self.groups_of(section, key.family);
+        let compare = |row: Cell| self.rows.compare_single(row.0, probes);
+        self.search(groups, gone, best, |cell| cell, compare)
+    }
+
+    /// As [`first_match`](Self::first_match) of what was prepared for a matcher with the same ranks.
+    #[inline(always)]
+    pub(super) fn first_match_of(
+        &self,
+        section: &Section,
+        family: Family,
+        query: &Query<'_>,
+        gone: &[u32],
+        best: Option<Order>,
+    ) -> Option<Order> {
+        let groups = self.groups_of(section, family);
+        let descend = |cell| self.trees.descend(cell, &query.words);
+        let compare = |row: Cell| self.rows.compare(row.0, query);
+        self.search(groups, gone, best, descend, compare)
+    }
+
+    #[inline(always)]
+    fn groups_of(&self, section: &Section, family: Family) -> &[Group] {
+        let span = match family {
             Family::Ipv4 => section.ipv4,
             Family::Ipv6 => section.ipv6,
         };
         let groups = self.groups.get(span.start as usize..span.end as usize);
-        let groups = groups.unwrap_or_default();
-        let best = best.map_or(NONE, |best| best.0);
-        let probes = Probes::new(key);
-        let best = if self.is_plain {
-            self.search(
-                groups,
-                gone,
-                best,
-                |cell| cell,
-                |row| self.rows.compare_single(row.0, &probes),
-            )
-        } else {
-            let rank = |port| self.rank_of(port);
-            let query = Query::new(key, probes, self.names_devices, rank);
-            self.search(
-                groups,
-                gone,
-                best,
-                |cell| self.trees.descend(cell, &query.words),
-                |row| self.rows.compare(row.0, &query),
-            )
-        };
-        match best {
-            NONE => None,
-            best => Some(Order(best)),
-        }
+        groups.unwrap_or_default()
     }
 
     /// The lowest order of the rows that `descend` finds in each group and that `compare` finds to
@@ -428,10 +437,11 @@ impl Matcher {
         &self,
         groups: &[Group],
         gone: &[u32],
-        mut best: u32,
+        best: Option<Order>,
         descend: impl Fn(Cell) -> Cell,
         compare: impl Fn(Cell) -> Option<u32>,
-    ) -> u32 {
+    ) -> Option<Order> {
+        let mut best = best.map_or(NONE, |best| best.0);
         let better = |row: Cell, best: u32| {
             compare(row).filter(|order| *order < best && !is_gone(gone, *order))
         };
@@ -457,7 +467,10 @@ impl Matcher {
                 }
             }
         }
-        best
+        match best {
+            NONE => None,
+            best => Some(Order(best)),
+        }
     }
 }
 
@@ -539,7 +552,7 @@ pub struct Alone {
 impl Alone {
     /// Compiles `rules`.
     pub fn compile<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.clone())?;
+        let mut matcher = Matcher::new(rules.clone(), true)?;
         let mut ordered = Vec::new();
         for (position, rule) in rules.enumerate() {
             ordered.push((Order::compiled(position)?, rule))?;
@@ -550,7 +563,11 @@ impl Alone {
 
     /// Which of the rules is the first to match.
     pub fn first_match(&self, key: &Key) -> Option<usize> {
-        let order = self.matcher.first_match(&self.section, key, &[], None)?;
+        let order = {
+            let probes = Probes::new(key);
+            self.matcher
+                .first_match(&self.section, key, &probes, &[], None)?
+        };
         order.position().ok()
     }
 

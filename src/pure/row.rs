@@ -438,15 +438,15 @@ impl Rows {
 
     /// The order of a row that matches.
     #[inline(always)]
-    pub(super) fn compare(&self, id: u32, query: &Query) -> Option<u32> {
+    pub(super) fn compare(&self, id: u32, query: &Query<'_>) -> Option<u32> {
         match id & RowId::LISTS {
-            0 => self.compare_single(id, &query.probes),
+            0 => self.compare_single(id, query.probes),
             _ => self.compare_lists(id, query),
         }
     }
 
     #[inline(never)]
-    fn compare_lists(&self, id: u32, query: &Query) -> Option<u32> {
+    fn compare_lists(&self, id: u32, query: &Query<'_>) -> Option<u32> {
         let row = self.lists.get((id & RowId::INDEX) as usize)?;
         let [written, exchanged] = &query.probes.both;
         let (source, destination) = query.addresses(row.family);

@@ -29,6 +29,10 @@ use super::{
         Entry,
         Table, //
     },
+    words::{
+        Probes,
+        Query, //
+    },
 };
 
 /// The rules that hold in a namespace, besides those for every one.
@@ -64,9 +68,9 @@ struct Group {
 }
 
 impl Compiled {
-    /// Compiles `rules`, ascending in order.
-    fn new(rules: &[(Order, &Rule)]) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule))?;
+    /// Compiles `rules`, ascending in order; with ports numbered anew if need be, where `ranked`.
+    fn new(rules: &[(Order, &Rule)], ranked: bool) -> Result<Self, NoMemory> {
+        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule), ranked)?;
         let mut section = |netns: Netns| {
             let rules = rules.iter().filter(|(_, rule)| rule.netns() == netns);
             matcher.section(rules.copied())
@@ -113,7 +117,6 @@ impl Compiled {
     }
 
     /// The rules that hold in `scope`, where `number` is the group of a namespace that is named.
-    #[inline(always)]
     fn section(&self, scope: Scope, number: impl FnOnce(usize) -> Option<usize>) -> &Section {
         match scope {
             Scope::Init => &self.init,
@@ -137,6 +140,13 @@ struct Side {
     compiled: Compiled,
     /// Where the rules stand in the table, in the order of their numbers.
     positions: Vec<u32>,
+}
+
+/// The rules that hold in a scope.
+#[derive(Clone, Copy)]
+pub struct Sections {
+    base: Section,
+    side: Section,
 }
 
 /// A namespace that rules name.
@@ -172,7 +182,7 @@ pub struct Ruleset<S> {
 /// The most rules of a side.
 const MAX_SIDE: usize = 255;
 /// A table of no more rules is compiled whenever it changes.
-const SMALL: usize = 64;
+const SMALL: usize = 512;
 
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
@@ -181,7 +191,7 @@ impl<S> Ruleset<S> {
         for (position, entry) in table.entries().iter().enumerate() {
             rules.push((Order::compiled(position)?, entry.rule()))?;
         }
-        let compiled = Compiled::new(&rules)?;
+        let compiled = Compiled::new(&rules, true)?;
         drop(rules);
         let base = Arc::new(Base {
             table: table.clone(),
@@ -260,7 +270,7 @@ impl<S> Ruleset<S> {
         let side = match rules.is_empty() {
             true => None,
             false => Some(Side {
-                compiled: Compiled::new(&rules)?,
+                compiled: Compiled::new(&rules, false)?,
                 positions,
             }),
         };
@@ -417,34 +427,51 @@ impl<S> Ruleset<S> {
         every.saturating_add(second).saturating_add(third)
     }
 
-    /// The first rule that holds in `scope` and matches `key`.
-    ///
-    /// Any context.
-    #[inline(always)]
-    pub fn lookup(&self, scope: Scope, key: &Key) -> Option<Order> {
+    /// The rules that hold in `scope`, for [`lookup`](Self::lookup) in this.
+    pub fn sections(&self, scope: Scope) -> Sections {
         let base = &self.base.compiled;
-        let section = base.section(scope, |named| self.named.get(named)?.base);
-        let best = base.matcher.first_match(section, key, &self.gone, None);
-        match &self.side {
-            None => best,
-            Some(side) => self.look_aside(side, scope, *key, best),
+        let side = self.side.as_ref().map(|side| {
+            let compiled = &side.compiled;
+            *compiled.section(scope, |named| self.named.get(named)?.side)
+        });
+        Sections {
+            base: *base.section(scope, |named| self.named.get(named)?.base),
+            side: side.unwrap_or_default(),
         }
     }
 
-    /// The first rule of the side, if it is ahead of `best`; else `best`.
+    /// Whether nothing has changed since all was compiled: [`lookup_whole`](Self::lookup_whole) finds
+    /// what [`lookup`](Self::lookup) does.
+    pub fn is_whole(&self) -> bool {
+        self.gone.is_empty() && self.side.is_none()
+    }
+
+    /// The first of the rules of `sections` that matches `key`, where nothing has changed since all
+    /// was compiled.
     ///
-    /// Takes a copy of the key, so that no other packet's key has to lie in memory.
-    #[inline(never)]
-    fn look_aside(
-        &self,
-        side: &Side,
-        scope: Scope,
-        key: Key,
-        best: Option<Order>,
-    ) -> Option<Order> {
-        let compiled = &side.compiled;
-        let section = compiled.section(scope, |named| self.named.get(named)?.side);
-        compiled.matcher.first_match(section, &key, &[], best)
+    /// Any context.
+    #[inline(always)]
+    pub fn lookup_whole(&self, sections: &Sections, key: &Key) -> Option<Order> {
+        let matcher = &self.base.compiled.matcher;
+        matcher.first_match(&sections.base, key, &Probes::new(key), &[], None)
+    }
+
+    /// The first of the rules of `sections` that matches `key`.
+    ///
+    /// Any context.
+    #[inline]
+    pub fn lookup(&self, sections: &Sections, key: &Key) -> Option<Order> {
+        let matcher = &self.base.compiled.matcher;
+        let probes = Probes::new(key);
+        let best = matcher.first_match(&sections.base, key, &probes, &self.gone, None);
+        match &self.side {
+            None => best,
+            Some(side) => {
+                let query = Query::new(key, &probes, true, |port| port);
+                let matcher = &side.compiled.matcher;
+                matcher.first_match_of(&sections.side, key.family, &query, &[], best)
+            }
+        }
     }
 
     /// The rule that [`lookup`](Self::lookup) gave.
@@ -463,14 +490,13 @@ impl<S> Ruleset<S> {
     /// What looking a packet up takes at worst, in whatever namespace, in instructions, roughly.
     pub fn worst(&self) -> usize {
         let of = |scope: Scope| {
-            let base = &self.base.compiled;
-            let section = base.section(scope, |named| self.named.get(named)?.base);
-            let side = self.side.as_ref().map_or(0, |side| {
-                let compiled = &side.compiled;
-                let section = compiled.section(scope, |named| self.named.get(named)?.side);
-                compiled.matcher.worst(section)
-            });
-            base.matcher.worst(section).saturating_add(side)
+            let sections = self.sections(scope);
+            let side = self
+                .side
+                .as_ref()
+                .map_or(0, |side| side.compiled.matcher.worst(&sections.side));
+            let base = self.base.compiled.matcher.worst(&sections.base);
+            base.saturating_add(side)
         };
         let named = (0..self.named.len()).map(Scope::Named);
         let scopes = [Scope::Init, Scope::Other].into_iter().chain(named);

@@ -3,13 +3,9 @@
 //! What is done with a packet: the first rule that matches decides, the NAT guard may hold it.
 
 use super::{
-    header::Key,
     matcher::Order,
     rule::Action,
-    ruleset::{
-        Ruleset,
-        Scope, //
-    },
+    ruleset::Ruleset,
     table::Entry, //
 };
 
@@ -60,31 +56,25 @@ pub enum Verdict<'a, S> {
     },
 }
 
-/// Decides on the packet of `key` by the rules of `ruleset` that hold in `scope`.
+/// Decides on a packet by the rule that [`Ruleset::lookup`] has found for it.
 ///
-/// `quoted` gives the key of the packet that it quotes, and is asked only where it is an ICMP error;
-/// `nat_in_use` tells whether the namespace translates packets of this family, and is asked only
-/// where the answer matters.
+/// `quoted` is the one for the packet that it quotes, where it is an ICMP error; `nat_in_use` tells
+/// whether the namespace translates packets of this family, and is asked only where the answer
+/// matters.
 #[inline(always)]
-pub fn decide<'a, S>(
-    ruleset: &'a Ruleset<S>,
-    scope: Scope,
-    key: &Key,
-    quoted: impl FnOnce() -> Option<Key>,
+pub fn decide<S>(
+    ruleset: &Ruleset<S>,
+    own: Option<Order>,
+    quoted: Option<Order>,
     nat_in_use: impl FnOnce() -> bool,
-) -> Verdict<'a, S> {
-    let own = ruleset.lookup(scope, key);
-    let quoted = match key.error {
-        true => quoted().and_then(|key| look_up_quoted(ruleset, scope, &key)),
-        false => None,
-    };
-    let (index, followed) = match (own, quoted) {
+) -> Verdict<'_, S> {
+    let (first, followed) = match (own, quoted) {
         (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
         (Some(own), None) => (own, false),
         (None, Some(quoted)) => (quoted, true),
         (None, None) => return Verdict::NoRule,
     };
-    let Some(entry) = ruleset.entry(index) else {
+    let Some(entry) = ruleset.entry(first) else {
         return Verdict::NoRule;
     };
     match entry.rule().action() {
@@ -92,10 +82,4 @@ pub fn decide<'a, S>(
         Action::Skip if !entry.rule().nat_ok() && nat_in_use() => Verdict::Held(entry),
         Action::Skip => Verdict::Skip { entry, followed },
     }
-}
-
-/// Looks up the packet that an error quotes: seldom, so out of the way of the others.
-#[cold]
-fn look_up_quoted<S>(ruleset: &Ruleset<S>, scope: Scope, key: &Key) -> Option<Order> {
-    ruleset.lookup(scope, key)
 }

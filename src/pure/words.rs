@@ -219,6 +219,7 @@ impl Probe {
 }
 
 /// Both directions of a packet: as written, and exchanged.
+#[derive(Clone, Copy)]
 pub(super) struct Probes {
     pub(super) both: [Probe; 2],
     /// The class as written, without direction.
@@ -259,15 +260,20 @@ impl Probes {
 }
 
 /// What is looked up.
-pub(super) struct Query {
+pub(super) struct Query<'p> {
     pub(super) words: Words,
-    pub(super) probes: Probes,
+    pub(super) probes: &'p Probes,
 }
 
-impl Query {
+impl<'p> Query<'p> {
     /// Prepares to look `key` up. `rank` gives what stands for a port in the words.
     #[inline(always)]
-    pub(super) fn new(key: &Key, probes: Probes, devices: bool, rank: impl Fn(u16) -> u16) -> Self {
+    pub(super) fn new(
+        key: &Key,
+        probes: &'p Probes,
+        devices: bool,
+        rank: impl Fn(u16) -> u16,
+    ) -> Self {
         let ports = match key.transport {
             Transport::Ports(source, destination) => pair(rank(source), rank(destination)),
             Transport::IcmpType(icmp_type) => pair(0, icmp_type.into()),

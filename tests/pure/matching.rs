@@ -208,7 +208,9 @@ fn one_of<T>(index: Index, elements: impl Iterator<Item = T>) -> Option<T> {
 
 /// Where the first rule that matches stands in the table.
 fn position(ruleset: &Ruleset<Slot>, scope: Scope, key: &Key) -> Option<usize> {
-    let found = ruleset.entry(ruleset.lookup(scope, key)?)?.id();
+    let found = ruleset
+        .entry(ruleset.lookup(&ruleset.sections(scope), key)?)?
+        .id();
     let mut entries = ruleset.table().entries().iter();
     entries.position(|entry| entry.id() == found)
 }
@@ -335,7 +337,7 @@ fn positions_are_those_of_the_table() {
     let key = super::common::key(17, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 53));
     let id = |scope| {
         ruleset
-            .entry(ruleset.lookup(scope, &key).unwrap())
+            .entry(ruleset.lookup(&ruleset.sections(scope), &key).unwrap())
             .unwrap()
             .id()
     };

@@ -148,7 +148,9 @@ fn compiling() {
                 false
             }
             Ok(ruleset) => {
-                let found = ruleset.lookup(ruleset.scope(true, 1), &key).unwrap();
+                let found = ruleset
+                    .lookup(&ruleset.sections(ruleset.scope(true, 1)), &key)
+                    .unwrap();
                 assert_eq!(ruleset.entry(found).unwrap().id(), 1);
                 true
             }
@@ -157,10 +159,7 @@ fn compiling() {
     assert!(count >= 6, "only {count} allocations");
 
     let rules = ["udp src=10.0.0.1 dport=1 dev=lo", "icmp type=8"].map(rule);
-    let count = failing_in_turn(
-        || Alone::compile(rules.iter()),
-        |result| result.is_ok(),
-    );
+    let count = failing_in_turn(|| Alone::compile(rules.iter()), |result| result.is_ok());
     assert!(count >= 5, "only {count} allocations");
     assert!(failing_in_turn(|| Listing::new(&table), |result| result.is_ok()) >= 2);
 }

@@ -52,16 +52,14 @@ fn compiled(rules: &str) -> Ruleset<Slot> {
 /// The verdict in a namespace other than the initial one, and whether it asked for NAT.
 fn verdict(rules: &Ruleset<Slot>, packet: &Packet, nat: bool) -> (Said, bool) {
     let asked = Cell::new(false);
-    let scope = rules.scope(false, cookie(5));
-    let quoted = || {
-        assert!(packet.key.error, "asked of no error");
-        packet.quoted
-    };
+    let sections = rules.sections(rules.scope(false, cookie(5)));
+    let look_up = |key: &Key| rules.lookup(&sections, key);
+    let quoted = packet.quoted.as_ref().and_then(look_up);
     let nat_in_use = || {
         assert!(!asked.replace(true), "asked twice");
         nat
     };
-    let said = match decide(rules, scope, &packet.key, quoted, nat_in_use) {
+    let said = match decide(rules, look_up(&packet.key), quoted, nat_in_use) {
         Verdict::NoRule => NoRule,
         Verdict::Track(entry) => Track(entry.id()),
         Verdict::Held(entry) => Held(entry.id()),

@@ -181,7 +181,7 @@ impl Compiled {
 
     #[inline(always)]
     fn id_of_first_match(&self, scope: Scope, key: &Key) -> Option<u32> {
-        let found = self.ruleset.lookup(scope, key)?;
+        let found = self.ruleset.lookup(&self.ruleset.sections(scope), key)?;
         Some(self.ruleset.entry(found)?.id())
     }
 }
