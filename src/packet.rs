@@ -30,12 +30,17 @@ use crate::{
     },
     pure::{
         alloc,
+        few::{
+            Few,
+            Other, //
+        },
         header::{
             dissect,
             dissect_plain,
             quoted,
             Bytes,
-            Context, //
+            Context,
+            Key, //
         },
         ruleset::{
             Ruleset,
@@ -45,6 +50,7 @@ use crate::{
         table::Entry,
         verdict::{
             decide,
+            judge,
             Mode,
             Verdict, //
         },
@@ -106,6 +112,8 @@ pub(crate) struct View {
     /// Whether a packet may go the straight way: skipping, by rules that are all compiled as one and
     /// name no device.
     straight: bool,
+    /// The same, by rules that are few.
+    straight_by_few: bool,
     /// The same, by rules that name devices.
     straight_by_device: bool,
     /// Whether nothing is to be done: no rule holds here, or the mode is off.
@@ -118,6 +126,8 @@ pub(crate) struct View {
     ruleset: alloc::Arc<Ruleset<Slot>>,
     /// Those of them that hold here.
     sections: Sections,
+    /// The same, where they are few.
+    few: Few<Slot>,
 }
 
 impl View {
@@ -130,15 +140,67 @@ impl View {
     ) -> Self {
         let idle = mode == Mode::Off || ruleset.len_in(scope) == 0;
         let straight = mode == Mode::Skip && !idle && ruleset.is_whole();
+        let few = Few::of(&ruleset, scope);
 
         Self {
-            straight: straight && !ruleset.names_devices(),
-            straight_by_device: straight && ruleset.names_devices(),
+            straight: straight && !ruleset.names_devices() && few.is_none(),
+            straight_by_few: straight && few.is_some(),
+            straight_by_device: straight && ruleset.names_devices() && few.is_none(),
             idle,
             mode,
             icmp_errors,
             sections: ruleset.sections(scope),
+            few: few.unwrap_or_else(Few::none),
             ruleset,
+        }
+    }
+}
+
+/// How packets on the straight way are looked up, as a type: the way is made for each.
+trait Look {
+    /// Whether it takes the device.
+    const DEVICES: bool = false;
+
+    /// Decides on the packet of `key`.
+    fn decide<'v>(
+        view: &'v View,
+        key: &Key,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'v, Slot>;
+}
+
+/// Among any rules.
+struct AmongAll<const DEVICES: bool>;
+
+impl<const DEVICES: bool> Look for AmongAll<DEVICES> {
+    const DEVICES: bool = DEVICES;
+
+    #[inline(always)]
+    fn decide<'v>(
+        view: &'v View,
+        key: &Key,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'v, Slot> {
+        let found = view.ruleset.lookup_whole(&view.sections, key);
+
+        decide(&view.ruleset, found, None, nat_in_use)
+    }
+}
+
+/// Among few rules.
+struct AmongFew;
+
+impl Look for AmongFew {
+    #[inline(always)]
+    fn decide<'v>(
+        view: &'v View,
+        key: &Key,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'v, Slot> {
+        match view.few.first_match(key) {
+            Ok(Some(entry)) => judge(entry, false, nat_in_use),
+            Ok(None) => Verdict::NoRule,
+            Err(Other) => AmongAll::<false>::decide(view, key, nat_in_use),
         }
     }
 }
@@ -191,14 +253,17 @@ impl Handler for NetState {
     fn handle<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>) -> Accept {
         let view = self.view.load(state.rcu());
 
+        if view.straight_by_few {
+            return self.straight_way::<P, AmongFew>(skb, state, view);
+        }
         if view.straight {
-            return self.straight_way::<P, false>(skb, state, view);
+            return self.straight_way::<P, AmongAll<false>>(skb, state, view);
         }
         if view.idle {
             return Accept::packet();
         }
         if view.straight_by_device {
-            return self.straight_way::<P, true>(skb, state, view);
+            return self.straight_way::<P, AmongAll<true>>(skb, state, view);
         }
         self.any_way(skb, state, view)
     }
@@ -210,7 +275,7 @@ impl NetState {
     /// Which others there are is told on the way to [`Self::any_way()`], which comes to the same on
     /// these. A function of its own, so that the packets of an idle view don't pay for its frame.
     #[inline(never)]
-    fn straight_way<P: Place, const DEVICES: bool>(
+    fn straight_way<P: Place, L: Look>(
         &self,
         skb: Skb<'_>,
         state: HookState<'_>,
@@ -223,7 +288,7 @@ impl NetState {
         let context = Context {
             family: P::FAMILY,
             point: P::POINT,
-            device: match DEVICES {
+            device: match L::DEVICES {
                 true => state.device(P::POINT),
                 false => Default::default(),
             },
@@ -235,9 +300,7 @@ impl NetState {
         };
         let nat_may_be_in_use = || state.nat_may_be_in_use(P::FAMILY);
 
-        let found = view.ruleset.lookup_whole(&view.sections, &key);
-
-        match decide(&view.ruleset, found, None, nat_may_be_in_use) {
+        match L::decide(view, &key, nat_may_be_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
             Verdict::Held(entry) => self.guard(skb, state, entry),

@@ -366,8 +366,9 @@ fn skip_extension_headers(
 
 /// The first four bytes of a header with ports.
 #[inline(always)]
-fn ports_of([s0, s1, d0, d1]: [u8; 4]) -> Transport {
-    Transport::Ports(u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
+fn ports_of(bytes: [u8; 4]) -> Transport {
+    let both = u32::from_be_bytes(bytes);
+    Transport::Ports((both >> 16) as u16, both as u16)
 }
 
 /// Reads ports or type.

@@ -26,6 +26,7 @@
 pub mod alloc;
 pub mod command;
 pub mod error;
+pub mod few;
 mod group;
 pub mod header;
 pub mod listing;

@@ -74,9 +74,20 @@ pub fn decide<S>(
         (None, Some(quoted)) => (quoted, true),
         (None, None) => return Verdict::NoRule,
     };
-    let Some(entry) = ruleset.entry(first) else {
-        return Verdict::NoRule;
-    };
+    match ruleset.entry(first) {
+        Some(entry) => judge(entry, followed, nat_in_use),
+        None => Verdict::NoRule,
+    }
+}
+
+/// Decides on a packet by the rule of `entry`, which matches it or, where `followed`, the packet that
+/// it quotes.
+#[inline(always)]
+pub fn judge<S>(
+    entry: &Entry<S>,
+    followed: bool,
+    nat_in_use: impl FnOnce() -> bool,
+) -> Verdict<'_, S> {
     match entry.rule().action() {
         Action::Track => Verdict::Track(entry),
         Action::Skip if !entry.rule().nat_ok() && nat_in_use() => Verdict::Held(entry),

@@ -11,6 +11,7 @@
 mod commands;
 mod common;
 mod dissect;
+mod few;
 mod language;
 mod large;
 mod load;

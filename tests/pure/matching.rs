@@ -54,7 +54,7 @@ use super::{
 
 /// What a key is made of: of parts of one of the rules where there is one, else of its own.
 #[derive(Clone, Debug)]
-struct Seed {
+pub(super) struct Seed {
     rule: Index,
     element: Index,
     /// For each of the parts, whether it is taken from the rule.
@@ -75,7 +75,7 @@ struct Seed {
     off: i8,
 }
 
-fn seeds() -> impl Strategy<Value = Seed> {
+pub(super) fn seeds() -> impl Strategy<Value = Seed> {
     let from_rule = (
         any::<Index>(),
         any::<Index>(),
@@ -134,7 +134,7 @@ fn seeds() -> impl Strategy<Value = Seed> {
 
 impl Seed {
     /// The key, and for a whole table of rules one of them that it is near to.
-    fn key(&self, rules: &[Rule]) -> Key {
+    pub(super) fn key(&self, rules: &[Rule]) -> Key {
         let near = (!rules.is_empty()).then(|| self.rule.get(rules));
         // The part of that number, where it is to come from the rule and the rule says something.
         let pick = |part: u32| near.filter(|_| self.taken & 1 << part != 0);
