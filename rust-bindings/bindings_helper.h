@@ -44,12 +44,17 @@ struct ctskip_conntrack_usage {
 	u64 early_drop;
 };
 
-/* What a rule counts, for each CPU. */
+/*
+ * What a rule counts, for each CPU: there is one of these for each, that far apart. A slot is told by
+ * a pointer to the first CPU's.
+ */
 struct ctskip_slot {
 	u64 packets;
 	u64 bytes;
 	u64 held;
 };
+
+static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 
 /* helpers.c */
 void *ctskip_net_generic(const struct net *net, unsigned int id);
@@ -62,11 +67,13 @@ bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, 
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);
 unsigned int ctskip_count(void __percpu *counter);
 unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
-			       void __percpu *slot);
-unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void __percpu *slot);
-unsigned int ctskip_hold(void __percpu *counter, void __percpu *slot);
+			       void *slot);
+unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot);
+unsigned int ctskip_hold(void __percpu *counter, void *slot);
 u64 ctskip_percpu_sum(void __percpu *counter);
-void ctskip_slot_zero(void __percpu *slot);
+void *ctskip_alloc_slots(void);
+struct ctskip_slot ctskip_slot_sum(void *slot);
+void ctskip_slot_zero(void *slot);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);

@@ -12,9 +12,12 @@
 #include <linux/percpu.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/vmalloc.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/netns/generic.h>
+
+#include <asm/local64.h>
 
 #include "bindings_helper.h"
 
@@ -62,6 +65,18 @@ void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
 	return __alloc_percpu_gfp(size, align, GFP_KERNEL | __GFP_ZERO);
 }
 
+static struct ctskip_slot *slot_of(void *slot, unsigned int cpu)
+{
+	return slot + cpu * CTSKIP_SLOT_STRIDE;
+}
+
+/* In one instruction where there is one, as an interrupt's packet may be counted meanwhile. */
+static void add(u64 *counter, u64 n)
+{
+	static_assert(sizeof(local64_t) == sizeof(u64));
+	local64_add(n, (local64_t *)counter);
+}
+
 /*
  * The last thing that is done for a packet is one of these four: they return what a hook function
  * then returns. @counter is a u64, @slot a struct ctskip_slot. Not traced, which would cost each
@@ -76,26 +91,29 @@ unsigned int notrace ctskip_count(void __percpu *counter)
 }
 
 unsigned int notrace ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
-				       void __percpu *slot)
+				       void *slot)
 {
-	struct ctskip_slot __percpu *s = slot;
+	struct ctskip_slot *s;
 
-	this_cpu_inc(s->packets);
-	this_cpu_add(s->bytes, skb->len);
+	preempt_disable_notrace();
+	s = slot_of(slot, raw_smp_processor_id());
+	add(&s->packets, 1);
+	add(&s->bytes, skb->len);
+	preempt_enable_notrace();
 	return ctskip_count(counter);
 }
 
-unsigned int notrace ctskip_skip(void __percpu *counter, struct sk_buff *skb, void __percpu *slot)
+unsigned int notrace ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot)
 {
 	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
 	return ctskip_count_rule(counter, skb, slot);
 }
 
-unsigned int notrace ctskip_hold(void __percpu *counter, void __percpu *slot)
+unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
 {
-	struct ctskip_slot __percpu *s = slot;
-
-	this_cpu_inc(s->held);
+	preempt_disable_notrace();
+	add(&slot_of(slot, raw_smp_processor_id())->held, 1);
+	preempt_enable_notrace();
 	return ctskip_count(counter);
 }
 
@@ -110,13 +128,33 @@ u64 ctskip_percpu_sum(void __percpu *counter)
 	return sum;
 }
 
-void ctskip_slot_zero(void __percpu *slot)
+/* Zeroed memory for slots, for each CPU as much as there is from one to the next. */
+void *ctskip_alloc_slots(void)
 {
-	struct ctskip_slot __percpu *s = slot;
+	return vzalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE));
+}
+
+struct ctskip_slot ctskip_slot_sum(void *slot)
+{
+	struct ctskip_slot sum = {};
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct ctskip_slot *s = slot_of(slot, cpu);
+
+		sum.packets += READ_ONCE(s->packets);
+		sum.bytes += READ_ONCE(s->bytes);
+		sum.held += READ_ONCE(s->held);
+	}
+	return sum;
+}
+
+void ctskip_slot_zero(void *slot)
+{
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		memset(per_cpu_ptr(s, cpu), 0, sizeof(*s));
+		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
 }
 
 void ctskip_get_file(struct file *file)

@@ -20,6 +20,7 @@ mod bindings;
 mod conntrack;
 mod control;
 mod files;
+mod memory;
 mod netfilter;
 mod packet;
 mod params;

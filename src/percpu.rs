@@ -11,14 +11,18 @@ use core::{
     marker::PhantomData,
     mem::{
         align_of,
-        offset_of,
         size_of, //
     },
-    ptr::NonNull, //
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU32,
+        Ordering, //
+    }, //
 };
 
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
@@ -128,9 +132,14 @@ impl CounterRef<'_> {
 /// that costs less than the memory that would keep them from it.
 const SLOT_SIZE: usize = size_of::<raw::ctskip_slot>();
 
-/// How many slots are allocated at once: what goes into a page, which is what the first rule takes
-/// on each CPU.
-const CHUNK: usize = 4096 / SLOT_SIZE;
+/// How many pages a chunk has for each CPU.
+const PAGES: usize = raw::CTSKIP_SLOT_STRIDE / PAGE_SIZE;
+
+/// How many slots go into a page, behind its [`PageHead`].
+const PER_PAGE: usize = (PAGE_SIZE - size_of::<PageHead>()) / SLOT_SIZE;
+
+/// How many slots are allocated at once.
+const CHUNK: usize = PAGES * PER_PAGE;
 
 /// The slots of all rules. There is one of these at most while the module is loaded.
 ///
@@ -232,28 +241,70 @@ impl Chunks {
 /// The words of a bitmap of slots.
 const WORDS: usize = CHUNK.div_ceil(u64::BITS as usize);
 
+/// The references on the slots of a chunk.
+///
+/// The kernel crate's atomics are calls, of which an update of a large table makes very many.
+type References = [AtomicU32; CHUNK];
+
+/// What lies ahead of the slots in each page of the first CPU's part: the way from a slot to its
+/// number of references.
+struct PageHead {
+    /// The number of the page's first slot, followed by those of the others.
+    references: NonNull<AtomicU32>,
+}
+
 /// Slots that are allocated together.
+///
+/// The memory is not the per-CPU allocator's: that keeps 8 bytes beside every 4 of one CPU's part,
+/// for the memory cgroups, which is as much as what is counted for two CPUs.
 ///
 /// # Invariants
 ///
-/// `memory` has [`CHUNK`] slots, and there is a [`Slot`] for each whose bit is set in `taken`.
+/// `memory` is from `ctskip_alloc_slots()` and has [`CHUNK`] slots and a [`PageHead`] in each page of
+/// the first CPU's part. There are as many [`Slot`]s of each as `references` says; where none, its
+/// bit in `taken` is not set, or it is just about to be put back.
 struct Chunk {
-    memory: PerCpu,
+    memory: NonNull<c_void>,
+    references: NonNull<References>,
     taken: [u64; WORDS],
 }
 
+// SAFETY: It owns its memory, which any thread may use as the type invariants say.
+unsafe impl Send for Chunk {}
+// SAFETY: As above.
+unsafe impl Sync for Chunk {}
+
 impl Chunk {
+    /// Makes one of which no slot is taken. Process context; fails with `ENOMEM`.
     fn new() -> Result<Self> {
-        // INVARIANT: No bit is set.
+        let references: KBox<References> =
+            KBox::new([const { AtomicU32::new(0) }; CHUNK], GFP_KERNEL)?;
+        // SAFETY: It may be called in process context.
+        let memory = unsafe { raw::ctskip_alloc_slots() };
+        let memory = NonNull::new(memory).ok_or(ENOMEM)?;
+        let references = NonNull::from(KBox::leak(references));
+
+        for page in 0..PAGES {
+            // SAFETY: There are so many references, and so many pages, all ours. A page is aligned
+            // for anything.
+            unsafe {
+                let references = references.cast().add(page * PER_PAGE);
+                let head = memory.byte_add(page * PAGE_SIZE).cast();
+
+                head.write(PageHead { references });
+            }
+        }
+        // INVARIANT: The heads were written; no bit is set, and there is no reference.
         Ok(Self {
-            memory: PerCpu::new(CHUNK * (SLOT_SIZE / size_of::<u64>()))?,
+            memory,
+            references,
             taken: [0; WORDS],
         })
     }
 
     /// Gives the address that a [`Slot`] here has at least.
     fn start(&self) -> usize {
-        self.memory.0.addr().get()
+        self.memory.addr().get()
     }
 
     fn is_empty(&self) -> bool {
@@ -271,21 +322,36 @@ impl Chunk {
             if index >= CHUNK {
                 break;
             }
-            let at = NonNull::new(self.memory.0.as_ptr().wrapping_byte_add(index * SLOT_SIZE))?;
+            let (page, place) = (index / PER_PAGE, index % PER_PAGE);
+            let offset = page * PAGE_SIZE + size_of::<PageHead>() + place * SLOT_SIZE;
 
             *word |= 1 << bit;
-            // INVARIANT: It was not taken, and is now.
-            return Some(Slot(at));
+            // SAFETY: It lies within the first CPU's part.
+            let slot = Slot(unsafe { self.memory.byte_add(offset) });
+            // INVARIANT: It was not taken, and is now; this is the one reference.
+            slot.references().store(1, Ordering::Relaxed);
+            return Some(slot);
         }
         None
     }
 
     fn put(&mut self, slot: &Slot) {
-        let index = slot.address().wrapping_sub(self.start()) / SLOT_SIZE;
+        let page = slot.address().wrapping_sub(self.start()) / PAGE_SIZE;
+        let index = page * PER_PAGE + slot.place();
         let bit = index % u64::BITS as usize;
 
         if let Some(word) = self.taken.get_mut(index / u64::BITS as usize) {
             *word &= !(1 << bit);
+        }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants they are ours, and there is no slot of this any more.
+        unsafe {
+            bindings::kvfree(self.memory.as_ptr());
+            drop(KBox::from_raw(self.references.as_ptr()));
         }
     }
 }
@@ -301,21 +367,24 @@ pub(crate) struct Totals {
     pub(crate) held: u64,
 }
 
-/// A slot, given back when dropped (process context).
+/// A reference on a slot, which is given back when the last one is dropped (process context).
+///
+/// Compared by place: equal references are on the same slot.
 ///
 /// # Invariants
 ///
-/// Is a per-CPU pointer to a slot of one of [`CHUNKS`], which is there for as long as its bit is
-/// set: until this is dropped. There is no other [`Slot`] of it.
+/// Points at the first CPU's part of a slot of one of [`CHUNKS`], and counts as one of its references:
+/// it is there until this is dropped.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(NonNull<c_void>);
 
-// SAFETY: The memory is used by `this_cpu_*()` and by reads that may be old.
+// SAFETY: The memory is used as each CPU may use its part, and by reads that may be old.
 unsafe impl Send for Slot {}
 // SAFETY: As above.
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Gives the per-CPU pointer, to a `struct ctskip_slot`.
+    /// Gives the pointer to the first CPU's `struct ctskip_slot`.
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *mut c_void {
         self.0.as_ptr()
@@ -323,6 +392,28 @@ impl Slot {
 
     fn address(&self) -> usize {
         self.0.addr().get()
+    }
+
+    /// Gives what is at the start of the page.
+    #[inline]
+    fn head(&self) -> &PageHead {
+        let offset = self.address() % PAGE_SIZE;
+
+        // SAFETY: By the type invariants, and those of `Chunk`, which never changes it.
+        unsafe { self.0.byte_sub(offset).cast().as_ref() }
+    }
+
+    /// Gives its number in its page.
+    #[inline]
+    fn place(&self) -> usize {
+        (self.address() % PAGE_SIZE).wrapping_sub(size_of::<PageHead>()) / SLOT_SIZE
+    }
+
+    /// Gives the number of references on it.
+    #[inline]
+    fn references(&self) -> &AtomicU32 {
+        // SAFETY: By the type invariants the chunk is there, and it has a number for each slot.
+        unsafe { self.head().references.add(self.place()).as_ref() }
     }
 
     /// Counts a packet that was held, here and at `counter`. Any context, may be preempted.
@@ -334,23 +425,32 @@ impl Slot {
 
     /// Adds up what was counted. Any context. Packets may be counted meanwhile.
     pub(crate) fn totals(&self) -> Totals {
-        let sum = |offset| {
-            let counter = self.as_ptr().wrapping_byte_add(offset);
-
-            // SAFETY: By the type invariants, a counter of a slot that is there lies at each offset.
-            unsafe { raw::ctskip_percpu_sum(counter) }
-        };
+        // SAFETY: By the type invariants.
+        let sum = unsafe { raw::ctskip_slot_sum(self.as_ptr()) };
 
         Totals {
-            packets: sum(offset_of!(raw::ctskip_slot, packets)),
-            bytes: sum(offset_of!(raw::ctskip_slot, bytes)),
-            held: sum(offset_of!(raw::ctskip_slot, held)),
+            packets: sum.packets,
+            bytes: sum.bytes,
+            held: sum.held,
         }
     }
 }
 
+impl Clone for Slot {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.references().fetch_add(1, Ordering::Relaxed);
+        // INVARIANT: Counted just now.
+        Self(self.0)
+    }
+}
+
 impl Drop for Slot {
+    #[inline]
     fn drop(&mut self) {
-        CHUNKS.lock().put(self);
+        // What was done with the others comes before the slot is put back.
+        if self.references().fetch_sub(1, Ordering::AcqRel) == 1 {
+            CHUNKS.lock().put(self);
+        }
     }
 }

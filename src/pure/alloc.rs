@@ -2,7 +2,7 @@
 
 //! The allocation seam: the containers of the pure core, each of whose allocations may fail.
 //!
-//! In the kernel they stand on `KVVec` and the kernel's `Arc`, allocated with `GFP_KERNEL`: process
+//! In the kernel they stand on the kernel's `Vec` and `Arc`, allocated with `GFP_KERNEL`: process
 //! context, may sleep. On the host they stand on the standard library, and tests make the n-th
 //! allocation fail with `fail_after`.
 
@@ -18,7 +18,7 @@ mod backend {
     use super::NoMemory;
     use kernel::prelude::*;
 
-    pub(super) type Buffer<T> = KVVec<T>;
+    pub(super) type Buffer<T> = kernel::alloc::Vec<T, crate::memory::Exact>;
     pub(super) type Shared<T> = kernel::sync::Arc<T>;
 
     pub(super) fn reserve<T>(buffer: &mut Buffer<T>, additional: usize) -> Result<(), NoMemory> {

@@ -82,7 +82,7 @@ pub fn full_page(text: &[u8]) -> Report {
 /// Carries out a write that is no piece of a `load`.
 ///
 /// Gives the new table, or `None` where nothing changed. Process context, may sleep.
-pub fn run<S>(
+pub fn run<S: Clone + Ord>(
     base: &Table<S>,
     text: &[u8],
     namespaces: &dyn Namespaces,
@@ -113,7 +113,7 @@ pub fn run<S>(
 }
 
 /// The table of the module parameter `rules`; `None` where it has no rules.
-pub fn from_parameter<S>(
+pub fn from_parameter<S: Clone + Ord>(
     text: &[u8],
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
@@ -159,7 +159,7 @@ fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Carries out one statement of a transaction.
-fn command<S>(
+fn command<S: Clone + Ord>(
     edit: &mut Edit<'_, S>,
     statement: Statement<'_>,
     namespaces: &dyn Namespaces,
@@ -296,7 +296,7 @@ impl Load {
     }
 
     /// Makes the new table; `None` where it is the old one. Process context, may sleep.
-    pub fn commit<S>(
+    pub fn commit<S: Clone + Ord>(
         self,
         base: &Table<S>,
         slots: &dyn Slots<S>,

@@ -203,7 +203,10 @@ impl<S> Ruleset<S> {
     /// Compiles `table`, which is this one's changed. Process context, may sleep.
     ///
     /// Takes little time where few rules differ from the last table that was compiled as a whole.
-    pub fn updated(&self, table: Arc<Table<S>>) -> Result<Self, NoMemory> {
+    pub fn updated(&self, table: Arc<Table<S>>) -> Result<Self, NoMemory>
+    where
+        S: Eq,
+    {
         match self.changed(&table)? {
             Some((gone, side, bared)) => Self::new(table, self.base.clone(), gone, side, bared),
             None => Self::compile(table),
@@ -216,7 +219,10 @@ impl<S> Ruleset<S> {
     fn changed(
         &self,
         table: &Table<S>,
-    ) -> Result<Option<(Vec<u32>, Option<Side>, Vec<u32>)>, NoMemory> {
+    ) -> Result<Option<(Vec<u32>, Option<Side>, Vec<u32>)>, NoMemory>
+    where
+        S: Eq,
+    {
         let base = self.base.table.entries();
         if base.len() <= SMALL {
             return Ok(None);
@@ -259,10 +265,16 @@ impl<S> Ruleset<S> {
         let mut next = bared.iter().peekable();
         walk(base, table.entries(), |step| match step {
             Step::New { at, position } => add(at, position),
-            Step::Kept { at, position } if next.next_if(|b| **b as usize == at).is_some() => {
-                add(at, position)
+            Step::Kept { at, position, len } => {
+                let end = at.saturating_add(len);
+                while let Some(bare) = next.next_if(|bare| (**bare as usize) < end) {
+                    let bare = *bare as usize;
+                    let ahead = bare.saturating_sub(at);
+                    add(bare, position.saturating_add(ahead))?;
+                }
+                Ok(())
             }
-            _ => Ok(()),
+            Step::Gone(_) => Ok(()),
         })?;
         if rules.len() > MAX_SIDE {
             return Ok(None);
@@ -513,8 +525,12 @@ impl<S> Ruleset<S> {
 
 /// How a table differs from the one that was compiled.
 enum Step {
-    /// The rule at `at` of the compiled one is at `position`.
-    Kept { at: usize, position: usize },
+    /// The `len` rules from `at` on of the compiled one are those from `position` on.
+    Kept {
+        at: usize,
+        position: usize,
+        len: usize,
+    },
     /// The rule at that place of the compiled one is not there.
     Gone(usize),
     /// The rule at `position` is new, ahead of the one at `at` of the compiled one.
@@ -524,30 +540,34 @@ enum Step {
 /// How far to look for a rule that is not where it is expected.
 const LOOK_AHEAD: usize = 256;
 
-/// Compares two tables, rule by rule. Gives whether that was done to the end: `false` where they
-/// differ too much.
-fn walk<S>(
+/// Compares two tables. Gives whether that was done to the end: `false` where they differ too much.
+fn walk<S: Eq>(
     old: &[Entry<S>],
     new: &[Entry<S>],
     mut with: impl FnMut(Step) -> Result<(), NoMemory>,
 ) -> Result<bool, NoMemory> {
-    let mut at = 0usize;
+    let (mut at, mut position) = (0usize, 0usize);
     let mut added = 0usize;
-    for (position, entry) in new.iter().enumerate() {
+    loop {
         let rest = old.get(at..).unwrap_or_default();
-        let is_here = |other: &Entry<S>| same((other, entry));
-        let ahead = match rest.first() {
-            Some(first) if is_here(first) => Some(0),
-            _ => rest.iter().take(LOOK_AHEAD).position(is_here),
+        let here = new.get(position..).unwrap_or_default();
+        let len = rest.iter().zip(here).take_while(|pair| same(*pair)).count();
+        if len != 0 {
+            with(Step::Kept { at, position, len })?;
+            at = at.saturating_add(len);
+            position = position.saturating_add(len);
+            continue;
+        }
+        let Some(entry) = here.first() else {
+            break;
         };
-        match ahead {
+        let mut ahead = rest.iter().take(LOOK_AHEAD);
+        match ahead.position(|other| same((other, entry))) {
             Some(ahead) => {
-                for gone in at..at.saturating_add(ahead) {
-                    with(Step::Gone(gone))?;
+                for _ in 0..ahead {
+                    with(Step::Gone(at))?;
+                    at = at.saturating_add(1);
                 }
-                at = at.saturating_add(ahead);
-                with(Step::Kept { at, position })?;
-                at = at.saturating_add(1);
             }
             None => {
                 added = added.saturating_add(1);
@@ -555,6 +575,7 @@ fn walk<S>(
                     return Ok(false);
                 }
                 with(Step::New { at, position })?;
+                position = position.saturating_add(1);
             }
         }
     }

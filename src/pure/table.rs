@@ -7,10 +7,7 @@
 //! table: it is by its slot that an entry of the new table is known to be the old one's.
 
 use super::{
-    alloc::{
-        Arc,
-        Vec, //
-    },
+    alloc::Vec,
     error::{
         Errno,
         NoMemory,
@@ -29,33 +26,26 @@ use super::{
 /// The most rules of a table.
 pub const MAX_RULES: usize = 131_072;
 
-/// Hands out what counts a rule's packets; `S` frees itself on drop.
+/// Hands out what counts a rule's packets. Clones of an `S` are the same slot and compare equal; the
+/// last one frees it on drop.
 pub trait Slots<S> {
     /// A new one, at zero. Process context, may sleep.
     fn allocate(&self) -> Result<S, NoMemory>;
 }
 
 /// A rule in a table, with its number and its counters.
+#[derive(Clone)]
 pub struct Entry<S> {
     /// Has the number in it.
     rule: Rule,
-    slot: Arc<S>,
-}
-
-impl<S> Clone for Entry<S> {
-    fn clone(&self) -> Self {
-        Self {
-            rule: self.rule.clone(),
-            slot: self.slot.clone(),
-        }
-    }
+    slot: S,
 }
 
 impl<S> Entry<S> {
     fn new(rule: Rule, id: u32, slots: &dyn Slots<S>) -> Result<Self, NoMemory> {
         Ok(Self {
             rule: rule.numbered(id),
-            slot: Arc::new(slots.allocate()?)?,
+            slot: slots.allocate()?,
         })
     }
 
@@ -106,7 +96,9 @@ impl<S> Table<S> {
     fn at(&self, index: Option<u32>) -> Option<&Entry<S>> {
         self.entries.get(usize::try_from(index?).ok()?)
     }
+}
 
+impl<S: Clone + Ord> Table<S> {
     /// The table without the rules for single namespaces that are `gone`; `None` where there are
     /// none.
     pub fn without_netns(
@@ -139,10 +131,12 @@ pub struct Change<S> {
 pub struct Edit<'t, S> {
     base: &'t Table<S>,
     entries: Vec<Entry<S>>,
+    /// So many of the first ones are those of `base`.
+    front: usize,
     next_id: u32,
 }
 
-impl<'t, S> Edit<'t, S> {
+impl<'t, S: Clone + Ord> Edit<'t, S> {
     /// Starts from `base`, with room for `more` rules: memory that is kept with the table, but
     /// spares moving it all when one is added.
     pub fn new(base: &'t Table<S>, more: usize) -> Result<Self, NoMemory> {
@@ -150,6 +144,7 @@ impl<'t, S> Edit<'t, S> {
         entries.extend_from_slice(&base.entries)?;
         Ok(Self {
             base,
+            front: entries.len(),
             entries,
             next_id: base.next_id,
         })
@@ -193,6 +188,7 @@ impl<'t, S> Edit<'t, S> {
             None => self.give_id()?,
         };
         let entry = Entry::new(parsed.rule, id, slots)?;
+        self.front = self.front.min(index);
         self.entries.insert(index, entry)?;
         Ok(())
     }
@@ -212,6 +208,7 @@ impl<'t, S> Edit<'t, S> {
     /// Takes out the rule `id`, whose column is `column`.
     pub fn delete(&mut self, id: u32, column: usize) -> Result<(), Refusal> {
         let index = self.position(id).ok_or(no_such_id(column))?;
+        self.front = self.front.min(index);
         self.entries.remove(index);
         Ok(())
     }
@@ -233,10 +230,12 @@ impl<'t, S> Edit<'t, S> {
 
     /// Takes out all rules.
     pub fn flush(&mut self) {
+        self.front = 0;
         self.entries.clear();
     }
 
     fn remove(&mut self, which: impl Fn(&Rule) -> bool) {
+        self.front = 0;
         self.entries.retain(|entry| !which(&entry.rule));
     }
 
@@ -246,12 +245,16 @@ impl<'t, S> Edit<'t, S> {
     }
 
     fn position(&self, id: u32) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.id() == id)
+        // They ascend where no rule was inserted or given a number of its own.
+        let guess = self.entries.binary_search_by_key(&id, Entry::id);
+        guess
+            .ok()
+            .or_else(|| self.entries.iter().position(|entry| entry.id() == id))
     }
 
     /// The new table; `None` where it is the old one.
     pub fn finish(self) -> Result<Option<Change<S>>, NoMemory> {
-        change(self.base, self.entries, self.next_id)
+        change(self.base, self.entries, self.front, self.next_id)
     }
 }
 
@@ -310,7 +313,7 @@ impl Replacement {
     ///
     /// The lines stand, one by one, where the old rules stood, the surplus behind the last of them.
     /// A refusal comes with the number of the line that it is about, or 0.
-    pub fn apply<S>(
+    pub fn apply<S: Clone + Ord>(
         self,
         base: &Table<S>,
         slots: &dyn Slots<S>,
@@ -357,7 +360,7 @@ impl Replacement {
             let entry = make(line).map_err(no_memory)?;
             entries.push(entry).map_err(no_memory)?;
         }
-        change(base, entries, next).map_err(no_memory)
+        change(base, entries, 0, next).map_err(no_memory)
     }
 }
 
@@ -477,13 +480,15 @@ fn give_id(next: &mut u32, gap: &mut u32, taken: &[u32]) -> u32 {
     }
 }
 
-/// The table of `entries`; `None` where it is `base`.
-fn change<S>(
+/// The table of `entries`, of which `front` are known to be the first ones of `base`; `None` where it
+/// is `base`.
+fn change<S: Ord>(
     base: &Table<S>,
     entries: Vec<Entry<S>>,
+    front: usize,
     next_id: u32,
 ) -> Result<Option<Change<S>>, NoMemory> {
-    let kept = kept(&base.entries, &entries)?;
+    let kept = kept(&base.entries, &entries, front)?;
     if kept == entries.len()
         && kept == base.entries.len()
         && entries.iter().zip(&*base.entries).all(same)
@@ -498,14 +503,15 @@ fn change<S>(
 }
 
 /// Whether both are the same rule, not only equal ones.
-pub(super) fn same<S>((a, b): (&Entry<S>, &Entry<S>)) -> bool {
-    Arc::ptr_eq(&a.slot, &b.slot)
+pub(super) fn same<S: Eq>((a, b): (&Entry<S>, &Entry<S>)) -> bool {
+    a.slot == b.slot
 }
 
-/// How many entries both lists hold.
-fn kept<S>(old: &[Entry<S>], new: &[Entry<S>]) -> Result<usize, NoMemory> {
+/// How many entries both lists hold, of which `front` are known to be the first ones of both.
+fn kept<S: Ord>(old: &[Entry<S>], new: &[Entry<S>], front: usize) -> Result<usize, NoMemory> {
     let same = |(a, b): &(&Entry<S>, &Entry<S>)| same((a, b));
-    let front = old.iter().zip(new).take_while(same).count();
+    let further = old.iter().zip(new).skip(front).take_while(same).count();
+    let front = front.saturating_add(further);
     let old = old.get(front..).unwrap_or_default();
     let new = new.get(front..).unwrap_or_default();
     let back = old
@@ -527,11 +533,11 @@ fn kept<S>(old: &[Entry<S>], new: &[Entry<S>]) -> Result<usize, NoMemory> {
     Ok(front.saturating_add(back).saturating_add(between))
 }
 
-/// Where the slots of all entries but the last `back` are, sorted.
-fn slots<S>(entries: &[Entry<S>], back: usize) -> Result<Vec<usize>, NoMemory> {
+/// The slots of all entries but the last `back`, sorted.
+fn slots<S: Ord>(entries: &[Entry<S>], back: usize) -> Result<Vec<&S>, NoMemory> {
     let mut slots = Vec::new();
     for entry in entries.iter().rev().skip(back) {
-        slots.push(core::ptr::from_ref::<S>(&entry.slot).addr())?;
+        slots.push(&entry.slot)?;
     }
     sort_by_key(&mut slots, |slot| *slot);
     Ok(slots)

@@ -4,6 +4,7 @@
 
 use std::{
     cell::Cell,
+    cmp::Ordering,
     net::IpAddr,
     rc::Rc, //
 };
@@ -101,10 +102,40 @@ pub(crate) struct Counted {
     made: Cell<usize>,
 }
 
-/// One slot: its number says which one it is.
-pub(crate) struct Slot {
+/// One slot: its number says which one it is. Its clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Slot(Rc<Live>);
+
+/// What dies with the last clone of a slot.
+struct Live {
     live: Rc<Cell<usize>>,
-    pub(crate) number: usize,
+    number: usize,
+}
+
+impl Slot {
+    pub(crate) fn number(&self) -> usize {
+        self.0.number
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.number() == other.number()
+    }
+}
+
+impl Eq for Slot {}
+
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Slot {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
 }
 
 impl Counted {
@@ -119,14 +150,14 @@ impl Slots<Slot> for Counted {
         Arc::new(())?;
         self.live.set(self.live.get() + 1);
         self.made.set(self.made.get() + 1);
-        Ok(Slot {
+        Ok(Slot(Rc::new(Live {
             live: self.live.clone(),
             number: self.made.get(),
-        })
+        })))
     }
 }
 
-impl Drop for Slot {
+impl Drop for Live {
     fn drop(&mut self) {
         self.live.set(self.live.get() - 1);
     }
@@ -186,7 +217,7 @@ pub(crate) fn slot_numbers(table: &Table<Slot>) -> Vec<usize> {
     table
         .entries()
         .iter()
-        .map(|entry| entry.slot().number)
+        .map(|entry| entry.slot().number())
         .collect()
 }
 

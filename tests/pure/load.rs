@@ -658,7 +658,7 @@ proptest! {
         };
         for (line, entry) in base.iter_mut().zip(table.entries()) {
             line.id = Some(entry.id());
-            line.slot = Some(entry.slot().number);
+            line.slot = Some(entry.slot().number());
         }
         let newest = base.iter().filter_map(|line| line.slot).max().unwrap_or(0);
 
@@ -680,8 +680,8 @@ proptest! {
                         prop_assert_eq!(entry.id(), id, "{}", &text);
                     }
                     match line.slot {
-                        Some(slot) => prop_assert_eq!(entry.slot().number, slot, "{}", &text),
-                        None => prop_assert!(entry.slot().number > newest),
+                        Some(slot) => prop_assert_eq!(entry.slot().number(), slot, "{}", &text),
+                        None => prop_assert!(entry.slot().number() > newest),
                     }
                 }
                 ids.sort_unstable();

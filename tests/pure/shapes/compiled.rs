@@ -6,7 +6,11 @@
 
 use std::{
     cell::OnceCell,
-    collections::HashMap, //
+    collections::HashMap,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
 };
 
 use ctskip_pure::{
@@ -40,8 +44,8 @@ pub(crate) const INIT_INUM: u32 = 4_026_531_833;
 /// The lowest one of those that the shapes name.
 pub(crate) const FIRST_INUM: u64 = 4_026_532_000;
 
-/// A table whose rules count nothing.
-pub(crate) type Table = table::Table<()>;
+/// A table whose rules count nothing: a slot is a number that no other one has.
+pub(crate) type Table = table::Table<u64>;
 
 /// A host on which every namespace is, and counters take no memory.
 struct World;
@@ -62,9 +66,10 @@ impl Namespaces for World {
     }
 }
 
-impl Slots<()> for World {
-    fn allocate(&self) -> Result<(), NoMemory> {
-        Ok(())
+impl Slots<u64> for World {
+    fn allocate(&self) -> Result<u64, NoMemory> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Ok(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -126,7 +131,7 @@ pub(crate) fn matches(rule: &Rule, probe: &Probe) -> bool {
 
 /// A compiled table.
 pub(crate) struct Compiled {
-    ruleset: Ruleset<()>,
+    ruleset: Ruleset<u64>,
     /// Where each id stands in the table, once somebody asks.
     positions: OnceCell<HashMap<u32, usize>>,
 }
@@ -149,7 +154,7 @@ impl Compiled {
         self.ruleset.updated(table.clone()).map(Self::of)
     }
 
-    fn of(ruleset: Ruleset<()>) -> Self {
+    fn of(ruleset: Ruleset<u64>) -> Self {
         Self {
             ruleset,
             positions: OnceCell::new(),
