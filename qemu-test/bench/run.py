@@ -98,9 +98,17 @@ class Plan:
     def sizes(self, case: str, sizes: Sequence[int]) -> list[int]:
         return [n for n in sizes if n <= self.most] if self.wants(case) else []
 
+    def exact(self, sizes: Sequence[int]) -> Iterator[cases.Guest]:
+        """The simplest rules, in two guests of about the same length."""
+        large = [n for n in sizes if n > 1000]
+        small = [n for n in sizes if n <= 1000]
+        trials = self.special() + self.made("exact", small)
+        yield cases.Lookups("exact-small", trials, self.systems)
+        yield cases.Lookups("exact-large", self.made("exact", large), self.systems)
+
     def full(self) -> Iterator[cases.Guest]:
         """All that there is to measure."""
-        yield cases.Lookups("exact", self.special() + self.made("exact", SIZES), self.systems)
+        yield from self.exact(SIZES)
         for case in ("networks", "lengths", "ranges"):
             yield cases.Lookups(case, self.made(case, [1000, 16384, 65536]), self.systems)
         for shape in rules.TRACES:
@@ -112,8 +120,7 @@ class Plan:
 
     def quick(self) -> Iterator[cases.Guest]:
         """A selection of it."""
-        trials = self.special() + self.made("exact", QUICK_SIZES)
-        yield cases.Lookups("exact", trials, self.systems)
+        yield from self.exact(QUICK_SIZES)
         trials = self.made("lengths", [1000]) + self.made("networks", [16384])
         yield cases.Lookups("networks", trials, self.systems)
         yield cases.Lookups("acl", self.traced("acl", [1000, 65536]), self.systems)
