@@ -89,7 +89,7 @@ pub struct Few<S> {
 /// A packet that these rules are not made for.
 pub struct Other;
 
-impl<S> Few<S> {
+impl<S: Clone> Few<S> {
     /// No rules.
     pub fn none() -> Self {
         Self {
@@ -207,7 +207,7 @@ fn port_bits(range: Option<Range<u16>>) -> Option<Bits<u16>> {
     (range.first() & free == 0 && range.last() & free == free).then_some((range.first(), !free))
 }
 
-fn row<S>(
+fn row<S: Clone>(
     entry: &Entry<S>,
     protocol: Option<u8>,
     (source, source_port): (Bits<u128>, Bits<u16>),
