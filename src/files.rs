@@ -299,7 +299,7 @@ struct Stats(Arc<Control>);
 
 /// The text of `stats`. But for the last, each line keeps its length.
 struct StatsText {
-    counts: [(&'static str, u64); 9],
+    counts: [(&'static str, u64); 10],
     buckets: u64,
     entries: u64,
 }
@@ -319,6 +319,7 @@ impl File for Stats {
             entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
         }
         let count = |counter: Counter| counter.of(&counters);
+        let worst = self.0.published().0.ruleset.worst();
         Ok(StatsText {
             counts: [
                 ("seen", Counter::seen(&counters)),
@@ -330,6 +331,7 @@ impl File for Stats {
                 ("left_template", count(Counter::Template)),
                 ("left_untracked", count(Counter::Untracked)),
                 ("icmp_errors_followed", count(Counter::Followed)),
+                ("worst_lookup", u64::try_from(worst).unwrap_or(u64::MAX)),
             ],
             buckets: conntrack::buckets().map_or(0, u64::from),
             entries,

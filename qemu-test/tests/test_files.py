@@ -205,7 +205,7 @@ def test_stats(ctskip, lab, family):
         list(before)
         == (
             "seen skipped observed held tracked left_entry left_template left_untracked "
-            "icmp_errors_followed buckets entries average_chain"
+            "icmp_errors_followed worst_lookup buckets entries average_chain"
         ).split()
     )
     assert client.udp(address, 53, count=5)
@@ -227,6 +227,22 @@ def test_stats(ctskip, lab, family):
     assert after["entries"] == sum(ctskip.netns(ns)["entries"] for ns in spaces)
     assert after["entries"] >= 3
     assert abs(float(after["average_chain"]) - after["entries"] * 2 / after["buckets"]) <= 0.01
+
+
+def test_stats_say_what_a_lookup_takes_at_worst(ctskip):
+    """It grows with the kinds of rules, and hardly with their number."""
+
+    def worst(*rules):
+        ctskip.load(*rules)
+        return ctskip.stats()["worst_lookup"]
+
+    none = worst()
+    one = worst("udp dport=53 any")
+    many = worst(*(f"udp src=10.{n // 256}.{n % 256}.1 dport=53" for n in range(2000)))
+    kinds = [f"udp src=10.0.0.0/{8 + n} dport={n}-{n + 40}" for n in range(24)]
+    kinds += [f"udp dst=10.0.0.0/{8 + n} sport={n}-{n + 40}" for n in range(24)]
+    assert 0 < none < one < many < 1000
+    assert one < worst(*kinds) < 2000
 
 
 def test_stats_keep_what_gone_namespaces_counted(ctskip, lab):

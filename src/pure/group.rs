@@ -25,6 +25,8 @@ use super::{
 
 /// Of how few items a group is made no more.
 const FEW: usize = 8;
+/// How many values there must be in a group.
+const APART: usize = 8;
 /// How many items are looked at to choose.
 const SAMPLE: usize = 1024;
 
@@ -110,20 +112,26 @@ fn choose(family: Family, items: &[Item], numbers: &[u32]) -> Result<Option<Bits
             let item = items.get(number as usize);
             item.map_or(0, |item| item.value(bits.word) & bits.mask)
         };
-        let Some(apart) = values(&said, value).checked_ilog2() else {
-            continue;
-        };
+        let apart = values(&said, value, usize::MAX);
         // A few items are worth a group only where they are far apart.
-        if apart < 3 || said.len().saturating_mul(32) < sample.len() {
+        if apart < APART || said.len().saturating_mul(32) < sample.len() {
             continue;
         }
-        let worth = said.len().saturating_mul(apart.min(10) as usize);
-        if best.is_none_or(|(most, _)| worth > most) {
-            best = Some((worth, bits));
+        // How many will share a place.
+        let items = said.len().saturating_mul(stride);
+        let shared = items.checked_div(apart).unwrap_or(items);
+        let worth = items
+            .saturating_mul(4)
+            .checked_div(shared.saturating_add(4));
+        if best.is_none_or(|(most, _)| worth > Some(most)) {
+            best = worth.map(|worth| (worth, bits));
         }
     }
     Ok(best.map(|(_, bits)| bits))
 }
+
+/// The lengths of prefixes of both addresses that are tried together.
+const LENS: [u32; 6] = [12, 16, 20, 24, 28, 32];
 
 /// First bits of addresses.
 fn address_candidates(family: Family, to: &mut Vec<Bits>) -> Result<(), NoMemory> {
@@ -137,6 +145,16 @@ fn address_candidates(family: Family, to: &mut Vec<Bits>) -> Result<(), NoMemory
                     mask: mask << 32,
                 })?;
                 to.push(Bits { word: 0, mask })?;
+            }
+            // Of both.
+            let masks = LENS.map(|len| u64::from(!u32::MAX.checked_shr(len).unwrap_or(0)));
+            for source in masks {
+                for destination in masks {
+                    to.push(Bits {
+                        word: 0,
+                        mask: source << 32 | destination,
+                    })?;
+                }
             }
         }
         Family::Ipv6 => {

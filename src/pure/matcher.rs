@@ -139,7 +139,7 @@ pub struct Matcher {
 /// How many rules must name ranges of ports for these to be ranked.
 const RANGES: usize = 8;
 /// The most trees of a section.
-const MAX_GROUPS: usize = 7;
+const MAX_GROUPS: usize = 12;
 /// The part of the rules that may be left for a tree of those that no group takes.
 const FEW_LEFT: usize = 8;
 /// What such a tree may cost on the average, so that no more groups are made of its rules.

@@ -58,10 +58,11 @@ pub(super) struct Parts<'r> {
 impl<'r> Parts<'r> {
     pub(super) fn of(rule: &'r Rule) -> Self {
         let mut total = 1usize;
-        let mut radix = Self::lens(rule).map(|len| len.min(1));
+        let lens = Self::lens(rule);
+        let mut radix = lens.map(|len| len.min(1));
         // What tells most rules apart comes first.
         for list in [1, 2, 4, 3, 0, 5] {
-            let len = Self::lens(rule).get(list).copied().unwrap_or(0);
+            let len = lens.get(list).copied().unwrap_or(0);
             let product = total.saturating_mul(len.max(1));
             if product <= MAX_PARTS {
                 total = product;
@@ -506,14 +507,16 @@ impl Rows {
     /// The orders of the rows behind `order` that may match a packet which rule `order` matches; one
     /// may come more than once.
     pub(super) fn overlapping(&self, order: u32) -> impl Iterator<Item = u32> + '_ {
-        let from = self.singles.partition_point(|row| row.order < order);
-        let end = self.singles.partition_point(|row| row.order <= order);
-        let same = self.singles.get(from..end).unwrap_or_default();
-        let behind = self.singles.get(end..).unwrap_or_default();
+        // Rows stand section by section: those of one rule together, but not all ascending.
+        let from = self.singles.iter().position(|row| row.order == order);
+        let rest = self.singles.get(from.unwrap_or(self.singles.len())..);
+        let rest = rest.unwrap_or_default();
+        let end = rest.iter().take_while(|row| row.order == order).count();
+        let same = rest.get(..end).unwrap_or_default();
         // A rule with lists is taken to meet any other.
-        let singles = behind
-            .iter()
-            .filter(move |row| same.is_empty() || same.iter().any(|other| other.overlaps(row)));
+        let singles = self.singles.iter().filter(move |row| {
+            row.order > order && (same.is_empty() || same.iter().any(|other| other.overlaps(row)))
+        });
         let lists = self.lists.iter().filter(move |row| row.order > order);
         singles
             .map(|row| row.order)

@@ -1012,12 +1012,12 @@ impl<'b> Builder<'b> {
             if mask & differ == 0 {
                 continue;
             }
-            let values = values(numbers, |number| self.item(number).value(word) & mask);
+            let values = values(numbers, |number| self.item(number).value(word) & mask, len);
             let width = usize::BITS.wrapping_sub(values.saturating_sub(1).leading_zeros());
             let width = width.max(1);
             // What shares a cell by chance.
             let cells = 1u64.wrapping_shl(width);
-            let left = (whole / values.max(1) as u64).saturating_add(whole / cells / 2);
+            let left = ratio(whole, values as u64).saturating_add(ratio(whole, cells) / 2);
             offer(
                 left,
                 Cut {
@@ -1033,14 +1033,17 @@ impl<'b> Builder<'b> {
         self.slices(task, hull, len, |cut| {
             if let Some(left) = self.left(numbers, stride, &cut) {
                 // More cells take more room.
-                let more = if cut.width > 4 { left / 4 + 8 } else { 0 };
+                let more = match cut.width {
+                    ..=4 => 0,
+                    _ => (left / 4).saturating_add(8),
+                };
                 offer(left.saturating_add(more), cut);
             }
         });
         let (left, cut) = best?;
-        let each = u64::from(hull.cost) / (len as u64).max(1);
+        let each = ratio(hull.cost.into(), len as u64);
         let saved = whole.saturating_sub(left).saturating_mul(each) >> 4;
-        (len >= MANY || saved > u64::from(NODE_COST).saturating_add(6)).then_some(cut)
+        (len >= 2 * MANY || saved > u64::from(NODE_COST).saturating_add(6)).then_some(cut)
     }
 
     /// Gives all neighbouring bits to `with` that may be worth a node for so many items.
@@ -1113,11 +1116,11 @@ impl<'b> Builder<'b> {
         }
         // In a sample, a cell has fewer beside an item than it will have.
         let scale = numbers.len() as u64;
-        let left = (squares << 4).wrapping_mul(scale) / sum.max(1) / sample.max(1);
-        let copies = (sum << 4) / sample.max(1);
+        let left = ratio(ratio((squares << 4).wrapping_mul(scale), sum), sample);
+        let copies = ratio(sum << 4, sample);
         let most = if cut.width > 4 { 64 } else { 128 };
         (copies <= most || numbers.len() >= MANY)
-            .then_some(left.saturating_mul(copies.saturating_add(240)) >> 8)
+            .then_some(left.saturating_mul(copies.saturating_add(48)) >> 6)
     }
 }
 
@@ -1154,8 +1157,9 @@ fn rest(item: &Item, open: &Known, ports: [(u16, u16); 2]) -> [u64; 2 * WORDS + 
     rest
 }
 
-/// How many different values there are, roughly.
-pub(super) fn values(numbers: &[u32], value: impl Fn(u32) -> u64) -> usize {
+/// How many different values there are, roughly, where there may be `most`: all numbers, or all that
+/// these are a sample of.
+pub(super) fn values(numbers: &[u32], value: impl Fn(u32) -> u64, most: usize) -> usize {
     let mut seen = [0u64; 256];
     let stride = numbers.len().div_ceil(LARGE_SAMPLE).max(1);
     let (mut sample, mut distinct) = (0usize, 0usize);
@@ -1168,7 +1172,7 @@ pub(super) fn values(numbers: &[u32], value: impl Fn(u32) -> u64) -> usize {
             *word |= bit;
         }
     }
-    if stride == 1 {
+    if stride == 1 && most == distinct.max(numbers.len()) {
         return distinct;
     }
     let alike = sample.saturating_sub(distinct);
@@ -1176,8 +1180,14 @@ pub(super) fn values(numbers: &[u32], value: impl Fn(u32) -> u64) -> usize {
         return distinct;
     }
     // From how many of a sample were alike, as of birthdays.
-    let estimate = sample.saturating_mul(sample) / alike.saturating_mul(2).saturating_add(1);
-    estimate.max(distinct).min(numbers.len())
+    let pairs = sample.saturating_mul(sample);
+    let estimate = pairs.checked_div(alike.saturating_mul(2)).unwrap_or(pairs);
+    estimate.max(distinct).min(most)
+}
+
+/// `a` divided by `b`, or by 1 where that is 0.
+fn ratio(a: u64, b: u64) -> u64 {
+    a.checked_div(b).unwrap_or(a)
 }
 
 fn pop<T>(vec: &mut Vec<T>) -> Option<T> {
