@@ -45,8 +45,8 @@ struct ctskip_conntrack_usage {
 };
 
 /*
- * What a rule counts, for each CPU: there is one of these for each, that far apart. A slot is told by
- * a pointer to the first CPU's.
+ * What a rule counts. There is one of these for each CPU, that far apart; a slot is told by a
+ * pointer to the first CPU's.
  */
 struct ctskip_slot {
 	u64 packets;
