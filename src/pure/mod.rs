@@ -3,9 +3,13 @@
 //! The pure core: what ctskip decides, with no kernel in it.
 //!
 //! The way of a rule is [`text`] (a write cut into statements) -> [`parse`] (a statement read and
-//! checked) -> [`rule`] (printed by [`print`]) -> [`table`] (the rules in order, and the transactions over them) -> [`matcher`] (the
-//! compiled form of one scope) -> [`ruleset`] (all scopes of a table, what a packet looks up). The
-//! way of a packet is [`header`] (bytes to keys) -> [`ruleset`] -> [`verdict`].
+//! checked) -> [`rule`] (printed by [`print`]) -> [`table`] (the rules in order, and the transactions
+//! over them) -> [`ruleset`] (a table compiled for all namespaces, and what has changed since) ->
+//! [`matcher`]. There, a rule becomes rows that a packet is compared with ([`row`]) and boxes in the
+//! space of keys, which are put in groups ([`group`]) and the groups in decision trees ([`tree`]).
+//!
+//! The way of a packet is [`header`] (bytes to a key) -> [`words`] (the key as trees and rows take it)
+//! -> [`matcher`] -> [`verdict`]; where few rules hold, [`few`] stands in for the matcher.
 //!
 //! It builds as a module of `ctskip.ko` and, unchanged, as the host crate `ctskip-pure`, where unit
 //! and property tests run. It holds no `unsafe`, knows no kernel type, and every allocation goes
