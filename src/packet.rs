@@ -256,11 +256,11 @@ impl Handler for NetState {
         if view.straight_by_few {
             return self.straight_way::<P, AmongFew>(skb, state, view);
         }
-        if view.straight {
-            return self.straight_way::<P, AmongAll<false>>(skb, state, view);
-        }
         if view.idle {
             return Accept::packet();
+        }
+        if view.straight {
+            return self.straight_way::<P, AmongAll<false>>(skb, state, view);
         }
         if view.straight_by_device {
             return self.straight_way::<P, AmongAll<true>>(skb, state, view);
