@@ -45,6 +45,7 @@ impl Bits {
 
 /// Takes the numbers of those items out that make the best group, ascending; `None` where what there
 /// is makes one by itself.
+#[inline(never)]
 pub(super) fn split(
     family: Family,
     items: &[Item],
@@ -70,6 +71,7 @@ pub(super) fn split(
 }
 
 /// The bits that tell most items apart best; `None` where none are worth a group.
+#[inline(never)]
 fn choose(family: Family, items: &[Item], numbers: &[u32]) -> Result<Option<Bits>, NoMemory> {
     let mut candidates = Vec::new();
     let mut sample = Vec::new();

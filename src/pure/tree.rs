@@ -7,8 +7,18 @@
 //!
 //! Where all rules of a node say the same bits, whatever values, a node hashes these: no rule lies in
 //! two cells, however sparse the values are. Else four or eight neighbouring bits are cut, and a rule
-//! that does not say them lies in several cells. Rules behind one that matches all that is left in a
-//! cell are left out of it.
+//! that does not say them lies in several cells. What a cut leaves is estimated from a sample of the
+//! rules; where wide rules make it look useless, the first rules are looked at by themselves, as they
+//! hide those behind them.
+//!
+//! Left out of a cell is what can never be the first to match there: what lies behind a rule that
+//! matches all that is left, and, of long lists, what is alike to a rule before as far as the cell
+//! goes. A rule behind which others were left out is noted ([`Trees::hides`]), as these may have to
+//! come back when it goes.
+//!
+//! Each tree has room for so many cells and places in lists ([`ROOM`]), of which each part has its
+//! share and takes what others leave; where there is no more, or too much was looked at
+//! ([`WORK`]), a list stays as long as it is.
 
 use super::{
     alloc::Vec,
@@ -502,6 +512,11 @@ struct Task {
     room: usize,
 }
 
+/// How many items may be looked at for each one, and at most: beyond that, cells are left as they
+/// are. Common tables take 20 for each.
+const WORK: usize = 256;
+/// See [`WORK`].
+const MOST_WORK: usize = 1 << 25;
 /// How many cells and places in lists there may be for each item.
 const ROOM: usize = 16;
 /// From how many items on cuts are made in order, and if need be where they seem not to help.
@@ -576,7 +591,11 @@ impl<'b> Builder<'b> {
             seen: Vec::new(),
             tasks: Vec::new(),
             aliases: Vec::new(),
-            work: items.len().saturating_mul(256).saturating_add(1 << 20),
+            work: items
+                .len()
+                .saturating_mul(WORK)
+                .saturating_add(1 << 20)
+                .min(MOST_WORK),
             worst: 0,
             costs: 0,
             reached: 0,
@@ -787,6 +806,7 @@ impl<'b> Builder<'b> {
     }
 
     /// Drops the items that are alike to one before as far as this cell goes. Gives their end.
+    #[inline(never)]
     fn drop_alike(&mut self, task: &Task, end: usize) -> Result<usize, NoMemory> {
         let len = end.saturating_sub(task.start);
         if len < MANY {
@@ -882,6 +902,7 @@ impl<'b> Builder<'b> {
     }
 
     /// Makes a node of a cell.
+    #[inline(never)]
     fn divide(&mut self, task: &Task, end: usize, cut: &Cut) -> Result<(), NoMemory> {
         let base = self.trees.cells.len();
         self.set(task.cell, Cell::at(Cell::NODE, self.trees.nodes.len())?);
@@ -993,6 +1014,7 @@ impl<'b> Builder<'b> {
     }
 
     /// The best way to divide the items, if it is worth a node.
+    #[inline(never)]
     fn choose(&self, task: &Task, end: usize, hull: &Hull) -> Option<Cut> {
         let numbers = self.numbers(task.start, end);
         let len = numbers.len();
@@ -1097,6 +1119,7 @@ impl<'b> Builder<'b> {
 
     /// How many items, in 16ths, share the cell of an item on the average; `None` where too many lie
     /// in too many cells.
+    #[inline(never)]
     fn left(&self, numbers: &[u32], stride: usize, cut: &Cut) -> Option<u64> {
         let mut counts = [0u16; 256];
         let mut sample = 0u64;
@@ -1159,6 +1182,9 @@ fn rest(item: &Item, open: &Known, ports: [(u16, u16); 2]) -> [u64; 2 * WORDS + 
 
 /// How many different values there are, roughly, where there may be `most`: all numbers, or all that
 /// these are a sample of.
+///
+/// Not inlined, as are others here that take much of the stack: what calls them goes deeper elsewhere.
+#[inline(never)]
 pub(super) fn values(numbers: &[u32], value: impl Fn(u32) -> u64, most: usize) -> usize {
     let mut seen = [0u64; 256];
     let stride = numbers.len().div_ceil(LARGE_SAMPLE).max(1);
