@@ -233,7 +233,7 @@ def test_stats_say_what_a_lookup_takes_at_worst(ctskip):
     """It grows with the kinds of rules, and hardly with their number."""
 
     def worst(*rules):
-        ctskip.load(*rules)
+        ctskip.load_table("\n".join(rules))
         return ctskip.stats()["worst_lookup"]
 
     none = worst()
