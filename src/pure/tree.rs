@@ -1065,7 +1065,7 @@ impl<'b> Builder<'b> {
         let (left, cut) = best?;
         let each = ratio(hull.cost.into(), len as u64);
         let saved = whole.saturating_sub(left).saturating_mul(each) >> 4;
-        (len >= 2 * MANY || saved > u64::from(NODE_COST).saturating_add(6)).then_some(cut)
+        (len >= MANY || saved > u64::from(NODE_COST).saturating_add(6)).then_some(cut)
     }
 
     /// Gives all neighbouring bits to `with` that may be worth a node for so many items.
