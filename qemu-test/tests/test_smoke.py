@@ -122,7 +122,7 @@ def test_servers(lab, family):
 
 def test_module_tree_takes_a_module(lab):
     release = os.uname().release
-    assert lab.init.run("modprobe -n -v xt_CT").stdout
+    assert lab.init.run("modprobe -D xt_CT").stdout
     Path(f"/lib/modules/{release}/updates").mkdir(exist_ok=True)
     with netlab.kernel_command_line("nf_conntrack.hashsize=4096"):
         assert "hashsize=4096" in lab.init.run("modprobe -c").stdout

@@ -131,13 +131,8 @@ pub struct Section {
 
 impl Section {
     /// The number of rules.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len as usize
-    }
-
-    /// Whether there is no rule.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 
@@ -401,15 +396,6 @@ impl Matcher {
         of(section.ipv4).max(of(section.ipv6))
     }
 
-    /// How many bytes it takes.
-    pub fn size(&self) -> usize {
-        self.rows
-            .size()
-            .saturating_add(self.trees.size())
-            .saturating_add(size_of_val(&*self.groups))
-            .saturating_add(size_of_val(&*self.ranks))
-    }
-
     /// The first rule of a section that matches `key`, if it is ahead of `best`; else `best`. Those
     /// `gone` says have been taken out since it was compiled do not count: a bit for each position.
     ///
@@ -597,15 +583,5 @@ impl Alone {
                 .first_match(&self.section, key, &probes, &[], None)?
         };
         order.position().ok()
-    }
-
-    /// What a lookup takes at worst, in instructions, roughly.
-    pub fn worst(&self) -> usize {
-        self.matcher.worst(&self.section)
-    }
-
-    /// How many bytes it takes.
-    pub fn size(&self) -> usize {
-        self.matcher.size()
     }
 }

@@ -522,15 +522,6 @@ impl Rows {
             .map(|row| row.order)
             .chain(lists.map(|row| row.order))
     }
-
-    /// How many bytes they take.
-    pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.singles)
-            .saturating_add(size_of_val(&*self.lists))
-            .saturating_add(size_of_val(&*self.prefixes))
-            .saturating_add(size_of_val(&*self.ports))
-            .saturating_add(size_of_val(&*self.devices))
-    }
 }
 
 /// The bit of `number` in its word of a bitmap of 256.

@@ -514,13 +514,6 @@ impl<S> Ruleset<S> {
         let scopes = [Scope::Init, Scope::Other].into_iter().chain(named);
         scopes.map(of).max().unwrap_or(0)
     }
-
-    /// How many bytes the matcher takes.
-    pub fn size(&self) -> usize {
-        let side = self.side.as_ref();
-        let side = side.map_or(0, |side| side.compiled.matcher.size());
-        self.base.compiled.matcher.size().saturating_add(side)
-    }
 }
 
 /// How a table differs from the one that was compiled.

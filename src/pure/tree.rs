@@ -180,14 +180,6 @@ impl Trees {
         }
         Ok(())
     }
-
-    /// How many bytes they take.
-    pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.nodes)
-            .saturating_add(size_of_val(&*self.cells))
-            .saturating_add(size_of_val(&*self.lists))
-            .saturating_add(size_of_val(&*self.hiding))
-    }
 }
 
 /// A part of a rule in one direction: the box in the space of keys that it matches.
