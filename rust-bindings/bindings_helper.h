@@ -62,6 +62,7 @@ void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
 void ctskip_current_comm(char *comm);
 bool ctskip_nfct_is_template(unsigned long nfct);
+void ctskip_check_rcu(void);
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);
 bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func);
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);

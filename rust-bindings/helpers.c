@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/vmalloc.h>
@@ -47,6 +48,11 @@ void ctskip_current_comm(char *comm)
 bool ctskip_nfct_is_template(unsigned long nfct)
 {
 	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
+}
+
+void ctskip_check_rcu(void)
+{
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "ctskip: no RCU read lock");
 }
 
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name)

@@ -231,7 +231,9 @@ struct Entries<'r> {
 impl<'r> Entries<'r> {
     /// Reads which there are.
     #[inline(always)]
-    fn of(net: Net<'r>, family: Family, _rcu: &'r ReadSide) -> Option<Self> {
+    fn of(net: Net<'r>, family: Family, rcu: &'r ReadSide) -> Option<Self> {
+        rcu.check();
+
         let nf = net.as_ptr();
         let point = raw::nf_inet_hooks_NF_INET_PRE_ROUTING as usize;
 
@@ -248,7 +250,7 @@ impl<'r> Entries<'r> {
         if array.is_null() {
             return None;
         }
-        // INVARIANT: The kernel frees the array after a grace period, and `_rcu` proves that none
+        // INVARIANT: The kernel frees the array after a grace period, and `rcu` proves that none
         // ends within `'r`. The number is not changed once published.
         Some(Self {
             array,

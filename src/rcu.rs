@@ -31,6 +31,8 @@ use kernel::{
     },
 };
 
+#[cfg(CONFIG_PROVE_RCU)]
+use crate::bindings as raw;
 use crate::workqueue::Handle;
 
 /// Evidence that an RCU read-side critical section lasts as long as the reference to it.
@@ -57,6 +59,17 @@ impl ReadSide {
     pub(crate) fn of(_guard: &Guard) -> &Self {
         // SAFETY: The section lasts as long as the guard, and so as the reference given.
         unsafe { Self::assert() }
+    }
+
+    /// Has a kernel that keeps book of its locks (`CONFIG_PROVE_RCU`) warn where this is no evidence.
+    /// To be called where something is read under it. C: `RCU_LOCKDEP_WARN()`.
+    #[inline(always)]
+    pub(crate) fn check(&self) {
+        #[cfg(CONFIG_PROVE_RCU)]
+        // SAFETY: Takes no arguments. Any context.
+        unsafe {
+            raw::ctskip_check_rcu()
+        };
     }
 }
 
@@ -194,14 +207,16 @@ impl<T: Send + Sync + 'static> Pointer<T> {
     /// Any context. The value may be replaced meanwhile; the reference stays good for as long as
     /// the read-side section.
     #[inline(always)]
-    pub(crate) fn load<'r>(&'r self, _rcu: &'r ReadSide) -> &'r T {
+    pub(crate) fn load<'r>(&'r self, rcu: &'r ReadSide) -> &'r T {
+        rcu.check();
+
         // SAFETY: The pointer to the atomic's storage is valid. A volatile read is what READ_ONCE()
         // is in C; the address dependency orders it before the reads of the value.
         let node = unsafe { self.0.as_ptr().read_volatile() };
 
         // SAFETY: By the type invariants a reference was held when it was read. `swap()` may have
         // given that away since; but the value is dropped no sooner than a grace period later, and
-        // `_rcu` proves that none ends within `'r`.
+        // `rcu` proves that none ends within `'r`.
         unsafe { &(*node).value }
     }
 
