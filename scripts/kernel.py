@@ -6,12 +6,14 @@ with the image's own .config and compilers. MODVERSIONS is off in these kernels:
 comparisons made here stops a module that was built with another .config.
 
     kernel.get("7.3")               the newest kernel of a line in kernels.toml
+    kernel.get("7.3-debug")         the debug kernel of its source: see debug_kernel.py
     kernel.get("7.3").tree()        its prepared source tree
     kernel.build("7.3")             build/7.3/ctskip.ko, ready to load into it
 
 usage: kernel.py build LINE | running | install
 """
 
+import importlib
 import os
 import platform
 import re
@@ -27,6 +29,8 @@ import host
 
 LINES = chroot.CONFIG["line"]
 DEFAULT = list(LINES)[-1]
+# What follows a line's name where its debug kernel is meant.
+DEBUG = "-debug"
 
 # How long the package lists are taken to be new.
 LISTS_FRESH = 24 * 3600
@@ -53,6 +57,11 @@ class Kernel:
     release: str  # as uname -r prints it
     version: str  # of the Debian packages
     folder: Path  # holds its packages' files
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether it is the debug kernel of its line."""
+        return self.line.endswith(DEBUG)
 
     @property
     def vmlinuz(self) -> Path:
@@ -102,15 +111,9 @@ class Kernel:
         return vermagic(self.chroot, stock)
 
     def _make_tree(self, new: Path) -> None:
-        source = LINES[self.line]["source"]
-        with cache.step("fetching the kernel's source"):
-            download(self.chroot, new, [f"{source}={self.version}"])
+        unpack_source(self, self.chroot, new)
         run = self.chroot.run
         binds = {new: TREE}
-        with cache.step("unpacking the kernel's source"):
-            tar = ["tar", "-C", TREE, "--strip-components=1", "-xf"]
-            run([*tar, f"{TREE}/package/usr/src/{source}.tar.xz"], log="kernel-tree", binds=binds)
-            cache.remove(new / "package")
         (new / ".config").write_bytes((self.headers / ".config").read_bytes())
         (new / "Module.symvers").write_bytes((self.headers / "Module.symvers").read_bytes())
         make = ["make", "-C", TREE, *self.make_arguments()]
@@ -119,6 +122,18 @@ class Kernel:
             compare_configs(self.config, new / ".config")
             run([*make, "prepare", "modules_prepare"], log="kernel-tree", binds=binds)
         compare_configs(self.config, new / ".config")
+
+
+def unpack_source(kernel: Kernel, where: chroot.Chroot, new: Path) -> None:
+    """Fetch the source package of a stock kernel and unpack it in the folder `new`."""
+    source = LINES[kernel.line]["source"]
+    with cache.step("fetching the kernel's source"):
+        download(where, new, [f"{source}={kernel.version}"])
+    with cache.step("unpacking the kernel's source"):
+        tar = ["tar", "-C", TREE, "--strip-components=1", "-xf"]
+        archive = f"{TREE}/package/usr/src/{source}.tar.xz"
+        where.run([*tar, archive], log="kernel-tree", binds={new: TREE})
+        cache.remove(new / "package")
 
 
 def compare_configs(image: Path, used: Path) -> None:
@@ -159,6 +174,8 @@ def download(where: chroot.Chroot, new: Path, packages: Sequence[str]) -> None:
 def get(line: str | None = None) -> Kernel:
     """Return the newest kernel of a line, by default the newest line; fetch it first if need be."""
     line = line or DEFAULT
+    if line.endswith(DEBUG):  # alone, the newest line's
+        return importlib.import_module("debug_kernel").get(get(line.removesuffix(DEBUG)))
     if line not in LINES:
         raise cache.Failed(f"no kernel line {line}; there are: {' '.join(LINES)}")
     return fetch(line, *newest(line))
@@ -242,7 +259,7 @@ def build_for(kernel: Kernel, output: Path, arguments: Sequence[str] = ()) -> Pa
 
 def _build_for(kernel: Kernel, output: Path, arguments: Sequence[str]) -> Path:
     output.mkdir(parents=True, exist_ok=True)
-    made_for = f"{kernel.release} {kernel.version} {kernel.tree().name}\n"
+    made_for = f"{kernel.release} {kernel.version} {kernel.tree().relative_to(cache.ROOT)}\n"
     stamp = output / "made-for"
     if stamp.exists() and stamp.read_text() != made_for:
         cache.remove(output)
