@@ -23,6 +23,10 @@ test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns'
 	@$(SUITE) test $(LINE) $(TESTS)
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
+test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns')
+	@$(SUITE) test --kernel=$(KERNEL)-debug $(TESTS)
+	@$(if $(TESTS),,$(PYTHON) qemu-test/mutants.py --kernel=$(KERNEL)-debug)
+
 host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test
 
@@ -57,4 +61,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test host-test mutants bench bench-check shell lint format install clean clean-cache help
+.PHONY: modules demo test test-debug host-test mutants bench bench-check shell lint format install clean clean-cache help

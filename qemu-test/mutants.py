@@ -7,12 +7,16 @@ A test that cannot fail proves nothing. Each [[mutant]] of mutants/*.toml is a c
 pytest takes them) and the behaviour that is broken (`why`). It is built in a copy of the checkout and
 those tests are run on it: where they pass, the mutant has survived, and this fails.
 
+Files with `debug = true` are for a debug kernel (LINE-debug), and the only ones for it: `says` is what
+its checks must say of the mutant, as a pattern.
+
 usage: mutants.py [--kernel LINE] [--jobs N] [AREA ...]       an AREA is a file in mutants/
 """
 
 import argparse
 import concurrent.futures
 import queue
+import re
 import shlex
 import shutil
 import subprocess
@@ -33,6 +37,7 @@ class Mutant:
         self.name = f"{area}-{number}"
         self.file, self.old, self.new = fields["file"], fields["old"], fields["new"]
         self.tests, self.why = fields["tests"], fields["why"]
+        self.says = fields.get("says")
 
     def check(self):
         """Fail unless the text to change is there exactly once."""
@@ -58,16 +63,20 @@ class Mutant:
         text = log.read_text(errors="replace")
         if code == 0:
             return "SURVIVED"
+        if self.says:
+            for console in re.findall(r"console: (\S+)", text):
+                text += Path(console).read_text(errors="replace")
+            return "caught" if re.search(self.says, text) else "not seen"
         # It must be a test or the kernel that has failed, not the harness.
         return "caught" if " failed" in text or "console" in text else "harness failed"
 
 
-def mutants(areas):
-    """The mutants of these areas, or of all."""
-    files = sorted((HERE / "mutants").glob("*.toml"))
-    for file in files:
-        if not areas or file.stem in areas:
-            for number, fields in enumerate(tomllib.loads(file.read_text())["mutant"], 1):
+def mutants(areas, debug):
+    """The mutants of these areas, or of all, that are for a debug kernel or a stock one."""
+    for file in sorted((HERE / "mutants").glob("*.toml")):
+        area = tomllib.loads(file.read_text())
+        if area.get("debug", False) == debug and (not areas or file.stem in areas):
+            for number, fields in enumerate(area["mutant"], 1):
                 yield Mutant(file.stem, number, fields)
 
 
@@ -78,7 +87,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("areas", nargs="*")
     options = parser.parse_args()
-    todo = list(mutants(options.areas))
+    todo = list(mutants(options.areas, options.kernel.endswith("-debug")))
     for mutant in todo:
         mutant.check()
 

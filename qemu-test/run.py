@@ -5,7 +5,7 @@
     qemu-test/run.py test [--kernel LINE] [arguments for pytest ...]
     qemu-test/run.py demo | shell [--kernel LINE]
 
-The guest is the unmodified kernel image with 2 CPUs, under KVM where a short trial boot proves that it
+The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 CPUs, under KVM where a short trial boot proves that it
 works here, else under emulation. It shares one folder with the host (9p), a new one for each run:
 
     in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
@@ -40,9 +40,12 @@ import host  # noqa: E402
 import kernel  # noqa: E402
 
 RUNS_KEPT = 20
-MEMORY = "2G"
+MEMORY, DEBUG_MEMORY = "2G", "4G"
 TRIAL_SECONDS = 30
-STUCK_SECONDS = 300  # pytest ends a test long before this, if the kernel lets it
+TEST_SECONDS = 120  # pytest ends a test that takes longer
+STUCK_SECONDS = 300  # and it is ended from outside where the kernel does not let pytest
+SUITE_SECONDS = 3000
+DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
@@ -72,7 +75,7 @@ KERNEL_ARGUMENTS = [
 ]
 
 
-def qemu(accel, vmlinuz, initrd, arguments, console):
+def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
     """The command line that all guests share."""
     if accel == "kvm":
         machine = ["-accel", "kvm", "-cpu", "host"]
@@ -87,7 +90,7 @@ def qemu(accel, vmlinuz, initrd, arguments, console):
         "-smp",
         "2",
         "-m",
-        MEMORY,
+        memory,
         "-nodefaults",
         "-no-user-config",
         "-display",
@@ -155,7 +158,7 @@ def lock(folder):
     return True
 
 
-def fill(run, module, arguments):
+def fill(run, module, slower, arguments):
     """What goes into the guest."""
     (run / "out").mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "run.py")
@@ -168,10 +171,12 @@ def fill(run, module, arguments):
         "COLUMNS": size.columns,
         "LINES": size.lines,
         "PYTHONUNBUFFERED": 1,
+        "SLOWER": slower,
     }
     (run / "in/environment").write_text("".join(f"{k}={v}\n" for k, v in environment.items()))
     colour = "yes" if sys.stdout.isatty() else "no"
-    (run / "in/arguments").write_text(json.dumps([f"--color={colour}", *arguments]))
+    always = [f"--color={colour}", f"--timeout={TEST_SECONDS * slower}"]
+    (run / "in/arguments").write_text(json.dumps([*always, *arguments]))
 
 
 def make_initrd(base, out):
@@ -189,20 +194,20 @@ def make_initrd(base, out):
 class Console(threading.Thread):
     """Watches the kernel's console; on a splat, gives the guest some seconds to say it all."""
 
-    def __init__(self, folder, process, seconds):
+    def __init__(self, folder, process, seconds, stuck_seconds):
         super().__init__(daemon=True)
         self.path, self.running = folder / "console.log", folder / "out/running"
         self.process, self.fault = process, None
         self.end = time.monotonic() + seconds
-        self.seconds = seconds
+        self.seconds, self.stuck_seconds = seconds, stuck_seconds
 
     def run(self):
         seen = 0
         while self.process.poll() is None:
             time.sleep(0.5)
             seen = self.look(seen)
-            if self.test_age() > STUCK_SECONDS:
-                self.fault = self.fault or f"one test did not end within {STUCK_SECONDS} s"
+            if self.test_age() > self.stuck_seconds:
+                self.fault = self.fault or f"one test did not end within {self.stuck_seconds} s"
                 self.process.kill()
             if time.monotonic() > self.end:
                 self.fault = self.fault or f"no end after {self.seconds} s"
@@ -228,13 +233,14 @@ class Console(threading.Thread):
         return seen + end
 
 
-def boot(mode, accel, stock, images, run, limit):
+def boot(mode, accel, stock, images, run, limit, slower):
     """Run the guest to its end; its terminal is ours. Returns what was wrong, or None."""
     root, modules, base = images
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
     console.touch()
-    command = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console)
+    memory = DEBUG_MEMORY if stock.is_debug else MEMORY
+    command = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console, memory)
     for image in (root, modules):
         command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
     command += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
@@ -243,7 +249,7 @@ def boot(mode, accel, stock, images, run, limit):
         return subprocess.run(command).returncode and "the guest did not end well"
     command += ["-chardev", "stdio,id=terminal,signal=off"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    watcher = Console(run, process, limit)
+    watcher = Console(run, process, limit, STUCK_SECONDS * slower)
     watcher.start()
     try:
         process.wait()
@@ -256,11 +262,11 @@ def boot(mode, accel, stock, images, run, limit):
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("mode", choices=["test", "demo", "shell"])
-    parser.add_argument("--kernel", default=None, help="the kernel line, e.g. 7.3")
+    parser.add_argument("--kernel", help="the kernel line, e.g. 7.3; 7.3-debug: its debug kernel")
     parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
     parser.add_argument("--no-module", action="store_true", help="a guest without ctskip")
     parser.add_argument("--accel", choices=["kvm", "tcg"], help="do not find out")
-    parser.add_argument("--limit", type=int, default=3000, help="seconds until the guest is ended")
+    parser.add_argument("--limit", type=int, help="seconds until the guest is ended")
     options, rest = parser.parse_known_args(argv)
     if rest and options.mode != "test":
         parser.error(f"{options.mode} takes no arguments: {' '.join(rest)}")
@@ -272,14 +278,16 @@ def main(argv):
         module = options.module or kernel.build(options.kernel)
     images = guest.get(stock.release, stock.modules)
     run = new_run()
-    fill(run, module, rest)
+    slower = DEBUG_SLOWER if stock.is_debug else 1
+    fill(run, module, slower, rest)
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
     cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {run}")
 
     logs = f"ctskip: console: {run}/console.log"
     if options.mode == "test":
         logs += f"\nctskip: logs of the failed tests: {run}/out"
-    fault = boot(options.mode, accel, stock, images, run, options.limit)
+    limit = options.limit or SUITE_SECONDS * slower
+    fault = boot(options.mode, accel, stock, images, run, limit, slower)
     status = run / "out/status"
     code = int(status.read_text()) if status.exists() else None
     if fault is None and code is None and options.mode != "shell":
