@@ -145,6 +145,59 @@ class RulesTest(unittest.TestCase):
         self.assertTrue(all(found))
         self.assertFalse(re.search(checks.UNSAFE, "#![forbid(unsafe_code)]"))
 
+    def unsafe(self, text: str, file: str = "src/rcu.rs") -> list[str]:
+        """What is found in a file, without its name and number of lines."""
+        findings = checks.unsafe_code(Path(file), text)
+        return [finding.partition(": ")[2] for finding in findings]
+
+    def test_unsafe_outside_the_wrappers(self) -> None:
+        """Anywhere but in a module that wraps the kernel, however well it is founded."""
+        text = "// SAFETY: It is.\nunsafe { f() }\n"
+        files = ("src/pure/rule.rs", "src/pure/rcu.rs", "src/ctskip_main.rs", "src/files.rs")
+        for file in (*files, "tests/pure/main.rs", "fuzz/src/lib.rs", "src/new.rs"):
+            self.assertEqual(
+                self.unsafe(text, file), ["unsafe code outside the wrappers of the kernel"]
+            )
+            self.assertEqual(self.unsafe("// unsafe { f() }\n", file), [])
+        self.assertEqual(self.unsafe(text), [])
+        for name in checks.WRAPPERS:
+            self.assertTrue((checks.CHECKOUT / f"src/{name}.rs").is_file(), name)
+
+    def test_unsafe_without_its_obligation(self) -> None:
+        """In a wrapper, each block says above its statement why it may, each function what it asks."""
+        block = ["unsafe code without `// SAFETY: `"]
+        for text in (
+            "unsafe { f() }",
+            "// Fine.\nunsafe { f() }",
+            "// SAFETY: Of another one.\nf();\nunsafe { f() }",
+            "// SAFETY: Of another one.\n\nunsafe { f() }",
+            "// SAFETY: Of the outer one.\nmatch {\n    unsafe { f() }",
+            "unsafe impl Send for X {}",
+            "mac! {\n    unsafe(uninit) static X: Y;\n}",
+        ):
+            self.assertEqual(self.unsafe(text), block, text)
+        for text in (
+            "// SAFETY: It is.\nunsafe { f() }",
+            "// SAFETY: It is, and\n// that too.\n#[expect(x)]\nlet x =\n    unsafe { f() };",
+            "let y = f(\n    x,\n    // SAFETY: It is.\n    unsafe { f() },\n);",
+            "// SAFETY: It is.\nunsafe impl Send for X {}",
+            'type F = unsafe extern "C" fn(*mut X);',
+        ):
+            self.assertEqual(self.unsafe(text), [], text)
+        function = ["an unsafe function without `# Safety`"]
+        for text in (
+            "unsafe fn f() {}",
+            "/// Does it.\npub(crate) unsafe fn f() {}",
+            '/// # Safety\nfn g() {}\nunsafe extern "C" fn f() {}',
+            "impl X {\n    /// Does it.\n    unsafe fn f() {}",
+        ):
+            self.assertEqual(self.unsafe(text), function, text)
+        for text in (
+            "/// Does it.\n///\n/// # Safety\n///\n/// None.\n#[inline]\nunsafe fn f() {}",
+            "// SAFETY: It is.\nunsafe impl A for X {\n    unsafe fn f() {}",
+        ):
+            self.assertEqual(self.unsafe(text), [], text)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -6,8 +6,8 @@
 //! -> matcher) -> `control` (published) -> `rcu`. The way of a packet is `netfilter` (the hook) ->
 //! `packet` -> `pure` (headers -> matcher -> verdict) -> `skb` (the mark).
 //!
-//! `unsafe` stands in the wrappers of the kernel only: `conntrack`, `netfilter`, `params`, `percpu`,
-//! `pernet`, `rcu`, `skb`, `sysfs`, `task`, `workqueue`.
+//! `unsafe` stands in the wrappers of the kernel only: `conntrack`, `memory`, `netfilter`, `params`,
+//! `percpu`, `pernet`, `rcu`, `skb`, `sysfs`, `task`, `workqueue`. `make lint` holds all code to it.
 
 #![crate_name = "ctskip"]
 
