@@ -61,6 +61,7 @@ NETNS = Path("/run/netns")
 SYSFS = Path("/sys/kernel/ctskip")
 MODULE = Path("/root/ctskip.ko")
 OUT = Path("/host/out")
+SLOWER = int(os.environ.get("SLOWER", 1))  # how many times longer all may take: a debug kernel's
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _INIT = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -103,14 +104,14 @@ def family_of(address):
 
 def wait_until(condition, timeout=5.0, interval=0.01):
     """Wait until condition() is true and return what it returned; AssertionError after the timeout."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOWER
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
             raise AssertionError(
-                f"not within {timeout} s: {getattr(condition, '__name__', condition)}"
+                f"not within {timeout * SLOWER} s: {getattr(condition, '__name__', condition)}"
             )
         time.sleep(interval)
 
@@ -255,7 +256,7 @@ class Netns:
                 input=stdin,
                 text=True,
                 capture_output=True,
-                timeout=timeout,
+                timeout=timeout * SLOWER,
                 check=False,
                 **kwargs,
             )
@@ -309,7 +310,7 @@ class Netns:
         assert process.poll() is None, process.log.read_text()
         return process
 
-    def dig(self, server, name="www.test", kind="A", options="+tries=1 +timeout=3"):
+    def dig(self, server, name="www.test", kind="A", options=f"+tries=1 +timeout={3 * SLOWER}"):
         """Ask a DNS server by dig: the answer, or None where none came."""
         done = self.run(f"dig +short {options} @{server} {name} {kind}", check=False)
         return done.stdout.strip() if done.returncode == 0 else None
@@ -399,7 +400,15 @@ class Netns:
         return made
 
     def udp(
-        self, address, port, data=b"ping", sport=0, timeout=2.0, count=1, source=None, mark=None
+        self,
+        address,
+        port,
+        data=b"ping",
+        sport=0,
+        timeout=2.0 * SLOWER,
+        count=1,
+        source=None,
+        mark=None,
     ):
         """Send datagrams from one socket, each after the last one's answer; the last answer, or None."""
         with self._client(address, socket.SOCK_DGRAM, 0, source, sport, mark) as s:
@@ -422,7 +431,15 @@ class Netns:
                 s.sendto(data, (address, port))
 
     def tcp(
-        self, address, port, data=b"ping", sport=0, timeout=5.0, source=None, mark=None, protocol=0
+        self,
+        address,
+        port,
+        data=b"ping",
+        sport=0,
+        timeout=5.0 * SLOWER,
+        source=None,
+        mark=None,
+        protocol=0,
     ):
         """Connect, send, end, read to the end: what came back; None if there is no connection."""
         with self._client(address, socket.SOCK_STREAM, protocol, source, sport, mark) as s:
@@ -446,7 +463,7 @@ class Netns:
         """The same over SCTP, one message and its answer."""
         return self.tcp(address, port, protocol=IPPROTO_SCTP, **kwargs)
 
-    def ping(self, address, count=1, timeout=2.0, ident=0x1234, mark=None, data=b"ctskip"):
+    def ping(self, address, count=1, timeout=2.0 * SLOWER, ident=0x1234, mark=None, data=b"ctskip"):
         """Echo requests from a raw socket; how many were answered."""
         family = family_of(address)
         answered = 0
@@ -595,7 +612,7 @@ class Watch:
                 found.setdefault(name, {})[state] = item["counter"]["packets"]
         return found.get(hook, {}) if hook else found
 
-    def more(self, hook, packets, timeout=5.0):
+    def more(self, hook, packets, timeout=5.0 * SLOWER):
         """Wait until a hook has counted that many packets since the last call: {state: packets}."""
         end = time.monotonic() + timeout
         while True:
@@ -620,14 +637,14 @@ class Capture:
         if device:
             self.socket.bind((device, 3))
 
-    def packets(self, timeout=0.2):
+    def packets(self, timeout=0.2 * SLOWER):
         """Each frame (bytes, from the Ethernet header on) until none comes for `timeout` seconds."""
         while select.select([self.socket], [], [], timeout)[0]:
             data, (_, _, kind, _, _) = self.socket.recvfrom(65535)
             if kind != socket.PACKET_OUTGOING:
                 yield data
 
-    def wait(self, condition, timeout=2.0):
+    def wait(self, condition, timeout=2.0 * SLOWER):
         """The first frame for which condition(bytes) is true, or None after the timeout."""
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -1005,7 +1022,7 @@ class Ctskip:
             os.close(fd)
 
     @staticmethod
-    def unload(timeout=5.0):
+    def unload(timeout=5.0 * SLOWER):
         """Unload it; errno, 0 if it is out. Waits while the kernel's own users of a moment hold it."""
         end = time.monotonic() + timeout
         while _libc.syscall(_SYS_DELETE_MODULE, b"ctskip", os.O_NONBLOCK):

@@ -70,7 +70,7 @@ class Crew:
     def run(self, enough):
         for thread in self.threads:
             thread.start()
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + SECONDS * netlab.SLOWER
         while not self.stop.is_set() and not enough() and time.monotonic() < end:
             time.sleep(0.05)
         self.stop.set()

@@ -134,7 +134,7 @@ def test_many_equal_rules(ctskip):
     generation = ctskip.generation
     ctskip.load_table(text)
     assert ctskip.generation == generation
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 20 * netlab.SLOWER
 
 
 def test_changed_terms_make_another_rule(ctskip):

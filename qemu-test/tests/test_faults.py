@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Memory that is not there: every allocation of the module fails once, one after the other.
+
+Loading, each command, each read and each making of a namespace is done again and again; in the nth
+round its nth allocation fails, until a round has none left to fail. Where the kernel gets by without
+that memory (it tries another way), the round succeeds. Else it must say ENOMEM, and leave everything
+as it was. What it may have leaked is found at the end of the suite, see guest/suite.py.
+
+It takes a kernel with fault injection, as the debug kernel is.
+"""
+
+import errno
+import itertools
+import os
+import re
+import socket
+from pathlib import Path
+
+import netlab
+import pytest
+from netlab import wait_until
+
+DEBUGFS = Path("/sys/kernel/debug")
+ATTRIBUTES = [DEBUGFS / name for name in ("failslab", "fail_page_alloc")]
+
+pytestmark = [
+    pytest.mark.own_module,
+    pytest.mark.skipif(
+        not all(path.exists() for path in ATTRIBUTES),
+        reason="the kernel has no fault injection (FAILSLAB, FAIL_PAGE_ALLOC)",
+    ),
+]
+
+# What all allocations are counted with, those that may sleep or be in high memory as well.
+SETTINGS = {
+    "verbose": 0,
+    "stacktrace-depth": 32,
+    "ignore-gfp-wait": "N",
+    "ignore-gfp-highmem": "N",
+    "cache-filter": "N",
+    "min-order": 0,
+}
+
+
+def symbols():
+    """The kernel's functions in the order of their addresses: (address, name, module or None)."""
+    found = []
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        address, kind, name, *module = line.split()
+        if kind in "tTwW":
+            found.append((int(address, 16), name, module[0][1:-1] if module else None))
+    return sorted(found)
+
+
+def function(name):
+    """The addresses of a function of the kernel's own."""
+    every = symbols()
+    at = next(i for i, symbol in enumerate(every) if symbol[1:] == (name, None))
+    return every[at][0], next(start for start, *_ in every[at:] if start > every[at][0])
+
+
+def module(name):
+    """The addresses of a module's functions."""
+    mine = [address for address, _, owner in symbols() if owner == name]
+    return min(mine), max(mine) + 1
+
+
+class Faults:
+    """Has an allocation fail that is made for certain functions, on their way or below."""
+
+    def __init__(self):
+        for path, (name, value) in itertools.product(ATTRIBUTES, SETTINGS.items()):
+            if (path / name).exists():
+                (path / name).write_text(f"{value}\n")
+        self.fd = os.open("/proc/thread-self/fail-nth", os.O_RDWR | os.O_CLOEXEC)
+
+    def within(self, addresses):
+        """From now on, of the allocations that functions at these addresses make."""
+        for path, (name, value) in itertools.product(ATTRIBUTES, zip(("start", "end"), addresses)):
+            (path / f"require-{name}").write_text(f"{value:#x}\n")
+
+    def each(self, act):
+        """Yield what act() returns when its first allocation fails, its second, and so on."""
+        for nth in itertools.count(1):
+            os.pwrite(self.fd, b"%d" % nth, 0)
+            try:
+                result = act()
+            finally:
+                left = int(os.pread(self.fd, 16, 0))
+                os.pwrite(self.fd, b"0", 0)
+            if left:  # that was one too many: nothing has failed
+                assert result == 0, errno.errorcode[result]
+                return
+            yield result
+
+    def close(self):
+        os.close(self.fd)
+        self.within((0, 2**64 - 1))
+
+
+@pytest.fixture
+def faults():
+    made = Faults()
+    yield made
+    made.close()
+
+
+def number(act, *arguments):
+    """The errno of what fails with OSError; 0 where it succeeds."""
+    try:
+        act(*arguments)
+        return 0
+    except OSError as error:
+        return error.errno
+
+
+# --- loading -----------------------------------------------------------------------------------------
+
+
+def hooked(ns):
+    return "-0000000299" in ns.run("nft list hooks").stdout
+
+
+@pytest.mark.parametrize("where", ("do_one_initcall", "parse_args"))
+def test_load(ctskip, faults, lab, where):
+    """What the module's init allocates, and what its parameters do."""
+    spaces = [lab.init, lab.ns()]
+    rules = f"udp dport=7; tcp dport=8 netns={spaces[1].inode} tag=t"
+    faults.within(function(where))
+    failed = 0
+    for result in faults.each(lambda: ctskip.load(rules=rules)):
+        if result == 0:
+            assert len(ctskip.rules()) == 2
+            assert ctskip.unload() == 0
+            continue
+        failed += 1
+        assert result == errno.ENOMEM, errno.errorcode[result]
+        assert not ctskip.loaded() and not netlab.SYSFS.exists()
+    assert failed > 0
+    assert len(ctskip.rules()) == 2
+    assert ctskip.unload() == 0
+    assert not any(hooked(ns) for ns in spaces)
+
+
+# --- commands ----------------------------------------------------------------------------------------
+
+BASE = """
+udp dst=127.0.0.1 dport=53 id=1
+tcp dst=10.0.0.0/8,192.168.0.0/16 sport=1024-65535 dport=80,443 tag=web id=2
+track udp dport=5353 dev=eth*,lo id=3
+icmp type=8 src=10.1.0.0/16 tag=web id=4
+udp dst=2001:db8::/32 dport=53 mark=0x10/0xf0 oneway id=5
+tcp dport=6379 netns=init tag=redis id=6
+"""
+
+# What is written, each text by a write of its own to the same open file.
+COMMANDS = {
+    "add": ["add udp dst=10.9.0.0/16 dport=1812-1813 tag=radius\n"],
+    "add many": ["".join(f"udp dst=10.{n}.0.0/16 dport={n + 1}\n" for n in range(60))],
+    "add for a namespace": ["add udp dport=1812 netns=pid:1\n"],
+    "insert": ["insert tcp dport=8080\n"],
+    "insert before": ["insert before=4 tcp dport=8080,8443 src=10.2.0.0/16\n"],
+    "delete": ["delete 2\n"],
+    "delete tag": ["delete tag=web\n"],
+    "several": ["add tcp dport=1\ndelete 3\ninsert tcp dport=2 tag=web\ndelete tag=redis\n"],
+    "flush": ["flush\n"],
+    "load": ["load\nudp dport=1\nudp dst=127.0.0.1 dport=53 id=1\ncommit\n"],
+    "load in pieces": [
+        "load\nudp dport=1 tag=a\nudp dst=127.0.0.1 dp",
+        "ort=53 id=1\n" + "".join(f"tcp dst=10.{n}.0.0/16 dport={n + 1}\n" for n in range(40)),
+        "comm",
+        "it\n",
+    ],
+    "load of a tag": ["load tag=web\ntcp dport=80 src=10.3.0.0/16\ncommit\n"],
+    "abort": ["load\nudp dport=1\n", "abort\n"],
+}
+
+
+def write(*texts, name="rules"):
+    """Write one text after the other to one open file: 0, or the errno of the first that fails."""
+    with netlab.OpenFile(name, os.O_WRONLY) as file:
+        return next(filter(None, map(file.write, texts)), 0)
+
+
+@pytest.fixture
+def base(ctskip, faults):
+    """The module with a table; its own allocations fail."""
+    assert ctskip.load() == 0
+    ctskip.load_table(BASE)
+    faults.within(module("ctskip"))
+    yield ctskip
+    assert ctskip.unload() == 0
+    assert not ctskip.loaded() and not netlab.SYSFS.exists()
+
+
+def assert_works(ctskip):
+    """A packet is still decided, and counted, by the table's first rule."""
+    before = ctskip.counters()[0]
+    assert before["rule"].startswith("skip udp dst=127.0.0.1 dport=53")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.sendto(b"x", ("127.0.0.1", 53))
+    assert ctskip.counters()[0]["packets"] == before["packets"] + 1
+
+
+def refusals(ctskip, faults, act):
+    """How often act() was refused for want of memory. That leaves all as it was; else it is undone."""
+    refused = 0
+    before = ctskip.snapshot()
+    for result in faults.each(act):
+        if result == 0:
+            ctskip.load_table(BASE)
+            ctskip.mode = "skip"
+        else:
+            refused += 1
+            assert result == errno.ENOMEM, errno.errorcode[result]
+            assert ctskip.snapshot() == before
+        assert_works(ctskip)
+        before = ctskip.snapshot()
+    return refused
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(base, faults, command):
+    assert refusals(base, faults, lambda: write(*COMMANDS[command])) > 0
+
+
+@pytest.mark.parametrize("mode", ("observe", "off"))
+def test_mode(base, faults, mode):
+    assert refusals(base, faults, lambda: write(f"{mode}\n", name="mode")) > 0
+
+
+def test_last_error_tells(base, faults):
+    told = []
+    for result in faults.each(lambda: write(*COMMANDS["add"])):
+        if result:
+            told.append(base.read("last_error").split()[0])
+    assert told and set(told) == {"errno=ENOMEM"}
+
+
+def test_refused_for_another_reason(base, faults):
+    """A text that is wrong is refused, also where memory is wanting to say what is wrong."""
+    for texts in (["add udp\n"], ["load\nudp dport=1\nnonsense\ncommit\n"]):
+        before = base.snapshot()
+        results = []
+        for _ in faults.each(lambda: results.append(write(*texts)) or 0):
+            assert base.snapshot() == before
+        assert results and set(results) <= {errno.EINVAL, errno.ENOMEM}
+        assert results[-1] == errno.EINVAL  # of the round in which nothing failed
+
+
+@pytest.mark.parametrize("name", "rules counters netns stats last_error".split())
+def test_read(base, faults, name):
+    """A read fails or gives the text, and the next one gives it."""
+
+    def read():
+        return re.sub(r"generation=\d+", "", base.read(name))
+
+    def act():
+        try:
+            assert read() == expected
+            return 0
+        except OSError as error:
+            return error.errno
+
+    assert base.write("nonsense\n") == errno.EINVAL
+    expected = read()
+    for result in faults.each(act):
+        assert result in (0, errno.ENOMEM), errno.errorcode[result]
+        assert read() == expected
+        # What the table's text is known by is made when it is first read.
+        base.commit("add udp dport=9 id=99")
+        base.commit("delete 99")
+
+
+# --- namespaces --------------------------------------------------------------------------------------
+
+
+def make_namespace():
+    """One that goes at once: 0, or the errno."""
+    try:
+        os.unshare(os.CLONE_NEWNET)
+    except OSError as error:
+        return error.errno
+    os.setns(netlab._INIT, os.CLONE_NEWNET)
+    return 0
+
+
+def assert_namespaces_fail(ctskip, faults):
+    """Some could not be made. Of none is anything left."""
+    lines = len(ctskip.netns())
+    before = ctskip.snapshot()
+    results = list(faults.each(make_namespace))
+    assert set(results) <= {0, errno.ENOMEM} and errno.ENOMEM in results
+    assert ctskip.snapshot() == before
+    assert_works(ctskip)
+    wait_until(lambda: len(ctskip.netns()) == lines, 60)
+
+
+def test_namespace(base, faults):
+    assert_namespaces_fail(base, faults)
+
+
+def test_namespace_that_another_module_fails(base, faults, lab):
+    """Its part comes after ctskip's, which is to be undone."""
+    lab.init.run("modprobe ipip")
+    faults.within(module("ipip"))
+    assert_namespaces_fail(base, faults)
