@@ -1,28 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who may read and write which file.
+"""Who may read and write which file, and what anyone else can learn or cause.
 
 All but `generation` and `version` need CAP_NET_ADMIN in the initial user namespace, by the opener's
 credentials, from within the initial network namespace. Each test asks from a forked child, which may
-drop what it likes.
+drop what it likes: a tenant. What a tenant may know is that ctskip is there and how often its table has
+changed; no file and no line of the log tells anybody where the kernel lies; and neither tenants nor
+packets can fill the log.
 """
 
+import contextlib
 import ctypes
 import errno
+import itertools
 import json
 import os
+import re
+import socket
+import subprocess
 import traceback
+from pathlib import Path
 
 import netlab
 import pytest
+from netlab import V4
 
 PRIVATE = ("rules", "counters", "netns", "stats", "mode", "last_error")
 PUBLIC = ("generation", "version")
 WRITES = {"rules": b"flush\n", "mode": b"off\n"}
 NOBODY = 65534
-DAC_OVERRIDE, NET_ADMIN = 1, 12
+DAC_OVERRIDE, NET_ADMIN, CAPABILITIES = 1, 12, 41
+# What container engines leave to root by default, and CAP_NET_ADMIN.
+CONTAINER = (0, DAC_OVERRIDE, 3, 4, 5, 6, 7, 8, 10, NET_ADMIN, 13, 18, 27, 29, 31)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 4, 8
+_MS_REC, _MS_PRIVATE = 16384, 1 << 18
 
 
 class _Header(ctypes.Structure):
@@ -73,6 +85,15 @@ def own_user_namespace(flags=os.CLONE_NEWNET):
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
+
+
+def become_container():
+    """Root as container engines make it: namespaces and a sysfs of its own, and some capabilities."""
+    os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS | os.CLONE_NEWIPC | os.CLONE_NEWUTS)
+    assert _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
+    assert _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None) == 0
+    bits = sum(1 << cap for cap in CONTAINER)
+    capabilities(lambda e, p: (bits, bits))
 
 
 def attempt(function, *arguments):
@@ -218,6 +239,27 @@ def test_root_in_another_network_namespace(untouched, lab):
         assert use_all() == everywhere("EPERM")
 
 
+def test_root_of_a_container(untouched):
+    """It has CAP_NET_ADMIN, though for a network namespace of its own, and cannot leave that."""
+
+    def run():
+        host = os.open("/proc/1/ns/net", os.O_RDONLY)
+        become_container()
+        assert attempt(os.setns, host, os.CLONE_NEWNET) == "EPERM"
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return use_all()
+
+    assert child(run) == everywhere("EPERM")
+
+
+def test_no_other_capability_will_do(untouched):
+    def run():
+        become_nobody(*(cap for cap in range(CAPABILITIES) if cap != NET_ADMIN))
+        return use_all()
+
+    assert child(run) == everywhere("EPERM")
+
+
 # --- who counts is the opener --------------------------------------------------------------------
 
 
@@ -267,3 +309,275 @@ def test_an_open_file_does_not_work_from_another_network_namespace(ctskip, lab):
         assert os.pread(file.fd, 4096, 0).startswith(b"# ctskip ")
     (rule,) = ctskip.rules()
     assert rule.startswith("skip udp dport=2 ")
+
+
+# --- what a tenant learns --------------------------------------------------------------------------
+
+# Words that stand in a table and nowhere else, as text and as the kernel might print them.
+SECRETS = ("203.0.113.77", "dport=47111", "quietly", "cb00714d", "4d7100cb")
+SECRET_RULE = "udp dst=203.0.113.77 dport=47111 tag=quietly"
+
+
+def nobody():
+    become_nobody()
+
+
+def root_of_a_user_namespace():
+    become_nobody()
+    own_user_namespace()
+
+
+TENANTS = [nobody, root_of_a_user_namespace, drop_net_admin, become_container]
+
+
+def readable():
+    """All that can be read of what may be about ctskip: {path: text}."""
+    found = {}
+    for path in itertools.chain(
+        netlab.SYSFS.iterdir(),
+        Path("/sys/module/ctskip").rglob("*"),
+        Path("/proc/self/net").rglob("*"),
+        map(Path, ("/proc/modules", "/proc/vmallocinfo", "/proc/slabinfo")),
+    ):
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                found[str(path)] = path.read_text(errors="replace")
+    return found
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_a_tenant_learns_no_rule(ctskip, tenant):
+    """Not by the files, nor by what they look like from outside, nor by what else the kernel shows."""
+    ctskip.commit(SECRET_RULE, f"{SECRET_RULE} nat=ok")
+    ctskip.write(f"delete tag=quietly\n{SECRET_RULE} nonsense\n")
+    assert ctskip.refused(f"{SECRET_RULE} nonsense\n") == "EINVAL"
+
+    def run():
+        tenant()
+        return readable()
+
+    found = child(run)
+    assert f"{netlab.SYSFS}/generation" in found and f"{netlab.SYSFS}/version" in found
+    assert not [name for name in PRIVATE if f"{netlab.SYSFS}/{name}" in found]
+    assert [
+        (path, word) for path, text in found.items() for word in SECRETS if word in text.lower()
+    ] == []
+    # The same look at what root reads does find them.
+    assert any("quietly" in text for path, text in child(readable).items())
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_files_look_the_same_whatever_they_hold(ctskip, tenant):
+    def run():
+        tenant()
+        found = {}
+        for name in PRIVATE + PUBLIC:
+            stat = os.stat(netlab.SYSFS / name)
+            found[name] = (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size, stat.st_blocks)
+        return found, sorted(os.listdir(netlab.SYSFS))
+
+    before = child(run)
+    ctskip.commit(*(f"{SECRET_RULE} id={number + 1}" for number in range(30)))
+    ctskip.read("rules")
+    assert child(run) == before
+
+
+def test_the_log_names_no_rule(ctskip, lab, dmesg):
+    """Who may read the log need not know the table: there are ids in it and no more."""
+    router, gone = lab.ns(), lab.ns()
+    router.nft("table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }")
+    ctskip.commit(f"{SECRET_RULE} id=12345", f"{SECRET_RULE} netns={gone.inode}")
+    assert ctskip.refused(f"{SECRET_RULE} nonsense\n") == "EINVAL"
+    ctskip.mode = "observe"
+    close(lab, gone)
+    dmesg.wait("ctskip: .* namespaces are gone")
+    ctskip.commit("delete tag=quietly")
+    text = dmesg.text()
+    assert "rules 12345" in text
+    assert [word for word in SECRETS if word in text] == []
+
+
+def close(lab, ns):
+    """A namespace goes, before the test's end."""
+    ns.close()
+    lab.namespaces.remove(ns)
+
+
+# --- where the kernel lies -------------------------------------------------------------------------
+
+# A number that could be an address, also one that %p has hashed, which tells things apart at least.
+# `sum=` is 64 bits of the table's text.
+NUMBERS = re.compile(
+    r"(?<!sum=)\b(?:0x[0-9a-f]+|[0-9a-f]{12,16}|\d{13,20})\b|ptrval", re.IGNORECASE
+)
+KERNEL_HALF = 0xFFFF_8000_0000_0000
+
+
+def addresses(text):
+    """What could be addresses of the kernel in a text."""
+    return [
+        word
+        for word in NUMBERS.findall(text)
+        if not word.isdecimal() or KERNEL_HALF <= int(word) or len(word) == 16
+        if not word.lower().startswith("0x") or int(word, 16) > 0xFFFF_FFFF
+    ]
+
+
+def test_what_addresses_look_like():
+    for text in (
+        "at ffffffffc0a01234.",
+        "0xffffffffc0a01234",
+        "x=FFFF888101234000",
+        "ptr=00000000c0ffee12",
+        "(____ptrval____)",
+        f"cookie={0xFFFFFFFFC0A01234}",
+    ):
+        assert addresses(text), text
+    for text in (
+        "sum=ffffffffc0a01234 rules=1",
+        "netns=4026531833",
+        "mark=0xffffffff",
+        "bytes=1234567",
+    ):
+        assert not addresses(text), text
+
+
+@pytest.mark.own_module
+def test_nothing_prints_an_address(ctskip, lab, dmesg):
+    """Every file, and every line that the module can log: each of them is seen to be there."""
+    assert ctskip.load(rules="udp dport=53 prto=1") == errno.EINVAL
+    assert ctskip.load(mode="sometimes") == errno.EINVAL
+    assert ctskip.load(rules="udp dport=53 any", mode="observe") == 0
+    ctskip.mode = "skip"
+    client, server = lab.pair()
+    server.udp_echo(53)
+    gone = lab.ns()
+    for ns in [server, *(lab.ns() for _ in range(17))]:
+        ns.nft("table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }")
+    ctskip.commit(f"udp dport=54 netns={gone.inode}", "udp dev=veth* dport=55 tag=x")
+    assert client.udp(server.addr(V4), 53)
+    ctskip.refused("udp dprot=53\n")
+    ctskip.write("load\n")
+    close(lab, gone)
+    dmesg.wait("namespaces are gone")
+    files = {name: ctskip.text(name) for name in PRIVATE + PUBLIC}
+    files["modinfo"] = subprocess.run(
+        ["modinfo", netlab.MODULE], capture_output=True, text=True
+    ).stdout
+    assert all(files.values())
+    assert ctskip.unload() == 0
+    log = "\n".join(line for line in dmesg.lines() if "ctskip" in line)
+    for line in (
+        r"rules: line 1 column 14: ",
+        r"rules: expected ",
+        r"rules: likely ",
+        r"mode=sometimes: expected",
+        r"mode skip, by ",
+        r"generation \d+: \+2 -0 rules, by ",
+        r"rules 1,3 are held in netns \d+",
+        r"rules are held in further namespaces",
+        r"generation \d+: \+0 -1 rules, as their namespaces are gone",
+    ):
+        assert re.search(f"ctskip: {line}", log), line
+    found = {name: addresses(text) for name, text in files.items() | {("log", log)}}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_the_module_shows_nobody_where_it_lies(ctskip):
+    """What the kernel has of it beside our files: addresses are for root, or zeros."""
+
+    def run():
+        become_nobody()
+        return readable()
+
+    files = child(run)
+    found = {path: addresses(text) for path, text in files.items() if "/module/ctskip" in path}
+    assert found and not any(found.values())
+    (line,) = re.findall("^ctskip .*", files["/proc/modules"], re.MULTILINE)
+    assert line.split()[5:] == ["0x0000000000000000", "(OE)"]
+
+
+# --- what fills the log ----------------------------------------------------------------------------
+
+
+def ours(dmesg):
+    return [line for line in dmesg.lines() if "ctskip" in line]
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_a_tenant_writes_no_line_of_the_log(ctskip, dmesg, tenant):
+    """By files that it may not use, hundreds of times, nor by namespaces."""
+
+    def run():
+        tenant()
+        for _ in range(200):
+            use_all()
+        for _ in range(20):
+            if attempt(os.unshare, os.CLONE_NEWNET) != "":
+                break
+        return True
+
+    ctskip.commit("udp any", "udp any netns=init")
+    dmesg.clear()
+    assert child(run)
+    assert ours(dmesg) == []
+
+
+def test_a_tenants_nat_writes_no_line_of_the_log(ctskip, dmesg):
+    """Rules are held where a tenant turns NAT on: what tells of it are counters."""
+
+    def run():
+        own_user_namespace()
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        table = "table ip t { chain c { type nat hook output priority -100; }; }"
+        for _ in range(10):
+            subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                for _ in range(50):
+                    s.sendto(b"x", ("127.0.0.1", 53))
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+        return True
+
+    ctskip.add("udp dport=53")
+    dmesg.clear()
+    assert child(run)
+    assert ctskip.counters()[0]["held"] >= 500
+    assert ours(dmesg) == []
+
+
+def test_packets_write_no_line_of_the_log(ctskip, lab, dmesg):
+    """Skipped, tracked by rule, held, ICMP errors about them: thousands of each."""
+    client, server = lab.pair()
+    server.nft("table ip t { chain c { type nat hook prerouting priority -100; }; }")
+    address = server.addr(V4)
+    ctskip.commit("udp dport=1 nat=ok", "track udp dport=2", "udp dport=3")
+    dmesg.clear()
+    for port in (1, 2, 3, 4):
+        client.udp_send(address, port, count=2000)
+    counters = ctskip.counters()
+    assert min(c["packets"] + c["held"] for c in counters) >= 2000 and counters[2]["held"] >= 2000
+    assert ours(dmesg) == []
+
+
+def test_a_commit_logs_no_more_the_more_namespaces_have_nat(ctskip, lab, dmesg):
+    """Tenants make namespaces, and NAT there: of a commit they see some, whatever their number."""
+    for _ in range(20):
+        lab.ns().nft("table ip t { chain c { type nat hook output priority -100; }; }")
+    dmesg.clear()
+    ctskip.commit(*(f"udp dport={port}" for port in range(1, 101)))
+    lines = ours(dmesg)
+    assert len(lines) == 18 and "generation" in lines[0] and "further" in lines[-1]
+    assert max(map(len, lines)) < 200
+
+
+def test_namespaces_that_go_log_no_more_than_were_named(ctskip, lab, dmesg):
+    """A tenant may end a namespace that a rule names, once for each that the administrator named."""
+    named = [lab.ns() for _ in range(10)]
+    ctskip.commit(*(f"udp dport={n} netns={ns.inode}" for ns in named for n in (1, 2, 3)))
+    dmesg.clear()
+    for ns in named:
+        close(lab, ns)
+    netlab.wait_until(lambda: not ctskip.rules(), 20)
+    lines = ours(dmesg)
+    assert 1 <= len(lines) <= len(named)
+    assert all("as their namespaces are gone" in line for line in lines)
