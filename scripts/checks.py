@@ -31,6 +31,8 @@ MAY_NAME_REGISTRY = ("Cargo.lock",)
 # Written by tools, or not ours to head with a line.
 NEEDS_NO_SPDX = re.compile(r"(.*/)?(Cargo\.lock|LICENSE|proptest-regressions/.*)")
 
+NO_SOURCES = ("build", "target", "fuzz/corpus", "fuzz/target")
+
 # Unsafe code stands in the modules that wrap the kernel, and nowhere else.
 WRAPPERS = ("conntrack memory netfilter params percpu pernet rcu skb sysfs task workqueue").split()
 
@@ -89,10 +91,10 @@ def sources(*suffixes: str) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Yield the files of the tree, without what is built or belongs to tools."""
+    """Yield the files of the tree, without what is built, belongs to tools or is any bytes."""
     for path in sorted(folder.iterdir()):
         name = path.relative_to(CHECKOUT)
-        if path.is_symlink() or str(name) in ("build", "target"):
+        if path.is_symlink() or str(name) in NO_SOURCES:
             continue
         if path.is_file():
             yield name
@@ -113,15 +115,14 @@ class Checks:
         self.kernel = kernel.get(line)
         self.chroot = self.kernel.chroot
 
-    def run(self, *cmd: str | Path, **env: str) -> None:
-        """Run a command in the chroot, in the checkout."""
+    def place(self, **env: str) -> dict:
+        """Return where and how commands run, as the chroot takes it: in the checkout."""
         cargo_home, cargo_target = cache.ROOT / "cargo", CHECKOUT / "build/cargo"
         cargo_home.mkdir(parents=True, exist_ok=True)
         cargo_target.mkdir(parents=True, exist_ok=True)
         settings = Path.home() / ".cargo/config.toml"
         if settings.exists():
             shutil.copy(settings, cargo_home)
-        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
         variables = {
             "CARGO_HOME": CARGO,
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
@@ -130,7 +131,12 @@ class Checks:
             "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         }
-        self.chroot.run(cmd, binds=binds, cwd=HERE, env=variables)
+        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        return {"binds": binds, "cwd": HERE, "env": variables}
+
+    def run(self, *cmd: str | Path, **env: str) -> None:
+        """Run a command in the chroot, in the checkout."""
+        self.chroot.run(cmd, **self.place(**env))
 
     def host_tests(self) -> None:
         """Run the scripts' tests, and the pure core's unit and property tests."""

@@ -8,8 +8,11 @@
     reason = "the core's reports are as large as they are"
 )]
 
+#[path = "../../fuzz/src/checks/mod.rs"]
+mod checks;
 mod commands;
 mod common;
+mod corpus;
 mod dissect;
 mod few;
 mod language;

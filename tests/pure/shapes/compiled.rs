@@ -21,6 +21,7 @@ use ctskip_pure::{
         Progress, //
     },
     error::NoMemory,
+    few::Few,
     header::Key,
     oracle,
     rule::{
@@ -48,7 +49,7 @@ pub(crate) const FIRST_INUM: u64 = 4_026_532_000;
 pub(crate) type Table = table::Table<u64>;
 
 /// A host on which every namespace is, and counters take no memory.
-struct World;
+pub(crate) struct World;
 
 impl Namespaces for World {
     fn by_inum(&self, inum: u32) -> Option<Netns> {
@@ -90,6 +91,12 @@ pub(crate) fn changed(base: &Table, commands: &str) -> Table {
         Ok(None) => panic!("{commands:?} changes nothing"),
         Err(report) => panic!("line {}: {report}", report.line()),
     }
+}
+
+/// The table that a write makes of `base`; `None` where it is refused, or changes nothing.
+pub(crate) fn written(base: &Table, commands: &str) -> Option<Table> {
+    let change = command::run(base, commands.as_bytes(), &World, &World);
+    change.ok()?.map(|change| change.table)
 }
 
 /// The table that a `load` of these lines, which comes in pages, makes of `base`; `None` where that
@@ -167,15 +174,31 @@ impl Compiled {
 
     /// The position in the table of the first rule that matches.
     pub(crate) fn first_match(&self, probe: &Probe) -> Option<usize> {
-        let scope = self
-            .ruleset
-            .scope(probe.netns == INIT_INUM, cookie(probe.netns));
-        let id = self.id_of_first_match(scope, &probe.key)?;
+        let id = self.id_of_first_match(self.scope(probe), &probe.key)?;
         let positions = self.positions.get_or_init(|| {
             let ids = self.table().entries().iter().map(|entry| entry.id());
             ids.zip(0..).collect()
         });
         Some(positions[&id])
+    }
+
+    /// What a lookup takes at worst, by the estimate that `stats` shows.
+    pub(crate) fn worst(&self) -> usize {
+        self.ruleset.worst()
+    }
+
+    /// Whether the rules are few enough for [`Few`], which is for this packet and finds another rule
+    /// than that at `position`.
+    pub(crate) fn few_differ(&self, probe: &Probe, position: Option<usize>) -> bool {
+        let expected = position.map(|position| self.table().entries()[position].id());
+        let few = Few::of(&self.ruleset, self.scope(probe));
+        let found = few.as_ref().map(|few| few.first_match(&probe.key));
+        matches!(found, Some(Ok(found)) if found.map(|entry| entry.id()) != expected)
+    }
+
+    fn scope(&self, probe: &Probe) -> Scope {
+        let cookie = cookie(probe.netns);
+        self.ruleset.scope(probe.netns == INIT_INUM, cookie)
     }
 
     /// The id of the first rule that matches a packet of the initial namespace: what benchmarks time.

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fuzzing of the pure core: cargo-fuzz and libFuzzer, in the chroot of a kernel line.
+
+Each target of fuzz/ is fed with bytes that libFuzzer makes up from those that went new ways before. It
+begins with those of fuzz/corpus/TARGET; what it finds on the way is kept in the cache (fuzz/TARGET) for
+the next run. A find is left in build/fuzz. To keep it from coming back, it goes under a name that says
+what it is to fuzz/corpus/TARGET, whose files are a part of `make host-test`.
+
+The chroot's compilers are stable ones; RUSTC_BOOTSTRAP has them take what libFuzzer needs. They come
+without sanitizers: the core has no unsafe code for those to watch.
+
+usage: fuzz.py run SECONDS [TARGET ...]     the time is for all of them together
+       fuzz.py replay TARGET FILE           what a target says of one file
+       fuzz.py corpus                       choose anew what fuzz/corpus holds, by the edges taken
+"""
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cache
+import checks
+import chroot
+
+# The newest that the chroot's compiler builds.
+CARGO_FUZZ_VERSION = "0.13.1"
+CARGO_FUZZ = "/usr/src/cargo-fuzz"
+CORPUS = checks.CHECKOUT / "fuzz/corpus"
+BUILT = checks.CHECKOUT / "build/fuzz"
+GROWN = "/usr/src/fuzz-corpus"  # the cache's corpora, in the chroot
+TARGETS = ("rules", "transactions", "headers", "matcher", "edits")
+
+# Bounds on each input: its length, its seconds, the megabytes that the target has come to.
+LIMITS = ("-max_len=2048", "-timeout=20", "-rss_limit_mb=800")
+SAY_EVERY = 15
+
+# How many files `corpus` chooses for a target at most, and how long they are at most.
+MOST_FILES, MOST_BYTES = 48, 600
+
+
+class Fuzz:
+    """The fuzz targets, built."""
+
+    def __init__(self) -> None:
+        self.checks = checks.Checks(None)
+        self.grown = cache.ROOT / "fuzz"
+        for target in TARGETS:
+            (self.grown / target).mkdir(parents=True, exist_ok=True)
+        BUILT.mkdir(parents=True, exist_ok=True)
+        tool = cache.entry(
+            "cargo-fuzz",
+            CARGO_FUZZ_VERSION,
+            self.checks.chroot.root.parent.name,
+            make=self.install,
+        )
+        path = f"{CARGO_FUZZ}/bin:/usr/local/bin:/usr/bin:/bin"
+        self.place = self.checks.place(
+            CARGO_TARGET_DIR=f"{checks.HERE}/build/fuzz", PATH=path, RUSTC_BOOTSTRAP="1"
+        )
+        self.place["binds"] |= {tool: CARGO_FUZZ, self.grown: GROWN}
+        with cache.step("fuzz: build"):
+            build = ["cargo", "fuzz", "build", "--sanitizer", "none"]
+            self.checks.chroot.run(build, log="fuzz-build", **self.place)
+
+    def install(self, new: Path) -> None:
+        """Build cargo-fuzz, of the registry."""
+        place = self.checks.place()
+        place["binds"] |= {new: CARGO_FUZZ}
+        install = ["cargo", "install", "--locked", f"--root={CARGO_FUZZ}"]
+        self.checks.chroot.run(
+            [*install, f"cargo-fuzz@{CARGO_FUZZ_VERSION}"], log="cargo-fuzz", **place
+        )
+
+    def command(self, target: str, *arguments: str) -> list[str]:
+        """Return the host's command for a target with arguments of libFuzzer."""
+        program = f"{checks.HERE}/build/fuzz/x86_64-unknown-linux-gnu/release/{target}"
+        finds = f"-artifact_prefix={checks.HERE}/build/fuzz/{target}-"
+        return self.checks.chroot.command([program, *LIMITS, finds, *arguments], **self.place)
+
+    def fuzz(self, target: str, seconds: int) -> None:
+        """Feed a target for so long, and say now and then how far it is."""
+        corpora = [f"{GROWN}/{target}", f"fuzz/corpus/{target}"]
+        command = self.command(target, *corpora, f"-max_total_time={seconds}")
+        path = cache.log_path(f"fuzz-{target}")
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=chroot.sbin_environment(),
+            )
+            try:
+                self.watch(target, process, path)
+            finally:
+                process.kill()
+        text = path.read_text(errors="replace")
+        done = progress(text)
+        if process.returncode == 0:
+            cache.say(f"ctskip: fuzz: {target}: {seconds} s: {done}, no find")
+            return
+        cache.say("\n".join(text.splitlines()[-30:]))
+        found = re.search(rf"written to {checks.HERE}/(\S+)", text)
+        if not found:
+            raise cache.Failed(f"fuzz: {target} ended ({process.returncode}); its output: {path}")
+        find = checks.CHECKOUT / found[1]
+        raise cache.Failed(
+            f"fuzz: {target}: {done}, and a find: {find}\n"
+            f"ctskip: once more: python3 scripts/fuzz.py replay {target} {find}"
+        )
+
+    @staticmethod
+    def watch(target: str, process: subprocess.Popen, path: Path) -> None:
+        """Wait for the end, and say how far it is."""
+        start = time.monotonic()
+        while True:
+            try:
+                process.wait(SAY_EVERY)
+                return
+            except subprocess.TimeoutExpired:
+                done = progress(path.read_text(errors="replace"))
+                cache.say(f"ctskip: fuzz: {target}: {time.monotonic() - start:.0f} s: {done}")
+
+    def run(self, seconds: int, targets: Sequence[str]) -> None:
+        """Feed the targets, as many at once as there are CPUs, until the time is over or one fails."""
+        jobs = min(len(os.sched_getaffinity(0)), len(targets))
+        each = max(1, seconds * jobs // len(targets))
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            runs = [pool.submit(self.fuzz, target, each) for target in targets]
+            for run in concurrent.futures.as_completed(runs):
+                if run.exception():
+                    # Those that are under way go on to their end: they may find something, too.
+                    pool.shutdown(cancel_futures=True)
+            failed = [str(run.exception()) for run in runs if run.done() and error_of(run)]
+        if failed:
+            raise cache.Failed("\nctskip: ".join(failed))
+
+    def replay(self, target: str, file: Path) -> None:
+        """Show what a target says of a file."""
+        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+            shutil.copy(file, folder)
+            inside = f"{checks.HERE}/build/fuzz/{Path(folder).name}/{file.name}"
+            command = self.command(target, inside)
+            code = subprocess.run(command, env=chroot.sbin_environment()).returncode
+        if code:
+            raise cache.Failed(f"fuzz: {target}: {file} still fails")
+
+    def corpus(self) -> None:
+        """Choose the files of fuzz/corpus anew; those with names of their own stay."""
+        for target in TARGETS:
+            with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+                here = f"{checks.HERE}/build/fuzz/{Path(folder).name}"
+                (Path(folder) / "all").mkdir()
+                subprocess.run(
+                    self.command(
+                        target,
+                        *("-merge=1", "-use_counters=0", f"-max_len={MOST_BYTES}"),
+                        f"-merge_control_file={here}/control",
+                        *(f"{here}/all", f"fuzz/corpus/{target}", f"{GROWN}/{target}"),
+                    ),
+                    env=chroot.sbin_environment(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    check=True,
+                )
+                control = (Path(folder) / "control").read_text()
+            self.choose(target, control)
+
+    def choose(self, target: str, control: str) -> None:
+        """Have fuzz/corpus/TARGET hold the files that `control` of libFuzzer's merge speaks for."""
+        places = {
+            f"{GROWN}/{target}": self.grown / target,
+            f"fuzz/corpus/{target}": CORPUS / target,
+        }
+        files = []
+        for line in control.splitlines():
+            folder, _, name = line.rpartition("/")
+            if folder in places:
+                files.append(places[folder] / name)
+        chosen = {f.name: f.read_bytes() for f in (files[n] for n in cover(control, files))}
+        for old in (CORPUS / target).iterdir():
+            if is_chosen(old) and old.name not in chosen:
+                old.unlink()
+        for name, content in chosen.items():
+            (CORPUS / target / name).write_bytes(content)
+        cache.say(f"ctskip: fuzz: {target}: {len(list((CORPUS / target).iterdir()))} files")
+
+
+def is_chosen(file: Path) -> bool:
+    """Tell whether a file of a corpus has the name that libFuzzer gives, not one of its own."""
+    return re.fullmatch("[0-9a-f]{40}", file.name) is not None
+
+
+def cover(control: str, files: Sequence[Path]) -> Iterator[int]:
+    """Yield the numbers of few files that together take the most edges.
+
+    Those that stay in any case count first. In libFuzzer's file `FT` lists the features of one:
+    the numbers of edges, and far above them other things.
+    """
+    features = {}
+    for number, rest in re.findall(r"^FT (\d+)((?: \d+)*)$", control, re.MULTILINE):
+        features[int(number)] = {int(word) for word in rest.split()}
+    every = sorted(set().union(*features.values()))
+    gap = next((a for a, b in zip(every, every[1:]) if b > 2 * a + 10_000), every[-1])
+    edges = {number: {f for f in found if f <= gap} for number, found in features.items()}
+    taken = set()
+    for number in [number for number in edges if not is_chosen(files[number])]:
+        taken |= edges.pop(number)
+    for _ in range(MOST_FILES):
+        best = max(edges, key=lambda n: (len(edges[n] - taken), -files[n].stat().st_size))
+        if edges[best] <= taken:
+            return
+        taken |= edges.pop(best)
+        yield best
+
+
+def error_of(run: concurrent.futures.Future) -> BaseException | None:
+    """Return what a run that is done has failed with."""
+    return None if run.cancelled() else run.exception()
+
+
+def progress(text: str) -> str:
+    """Return what libFuzzer's output last says of the runs and edges."""
+    found = re.findall(r"^#(\d+)\s.*?cov: (\d+)", text, re.MULTILINE)
+    runs, edges = found[-1] if found else (0, 0)
+    return f"{int(runs):,} inputs, {int(edges):,} edges"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do as the usage says."""
+    match list(argv):
+        case ["run", seconds, *targets] if seconds.isdecimal() and set(targets) <= set(TARGETS):
+            Fuzz().run(int(seconds), targets or TARGETS)
+        case ["replay", target, file] if target in TARGETS:
+            Fuzz().replay(target, Path(file))
+        case ["corpus"]:
+            Fuzz().corpus()
+        case _:
+            raise cache.Failed(
+                "usage: fuzz.py run SECONDS [TARGET ...] | replay TARGET FILE | corpus\n"
+                f"ctskip: targets: {' '.join(TARGETS)}"
+            )
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
