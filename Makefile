@@ -39,6 +39,11 @@ bench: ## count what ctskip and its peers cost (QUICK=1: in less than five minut
 bench-check: ## see that what a packet costs is what was recorded (RECORD=1: record it)
 	@$(BENCH) $(if $(RECORD),record,check) $(LINE)
 
+fuzz: ## feed it what nobody writes or sends (TIME=seconds, then 10^6 frames in a guest; SEED=)
+	@$(PYTHON) scripts/fuzz.py run $(or $(TIME),300) $(TARGETS)
+	@$(if $(TARGETS),,$(SUITE) test $(LINE) test_fuzz.py --frames=1000000 \
+		--seed=$(or $(SEED),$$(date +%s)))
+
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
@@ -61,4 +66,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test test-debug host-test mutants bench bench-check shell lint format install clean clean-cache help
+.PHONY: modules demo test test-debug host-test mutants bench bench-check fuzz shell lint format install clean clean-cache help

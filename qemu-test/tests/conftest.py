@@ -22,6 +22,16 @@ RUNNING = netlab.OUT / "running"  # for the host, should the guest not come to i
 PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generation")
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("ctskip")
+    group.addoption("--frames", type=int, default=20_000, help="mutated frames for test_fuzz.py")
+    group.addoption("--seed", default="1", help="what test_fuzz.py draws them from")
+
+
+def pytest_report_header(config):
+    return f"test_fuzz.py: --frames={config.getoption('frames')} --seed={config.getoption('seed')}"
+
+
 @pytest.fixture
 def dmesg(request):
     return request.node.kmsg
