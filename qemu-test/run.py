@@ -74,6 +74,9 @@ KERNEL_ARGUMENTS = [
     "hung_task_panic=0",
 ]
 
+# Full of checks, it interprets ACPI's table of interrupts for minutes; there is an older one.
+DEBUG_KERNEL_ARGUMENTS = ["acpi=noirq"]
+
 
 def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
     """The command line that all guests share."""
@@ -239,8 +242,10 @@ def boot(mode, accel, stock, images, run, limit, slower):
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
     console.touch()
-    memory = DEBUG_MEMORY if stock.is_debug else MEMORY
-    command = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console, memory)
+    arguments, memory = [f"guest={mode}"], MEMORY
+    if stock.is_debug:
+        arguments, memory = [*arguments, *DEBUG_KERNEL_ARGUMENTS], DEBUG_MEMORY
+    command = qemu(accel, stock.vmlinuz, initrd, arguments, console, memory)
     for image in (root, modules):
         command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
     command += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
