@@ -200,9 +200,11 @@ impl Chunks {
             }
             self.full = self.full.saturating_add(1);
         }
+        let mut chunk = Chunk::new()?;
+
+        // Last, as room for no chunk at all would never be given back.
         self.chunks.reserve(1, GFP_KERNEL)?;
 
-        let mut chunk = Chunk::new()?;
         let at = self.behind(chunk.start());
         let slot = chunk.take().ok_or(ENOMEM)?;
 
