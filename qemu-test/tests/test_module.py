@@ -447,7 +447,7 @@ def test_unload_and_load_under_traffic(ctskip, lab):
     for ns in spaces[1:]:
         ns.track()
     with Worker(flood), Worker(churner(lab)):
-        for round_ in range(20):
+        for round_ in range(20 // netlab.SLOWER):
             assert ctskip.load(rules="udp dport=7; track tcp dport=7") == 0, round_
             wait_until(lambda: all(ctskip.netns(ns)["skipped"] > 40 for ns in spaces), 20)
             assert ctskip.unload() == 0, round_
