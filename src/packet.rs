@@ -42,6 +42,7 @@ use crate::{
             Context,
             Key, //
         },
+        rule::Family,
         ruleset::{
             Ruleset,
             Scope,
@@ -112,10 +113,14 @@ pub(crate) struct View {
     /// Whether a packet may go the straight way: skipping, by rules that are all compiled as one and
     /// name no device.
     straight: bool,
+    /// The same, by rules of which those for IPv4 are all in hash tables.
+    straight_by_hash: bool,
     /// The same, by rules that are few.
     straight_by_few: bool,
     /// The same, by rules that name devices.
     straight_by_device: bool,
+    /// The same, by rules of which some have changed since all were compiled, whatever they name.
+    straight_by_change: bool,
     /// Whether nothing is to be done: no rule holds here, or the mode is off.
     idle: bool,
     /// What is made of the packets that rules match.
@@ -139,17 +144,22 @@ impl View {
         icmp_errors: bool,
     ) -> Self {
         let idle = mode == Mode::Off || ruleset.len_in(scope) == 0;
-        let straight = mode == Mode::Skip && !idle && ruleset.is_whole();
+        let straight = mode == Mode::Skip && !idle;
         let few = Few::of(&ruleset, scope);
+        let straight_by_all = straight && few.is_none() && ruleset.is_whole();
+        let sections = ruleset.sections(scope);
+        let is_hashed = !ruleset.names_devices() && ruleset.is_hashed(&sections);
 
         Self {
-            straight: straight && !ruleset.names_devices() && few.is_none(),
+            straight: straight_by_all && !ruleset.names_devices() && !is_hashed,
+            straight_by_hash: straight_by_all && is_hashed,
             straight_by_few: straight && few.is_some(),
-            straight_by_device: straight && ruleset.names_devices() && few.is_none(),
+            straight_by_device: straight_by_all && ruleset.names_devices(),
+            straight_by_change: straight && few.is_none() && !ruleset.is_whole(),
             idle,
             mode,
             icmp_errors,
-            sections: ruleset.sections(scope),
+            sections,
             few: few.unwrap_or_else(Few::none),
             ruleset,
         }
@@ -187,6 +197,43 @@ impl<const DEVICES: bool> Look for AmongAll<DEVICES> {
     }
 }
 
+/// Among rules that are in hash tables, for IPv4.
+struct AmongHashed;
+
+impl Look for AmongHashed {
+    #[inline(always)]
+    fn decide<'v>(
+        view: &'v View,
+        key: &Key,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'v, Slot> {
+        let found = match key.family {
+            Family::Ipv4 => view.ruleset.lookup_hashed(&view.sections, key),
+            Family::Ipv6 => view.ruleset.lookup_whole(&view.sections, key),
+        };
+
+        decide(&view.ruleset, found, None, nat_in_use)
+    }
+}
+
+/// Among any rules of which some have changed since all were compiled.
+struct AmongChanged;
+
+impl Look for AmongChanged {
+    const DEVICES: bool = true;
+
+    #[inline(always)]
+    fn decide<'v>(
+        view: &'v View,
+        key: &Key,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'v, Slot> {
+        let found = view.ruleset.lookup(&view.sections, key);
+
+        decide(&view.ruleset, found, None, nat_in_use)
+    }
+}
+
 /// Among few rules.
 struct AmongFew;
 
@@ -200,7 +247,7 @@ impl Look for AmongFew {
         match view.few.first_match(key) {
             Ok(Some(entry)) => judge(entry, false, nat_in_use),
             Ok(None) => Verdict::NoRule,
-            Err(Other) => AmongAll::<false>::decide(view, key, nat_in_use),
+            Err(Other) => AmongChanged::decide(view, key, nat_in_use),
         }
     }
 }
@@ -259,11 +306,17 @@ impl Handler for NetState {
         if view.idle {
             return Accept::packet();
         }
+        if view.straight_by_hash {
+            return self.straight_way::<P, AmongHashed>(skb, state, view);
+        }
         if view.straight {
             return self.straight_way::<P, AmongAll<false>>(skb, state, view);
         }
         if view.straight_by_device {
             return self.straight_way::<P, AmongAll<true>>(skb, state, view);
+        }
+        if view.straight_by_change {
+            return self.straight_way::<P, AmongChanged>(skb, state, view);
         }
         self.any_way(skb, state, view)
     }

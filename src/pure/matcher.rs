@@ -41,10 +41,12 @@
 
 use super::{
     alloc::Vec,
+    bitmap,
     error::NoMemory,
     group,
     header::Key,
     row::{
+        self,
         Part,
         RowId,
         Rows,
@@ -62,8 +64,15 @@ use super::{
         Source,
         Trees, //
     },
+    tuple::{
+        self,
+        Said,
+        Tuple,
+        MAX_TUPLES, //
+    },
     words::{
         Class,
+        Probe,
         Probes,
         Query, //
     },
@@ -114,16 +123,36 @@ impl Order {
 /// Behind all rules.
 const NONE: u32 = u32::MAX;
 
-/// The trees of a section, for one family: a part of [`Matcher::groups`].
+/// A part of [`Matcher::tuples`], or of [`Matcher::groups`] for one family: what is of a section.
 #[derive(Clone, Copy, Default)]
 struct Span {
     start: u32,
     end: u32,
 }
 
+impl Span {
+    fn of(start: usize, end: usize) -> Result<Self, NoMemory> {
+        Ok(Self {
+            start: u32::try_from(start).map_err(|_| NoMemory)?,
+            end: u32::try_from(end).map_err(|_| NoMemory)?,
+        })
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    fn in_array<T>(self, array: &[T]) -> &[T] {
+        array
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
 /// Some rules of a matcher.
 #[derive(Clone, Copy, Default)]
 pub struct Section {
+    tuples: Span,
     ipv4: Span,
     ipv6: Span,
     len: u32,
@@ -146,10 +175,17 @@ struct Group {
     worst: u32,
 }
 
+impl Group {
+    fn first(&self) -> u32 {
+        self.first
+    }
+}
+
 /// Compiled rules.
 pub struct Matcher {
     rows: Rows,
     trees: Trees,
+    tuples: Vec<Tuple>,
     groups: Vec<Group>,
     /// What stands for each port in words; none: itself.
     ranks: Vec<u16>,
@@ -162,6 +198,8 @@ pub struct Matcher {
 const RANGES: usize = 8;
 /// The most trees of a section.
 const MAX_GROUPS: usize = 12;
+/// The part of the rules that may be left by hash tables, or else there are none.
+const FEW_LEFT_OF_TUPLES: usize = 32;
 /// The part of the rules that may be left for a tree of those that no group takes.
 const FEW_LEFT: usize = 8;
 /// What such a tree may cost on the average, so that no more groups are made of its rules.
@@ -181,6 +219,7 @@ impl Matcher {
         let mut matcher = Self {
             rows: Rows::new(),
             trees: Trees::new(),
+            tuples: Vec::new(),
             groups: Vec::new(),
             ranks: Vec::new(),
             is_plain: true,
@@ -239,40 +278,104 @@ impl Matcher {
     /// Compiles a section. Rules ascend in order, and are ahead of those of later sections in no way.
     pub(super) fn section<'r>(
         &mut self,
-        rules: impl Iterator<Item = (Order, &'r Rule)>,
+        rules: impl Iterator<Item = (Order, &'r Rule)> + Clone,
     ) -> Result<Section, NoMemory> {
-        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
-        let mut len = 0u32;
-        for (order, rule) in rules {
-            len = len.saturating_add(1);
-            let class = Class::of_rule(rule);
-            let ranks = &self.ranks;
-            self.rows.push(order.0, rule, |row, part, exact| {
-                for (family, items) in [(Family::Ipv4, &mut ipv4), (Family::Ipv6, &mut ipv6)] {
-                    if rule.family().is_none_or(|own| own == family) {
-                        let of = |exchanged| (family, class, row, exchanged, exact);
-                        push_item(items, ranks, rule, part, of(false))?;
-                        push_item(items, ranks, rule, part, of(true))?;
-                    }
-                }
-                Ok(())
-            })?;
+        let from = self.rows.singles();
+        let mut rows = Vec::new();
+        for (order, rule) in rules.clone() {
+            rows.push(self.rows.push(order.0, rule)?)?;
         }
+        let rules = rules.map(|(_, rule)| rule).zip(rows.iter().copied());
+        let (tuples, placed) = self.tuples_of(rules.clone(), from)?;
+        let is_placed = |row: RowId| {
+            let number = row.index().wrapping_sub(from);
+            !row.is_lists() && bitmap::is_set(&placed, number)
+        };
         let section = Section {
-            ipv4: self.trees_of(Family::Ipv4, &ipv4)?,
-            ipv6: self.trees_of(Family::Ipv6, &ipv6)?,
-            len,
+            tuples,
+            ipv4: self.trees_of(Family::Ipv4, rules.clone(), is_placed)?,
+            ipv6: self.trees_of(Family::Ipv6, rules, |_| false)?,
+            len: u32::try_from(rows.len()).map_err(|_| NoMemory)?,
         };
         self.is_plain = self.rows.are_single() && self.trees.are_lists();
         Ok(section)
     }
 
-    #[inline(never)]
-    fn trees_of(&mut self, family: Family, items: &[Item]) -> Result<Span, NoMemory> {
-        let start = self.groups.len();
-        if items.is_empty() {
-            return self.span_from(start);
+    /// The hash tables of a section, and which of its single rows are in them, counted from row `from`.
+    fn tuples_of<'r>(
+        &mut self,
+        rules: impl Iterator<Item = (&'r Rule, RowId)>,
+        from: usize,
+    ) -> Result<(Span, Vec<u32>), NoMemory> {
+        let mut said = Vec::new();
+        for (rule, first) in rules {
+            if !first.is_lists() && rule.family() != Some(Family::Ipv6) {
+                row::each_part(first, rule, |row, part, _| said.push(Said::new(part, row)))?;
+            }
         }
+        let mut placed = bitmap::empty(self.rows.singles().saturating_sub(from))?;
+        let start = self.tuples.len();
+        let extent = self.trees.extent();
+        let of = said.len();
+        let mut count = 0usize;
+        for _ in 0..MAX_TUPLES {
+            let rows = &self.rows;
+            let tuple = tuple::split(
+                &mut said,
+                of,
+                &mut self.trees,
+                |row| rows.order(row),
+                |row| {
+                    count = count.saturating_add(1);
+                    let _ = bitmap::set(&mut placed, row.index().wrapping_sub(from));
+                },
+            )?;
+            match tuple {
+                Some(tuple) => self.tuples.push(tuple)?,
+                None => break,
+            }
+        }
+        // Else trees cost as much with as without.
+        if of.saturating_sub(count) > of / FEW_LEFT_OF_TUPLES {
+            self.trees.undo(extent);
+            self.tuples.truncate(start);
+            return Ok((Span::default(), Vec::new()));
+        }
+        Ok((span_from(&mut self.tuples, start, Tuple::first)?, placed))
+    }
+
+    /// The trees of a section for one family, without the rows that are placed elsewhere.
+    #[inline(never)]
+    fn trees_of<'r>(
+        &mut self,
+        family: Family,
+        rules: impl Iterator<Item = (&'r Rule, RowId)>,
+        is_placed: impl Fn(RowId) -> bool,
+    ) -> Result<Span, NoMemory> {
+        let mut items = Vec::new();
+        for (rule, first) in rules {
+            if rule.family().is_some_and(|own| own != family) {
+                continue;
+            }
+            let class = Class::of_rule(rule);
+            row::each_part(first, rule, |row, part, exact| {
+                if is_placed(row) {
+                    return Ok(());
+                }
+                let of = |exchanged| (family, class, row, exchanged, exact);
+                push_item(&mut items, &self.ranks, rule, part, of(false))?;
+                push_item(&mut items, &self.ranks, rule, part, of(true))
+            })?;
+        }
+        if items.is_empty() {
+            return Ok(Span::default());
+        }
+        self.groups_of_items(family, &items)
+    }
+
+    #[inline(never)]
+    fn groups_of_items(&mut self, family: Family, items: &[Item]) -> Result<Span, NoMemory> {
+        let start = self.groups.len();
         let mut numbers = Vec::with_capacity(items.len())?;
         for number in 0..u32::try_from(items.len()).map_err(|_| NoMemory)? {
             numbers.push(number)?;
@@ -294,7 +397,7 @@ impl Matcher {
                 break;
             }
             let may_be_last = numbers.len() <= items.len() / FEW_LEFT;
-            let extent = builder.extent();
+            let extent = builder.trees().extent();
             let mut tree = None;
             if made == MAX_GROUPS || may_be_last {
                 tree = Some(builder.tree(&numbers)?);
@@ -304,7 +407,7 @@ impl Matcher {
             if made < MAX_GROUPS && !is_good {
                 if let Some(split) = group::split(family, items, &mut numbers)? {
                     if tree.take().is_some() {
-                        builder.undo(extent);
+                        builder.trees().undo(extent);
                     }
                     group = split;
                 }
@@ -323,7 +426,7 @@ impl Matcher {
                 worst: tree.worst,
             })?;
         }
-        self.span_from(start)
+        span_from(&mut self.groups, start, Group::first)
     }
 
     /// Whether a rule says `dev=`: else keys need no device.
@@ -344,56 +447,35 @@ impl Matcher {
 
     /// One section of the rules of several.
     pub(super) fn joined(&mut self, sections: &[Section]) -> Result<Section, NoMemory> {
-        let mut of = |span: fn(&Section) -> Span| {
-            let mut filled = sections.iter().map(span).filter(|s| s.start != s.end);
-            match (filled.next(), filled.next()) {
-                (None, _) => Ok(Span::default()),
-                (Some(only), None) => Ok(only),
-                _ => self.join(sections.iter().map(span)),
-            }
-        };
+        let of = |span: fn(&Section) -> Span| sections.iter().map(span);
+        let groups = &mut self.groups;
         Ok(Section {
-            ipv4: of(|section| section.ipv4)?,
-            ipv6: of(|section| section.ipv6)?,
+            tuples: join(&mut self.tuples, of(|section| section.tuples), Tuple::first)?,
+            ipv4: join(groups, of(|section| section.ipv4), Group::first)?,
+            ipv6: join(groups, of(|section| section.ipv6), Group::first)?,
             len: sections
                 .iter()
                 .fold(0u32, |sum, section| sum.saturating_add(section.len)),
         })
     }
 
-    fn join(&mut self, spans: impl Iterator<Item = Span>) -> Result<Span, NoMemory> {
-        let start = self.groups.len();
-        for span in spans {
-            for at in span.start..span.end {
-                if let Some(group) = self.groups.get(at as usize).copied() {
-                    self.groups.push(group)?;
-                }
-            }
-        }
-        self.span_from(start)
-    }
-
-    /// The groups from number `start` on, those with the first rules in front.
-    fn span_from(&mut self, start: usize) -> Result<Span, NoMemory> {
-        let groups = self.groups.get_mut(start..).unwrap_or_default();
-        super::sort::sort_by_key(groups, |group| group.first);
-        Ok(Span {
-            start: u32::try_from(start).map_err(|_| NoMemory)?,
-            end: u32::try_from(self.groups.len()).map_err(|_| NoMemory)?,
-        })
-    }
-
     /// What looking a packet up in a section takes at worst, in instructions, roughly.
     pub(super) fn worst(&self, section: &Section) -> usize {
+        let tuples = section.tuples.in_array(&self.tuples).iter();
+        let tuples = tuples.fold(LOOKUP_COST, |sum, tuple| {
+            sum.saturating_add(tuple.worst() as usize)
+        });
         let of = |span: Span| {
-            let groups = self.groups.get(span.start as usize..span.end as usize);
-            let groups = groups.unwrap_or_default().iter();
-            groups.fold(LOOKUP_COST, |sum, group| {
-                sum.saturating_add(group.worst as usize)
-                    .saturating_add(GROUP_COST)
-            })
+            span.in_array(&self.groups)
+                .iter()
+                .fold(0usize, |sum, group| {
+                    sum.saturating_add(group.worst as usize)
+                        .saturating_add(GROUP_COST)
+                })
         };
-        of(section.ipv4).max(of(section.ipv6))
+        of(section.ipv4)
+            .saturating_add(tuples)
+            .max(of(section.ipv6))
     }
 
     /// The first rule of a section that matches `key`, if it is ahead of `best`; else `best`. Those
@@ -409,91 +491,223 @@ impl Matcher {
         gone: &[u32],
         best: Option<Order>,
     ) -> Option<Order> {
-        if !self.is_plain {
-            let query = Query::new(key, probes, self.names_devices, |port| self.rank_of(port));
-            return self.first_match_of(section, key.family, &query, gone, best);
+        let found = Found::new(gone, best);
+        let (found, groups) = match key.family {
+            Family::Ipv4 => (self.search_tuples(section, probes, found), section.ipv4),
+            Family::Ipv6 => (found, section.ipv6),
+        };
+        if groups.is_empty() {
+            return found.order();
         }
-        let groups = self.groups_of(section, key.family);
-        let compare = |row: Cell| self.rows.compare_single(row.0, probes);
-        self.search(groups, gone, best, |cell| cell, compare)
+        let groups = groups.in_array(&self.groups);
+        if self.is_plain {
+            let compare = |row: Cell| self.rows.compare_single(row.0, probes);
+            return self.search(groups, found, |cell| cell, compare);
+        }
+        let query = Query::new(key, probes, self.names_devices, |port| self.rank_of(port));
+        self.search_trees(groups, &query, found)
     }
 
-    /// As [`first_match`](Self::first_match) of what was prepared for a matcher with the same ranks.
+    /// Whether [`first_hashed`](Self::first_hashed) finds what [`first_match`](Self::first_match) does.
+    pub(super) fn is_hashed(&self, section: &Section) -> bool {
+        section.ipv4.is_empty()
+    }
+
+    /// The first rule of a section's hash tables that matches an IPv4 packet.
+    #[inline(always)]
+    pub(super) fn first_hashed(&self, section: &Section, probes: &Probes) -> Option<Order> {
+        let found = Found::new(&[], None);
+        self.search_tuples(section, probes, found).order()
+    }
+
+    /// As [`first_match`](Self::first_match) of what was prepared for a matcher with the same ranks,
+    /// where none have been taken out.
     #[inline(always)]
     pub(super) fn first_match_of(
         &self,
         section: &Section,
         family: Family,
         query: &Query<'_>,
-        gone: &[u32],
         best: Option<Order>,
     ) -> Option<Order> {
-        let groups = self.groups_of(section, family);
-        let descend = |cell| self.trees.descend(cell, &query.words);
-        let compare = |row: Cell| self.rows.compare(row.0, query);
-        self.search(groups, gone, best, descend, compare)
+        let found = Found::new(&[], best);
+        let (found, groups) = match family {
+            Family::Ipv4 => (
+                self.search_tuples(section, query.probes, found),
+                section.ipv4,
+            ),
+            Family::Ipv6 => (found, section.ipv6),
+        };
+        self.search_trees(groups.in_array(&self.groups), query, found)
     }
 
     #[inline(always)]
-    fn groups_of(&self, section: &Section, family: Family) -> &[Group] {
-        let span = match family {
-            Family::Ipv4 => section.ipv4,
-            Family::Ipv6 => section.ipv6,
-        };
-        let groups = self.groups.get(span.start as usize..span.end as usize);
-        groups.unwrap_or_default()
+    fn search_tuples<'m>(
+        &'m self,
+        section: &Section,
+        probes: &Probes,
+        mut found: Found<'m>,
+    ) -> Found<'m> {
+        let gone = found.gone;
+        for tuple in section.tuples.in_array(&self.tuples) {
+            if tuple.first() >= found.best {
+                break;
+            }
+            let [written, exchanged] = &probes.both;
+            let cells = [
+                tuple.cell(&self.trees, written),
+                tuple.cell(&self.trees, exchanged),
+            ];
+            if cells == [Cell::EMPTY; 2] {
+                continue;
+            }
+            let [as_written, as_exchanged] = cells;
+            found.best = self.best_of(tuple, as_written, written, gone, found.best);
+            found.best = self.best_of(tuple, as_exchanged, exchanged, gone, found.best);
+        }
+        found
     }
 
-    /// The lowest order of the rows that `descend` finds in each group and that `compare` finds to
-    /// match, if it is below `best`.
+    /// The lowest order of the rows in a cell of a hash table that match, if it is below `best`.
+    #[inline(always)]
+    fn best_of(&self, tuple: &Tuple, cell: Cell, probe: &Probe, gone: &[u32], best: u32) -> u32 {
+        if cell == Cell::EMPTY {
+            return best;
+        }
+        if !cell.is_bare() {
+            return self.best_of_more(tuple, cell, *probe, gone, best);
+        }
+        let mut found = Found { gone, best };
+        found.look_at(&[cell], |row| {
+            self.rows.compare_bare(row.0, probe, tuple.bits())
+        });
+        found.best
+    }
+
+    /// The same of a list, or a row that says more. Not inlined, so that packets that meet none need
+    /// few registers.
+    #[inline(never)]
+    fn best_of_more(
+        &self,
+        tuple: &Tuple,
+        cell: Cell,
+        probe: Probe,
+        gone: &[u32],
+        best: u32,
+    ) -> u32 {
+        let mut found = Found { gone, best };
+        let compare = |row: Cell| self.rows.compare_in(row.0, &probe, tuple.bits());
+        match self.trees.list(cell) {
+            None => found.look_at(&[cell], compare),
+            Some(list) => found.look_at(list, compare),
+        }
+        found.best
+    }
+
+    #[inline(always)]
+    fn search_trees(&self, groups: &[Group], query: &Query<'_>, found: Found<'_>) -> Option<Order> {
+        let descend = |cell| self.trees.descend(cell, &query.words);
+        let compare = |row: Cell| self.rows.compare(row.0, query);
+        self.search(groups, found, descend, compare)
+    }
+
+    /// The best of the rows that `descend` finds in each group and that `compare` finds to match.
     #[inline(always)]
     fn search(
         &self,
         groups: &[Group],
-        gone: &[u32],
-        best: Option<Order>,
+        mut found: Found<'_>,
         descend: impl Fn(Cell) -> Cell,
         compare: impl Fn(Cell) -> Option<u32>,
     ) -> Option<Order> {
-        let mut best = best.map_or(NONE, |best| best.0);
-        let better = |row: Cell, best: u32| {
-            compare(row).filter(|order| *order < best && !is_gone(gone, *order))
-        };
         for group in groups {
-            if group.first >= best {
+            if group.first >= found.best {
                 break;
             }
             let cell = descend(group.root);
             if cell == Cell::EMPTY {
                 continue;
             }
-            let Some(list) = self.trees.list(cell) else {
-                best = better(cell, best).unwrap_or(best);
-                continue;
-            };
-            for row in list {
-                if let Some(better) = better(*row, best) {
-                    best = better;
-                    break;
-                }
-                if row.0 & Cell::LAST != 0 {
-                    break;
-                }
+            match self.trees.list(cell) {
+                None => found.look_at(&[cell], &compare),
+                Some(list) => found.look_at(list, &compare),
             }
         }
-        match best {
+        found.order()
+    }
+}
+
+/// What has been found of the rules of a matcher.
+struct Found<'m> {
+    /// A bit for each position of a rule that has been taken out.
+    gone: &'m [u32],
+    /// The lowest order of those that match.
+    best: u32,
+}
+
+impl<'m> Found<'m> {
+    #[inline(always)]
+    fn new(gone: &'m [u32], best: Option<Order>) -> Self {
+        Self {
+            gone,
+            best: best.map_or(NONE, |best| best.0),
+        }
+    }
+
+    /// Compares the rows of a list, in their order.
+    #[inline(always)]
+    fn look_at(&mut self, list: &[Cell], compare: impl Fn(Cell) -> Option<u32>) {
+        let is_gone = |order| bitmap::is_set(self.gone, Order::rule(order) as usize);
+        for row in list {
+            let order = compare(*row);
+            if let Some(better) = order.filter(|order| *order < self.best && !is_gone(*order)) {
+                self.best = better;
+                return;
+            }
+            if row.0 & Cell::LAST != 0 {
+                return;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn order(&self) -> Option<Order> {
+        match self.best {
             NONE => None,
             best => Some(Order(best)),
         }
     }
 }
 
-/// Whether the bit of a rule's position is set.
-#[inline(always)]
-fn is_gone(gone: &[u32], order: u32) -> bool {
-    let rule = Order::rule(order);
-    gone.get((rule >> 5) as usize)
-        .is_some_and(|word| word.wrapping_shr(rule & 31) & 1 != 0)
+/// Copies parts of an array to its end, sorted by `first`, if they are more than one; gives them all
+/// as one.
+fn join<T: Copy>(
+    array: &mut Vec<T>,
+    spans: impl Iterator<Item = Span> + Clone,
+    first: fn(&T) -> u32,
+) -> Result<Span, NoMemory> {
+    let mut filled = spans.filter(|span| !span.is_empty());
+    let (one, more) = (filled.clone().next(), filled.clone().nth(1));
+    if more.is_none() {
+        return Ok(one.unwrap_or_default());
+    }
+    let start = array.len();
+    filled.try_for_each(|span| {
+        for at in span.start..span.end {
+            if let Some(element) = array.get(at as usize).copied() {
+                array.push(element)?;
+            }
+        }
+        Ok(())
+    })?;
+    span_from(array, start, first)
+}
+
+/// What an array has from number `start` on, sorted by `first`.
+fn span_from<T>(array: &mut Vec<T>, start: usize, first: fn(&T) -> u32) -> Result<Span, NoMemory> {
+    let own = array.get_mut(start..).unwrap_or_default();
+    super::sort::sort_by_key(own, first);
+    Span::of(start, array.len())
 }
 
 /// Calls `with` for all ranges of ports that a rule says.

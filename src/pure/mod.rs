@@ -28,6 +28,7 @@
 )]
 
 pub mod alloc;
+mod bitmap;
 pub mod command;
 pub mod error;
 pub mod few;
@@ -47,5 +48,6 @@ pub mod sort;
 pub mod table;
 pub mod text;
 mod tree;
+mod tuple;
 pub mod verdict;
 mod words;

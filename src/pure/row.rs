@@ -19,10 +19,13 @@ use super::{
     },
     words::{
         high,
+        pair,
+        Bits,
         Class,
         Probe,
         Probes,
-        Query, //
+        Query,
+        PROTOCOL_SHIFT, //
     },
 };
 
@@ -175,43 +178,80 @@ fn common(a: Prefix, b: Prefix) -> Prefix {
 struct Single {
     addresses: u64,
     mask: u64,
-    source_port: u16,
+    /// As of a [`Probe`]: the first of the ports, the protocol, and all classes; between these, the
+    /// bits of the protocol that decide.
+    rest: u64,
     source_span: u16,
-    destination_port: u16,
     destination_span: u16,
-    class: Class,
-    protocol: u8,
-    protocol_mask: u8,
     order: u32,
 }
+
+/// How far up the bits of the protocol that decide are in [`Single::rest`].
+const PROTOCOL_MASK_SHIFT: u32 = 16;
 
 impl Single {
     fn new(order: u32, class: Class, part: &Part) -> Self {
         let value = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.value()));
         let mask = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.mask()));
         let span = |(first, last): (u16, u16)| last.wrapping_sub(first);
+        let protocol = u64::from(part.protocol.unwrap_or(0));
+        let protocol_mask = u64::from(part.protocol.map_or(0, |_| u8::MAX));
         Self {
             addresses: value(part.source) | value(part.destination) >> 32,
             mask: mask(part.source) | mask(part.destination) >> 32,
-            source_port: part.source_ports.0,
+            rest: pair(part.source_ports.0, part.destination_ports.0)
+                | protocol << PROTOCOL_SHIFT
+                | protocol_mask << PROTOCOL_MASK_SHIFT
+                | u64::from(class.0),
             source_span: span(part.source_ports),
-            destination_port: part.destination_ports.0,
             destination_span: span(part.destination_ports),
-            class,
-            protocol: part.protocol.unwrap_or(0),
-            protocol_mask: part.protocol.map_or(0, |_| u8::MAX),
             order,
         }
+    }
+
+    /// What it says beside addresses, but for the spans.
+    #[inline(always)]
+    fn rest(&self) -> Probe {
+        Probe {
+            addresses: self.addresses,
+            rest: self.rest,
+        }
+    }
+
+    #[inline(always)]
+    fn protocol_mask(&self) -> u8 {
+        (self.rest >> PROTOCOL_MASK_SHIFT) as u8
     }
 
     /// For another packet than an IPv4 one, no address must be named.
     #[inline(always)]
     fn matches(&self, probe: &Probe) -> bool {
+        let own = self.rest();
         (probe.addresses ^ self.addresses) & self.mask == 0
-            && probe.destination_port().wrapping_sub(self.destination_port) <= self.destination_span
-            && probe.source_port().wrapping_sub(self.source_port) <= self.source_span
-            && (probe.protocol() ^ self.protocol) & self.protocol_mask == 0
-            && self.class.meets(probe.class())
+            && probe
+                .destination_port()
+                .wrapping_sub(own.destination_port())
+                <= self.destination_span
+            && probe.source_port().wrapping_sub(own.source_port()) <= self.source_span
+            && (probe.protocol() ^ own.protocol()) & self.protocol_mask() == 0
+            && own.class().meets(probe.class())
+    }
+
+    /// Whether it has the same `bits` as `probe`, and a class in common.
+    #[inline(always)]
+    fn agrees(&self, probe: &Probe, bits: &Bits) -> bool {
+        (probe.addresses ^ self.addresses) & bits.addresses == 0
+            && (probe.rest ^ self.rest) & bits.rest == 0
+            && self.rest().class().meets(probe.class())
+    }
+
+    /// The first of source and destination ports, and how many more there are.
+    fn spans(&self) -> [(u16, u16); 2] {
+        let own = self.rest();
+        [
+            (own.source_port(), self.source_span),
+            (own.destination_port(), self.destination_span),
+        ]
     }
 
     /// Whether a packet may match both, in any directions.
@@ -219,21 +259,18 @@ impl Single {
         let meet = |a: (u16, u16), b: (u16, u16)| {
             a.0 <= b.0.saturating_add(b.1) && b.0 <= a.0.saturating_add(a.1)
         };
-        let source = (self.source_port, self.source_span);
-        let destination = (self.destination_port, self.destination_span);
+        let [source, destination] = self.spans();
         let one_way = |addresses: u64, mask: u64, ports: [(u16, u16); 2]| {
             let [other_source, other_destination] = ports;
             (self.addresses ^ addresses) & self.mask & mask == 0
                 // Which type answers another is not looked at.
-                && (self.class.names_type()
+                && (self.rest().class().names_type()
                     || meet(source, other_source) && meet(destination, other_destination))
         };
-        let ports = [
-            (other.source_port, other.source_span),
-            (other.destination_port, other.destination_span),
-        ];
+        let ports = other.spans();
         let [first, second] = ports;
-        (self.protocol ^ other.protocol) & self.protocol_mask & other.protocol_mask == 0
+        let protocols = self.rest().protocol() ^ other.rest().protocol();
+        protocols & self.protocol_mask() & other.protocol_mask() == 0
             && (one_way(other.addresses, other.mask, ports)
                 || one_way(
                     other.addresses.rotate_left(32),
@@ -304,6 +341,8 @@ pub(super) struct RowId(pub(super) u32);
 
 impl RowId {
     const EXCHANGED_SHIFT: u32 = 25;
+    /// In a hash table, where no row is exchanged.
+    pub(super) const BARE: u32 = 1 << Self::EXCHANGED_SHIFT;
     const LISTS: u32 = 1 << 24;
     const INDEX: u32 = Self::LISTS - 1;
 
@@ -312,13 +351,37 @@ impl RowId {
         Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
     }
 
-    fn index(self) -> usize {
+    /// The same row, in a hash table of the bits that its rule says and no more.
+    pub(super) fn bare(self) -> Self {
+        Self(self.0 | Self::BARE)
+    }
+
+    pub(super) fn index(self) -> usize {
         (self.0 & Self::INDEX) as usize
     }
 
-    fn is_lists(self) -> bool {
+    pub(super) fn is_lists(self) -> bool {
         self.0 & Self::LISTS != 0
     }
+}
+
+/// Gives each part of a rule to `with`, with the row to compare for it and whether it is no more than
+/// the rule matches. `first` is what [`Rows::push`] gave.
+pub(super) fn each_part(
+    first: RowId,
+    rule: &Rule,
+    mut with: impl FnMut(RowId, &Part, bool) -> Result<(), NoMemory>,
+) -> Result<(), NoMemory> {
+    let parts = Parts::of(rule);
+    let exact = parts.is_exact();
+    let mut row = first;
+    for part in parts {
+        with(row, &part, exact)?;
+        if !first.is_lists() {
+            row = RowId(row.0.wrapping_add(1));
+        }
+    }
+    Ok(())
 }
 
 /// The rules of a matcher.
@@ -341,19 +404,19 @@ impl Rows {
         }
     }
 
+    /// How many single rows there are.
+    pub(super) fn singles(&self) -> usize {
+        self.singles.len()
+    }
+
     /// Makes room for that many rules more.
     pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
         self.singles.reserve(rules)
     }
 
-    /// Appends a rule whose place in the order of rules is `order`, and gives each of its parts to
-    /// `with`, with the row to compare for it and whether it is no more than the rule matches.
-    pub(super) fn push(
-        &mut self,
-        order: u32,
-        rule: &Rule,
-        mut with: impl FnMut(RowId, &Part, bool) -> Result<(), NoMemory>,
-    ) -> Result<(), NoMemory> {
+    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first part,
+    /// for [`each_part`].
+    pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
         let number = |len: usize| {
             let index = u32::try_from(len).map_err(|_| NoMemory)?;
             match index > RowId::INDEX {
@@ -366,23 +429,19 @@ impl Rows {
         let is_plain = rule.mark().is_none()
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
-        let exact = parts.is_exact();
-        if is_plain && exact {
+        if is_plain && parts.is_exact() {
+            let id = RowId(number(self.singles.len().saturating_add(parts.total))?);
+            let id = RowId(id.0.wrapping_sub(u32::try_from(parts.total).map_err(|_| NoMemory)?));
             let class = Class::of_rule(rule);
             for part in parts {
-                let id = RowId(number(self.singles.len())?);
                 self.singles.push(Single::new(order, class, &part))?;
-                with(id, &part, exact)?;
             }
-            return Ok(());
+            return Ok(id);
         }
         let id = RowId(number(self.lists.len())? | RowId::LISTS);
         let row = self.lists_of(order, rule)?;
         self.lists.push(row)?;
-        for part in parts {
-            with(id, &part, exact)?;
-        }
-        Ok(())
+        Ok(id)
     }
 
     fn lists_of(&mut self, order: u32, rule: &Rule) -> Result<Lists, NoMemory> {
@@ -435,6 +494,22 @@ impl Rows {
         let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
         let probe = probes.both.get(exchanged as usize)?;
         row.matches(probe).then_some(row.order)
+    }
+
+    /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
+    /// and no more.
+    #[inline(always)]
+    pub(super) fn compare_bare(&self, id: u32, probe: &Probe, bits: &Bits) -> Option<u32> {
+        let row = self.singles.get((id & RowId::INDEX) as usize)?;
+        row.agrees(probe, bits).then_some(row.order)
+    }
+
+    /// The same, of a rule that says `bits`, and more unless it is [`RowId::bare`].
+    #[inline(always)]
+    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &Bits) -> Option<u32> {
+        let row = self.singles.get((id & RowId::INDEX) as usize)?;
+        let is_bare = id & RowId::BARE != 0;
+        (row.agrees(probe, bits) && (is_bare || row.matches(probe))).then_some(row.order)
     }
 
     /// The order of a row that matches.
@@ -491,7 +566,7 @@ impl Rows {
                     .fold(0u32, |sum, span| sum.saturating_add(span.len.into()));
                 (30, values.saturating_mul(8).saturating_add(60))
             }
-            _ => (10, 25),
+            _ => (16, 30),
         }
     }
 

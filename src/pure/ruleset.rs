@@ -11,6 +11,7 @@ use super::{
         Arc,
         Vec, //
     },
+    bitmap,
     error::NoMemory,
     header::Key,
     matcher::{
@@ -170,7 +171,8 @@ pub struct Ruleset<S> {
     /// A bit for each rule of the base that is not in the table any more; none: all are.
     gone: Vec<u32>,
     side: Option<Side>,
-    /// The rules of the base that are in the side too: one that hid them is gone. Ascending.
+    /// The rules of the base that are in the side too, unless they are gone themselves: one that hid
+    /// them is gone. Ascending.
     bared: Vec<u32>,
     /// Ascending by cookie.
     named: Vec<Named>,
@@ -183,6 +185,10 @@ pub struct Ruleset<S> {
 const MAX_SIDE: usize = 255;
 /// A table of no more rules is compiled whenever it changes.
 const SMALL: usize = 512;
+/// What part of the compiled rules may be gone.
+const MUCH: usize = 4;
+/// How many rules that hid others may go at once: for each, all others are looked at.
+const MAX_LOOKED: usize = 32;
 
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
@@ -224,43 +230,45 @@ impl<S> Ruleset<S> {
         S: Eq,
     {
         let base = self.base.table.entries();
-        if base.len() <= SMALL {
+        let len = table.entries().len();
+        if base.len() <= SMALL || len <= SMALL || len < base.len().saturating_sub(base.len() / MUCH)
+        {
             return Ok(None);
         }
         let mut gone = Vec::new();
         let mut bared = Vec::from_slice(&self.bared)?;
-        let mut count = 0usize;
-        let mut may_stay = true;
-        let is_walked = walk(base, table.entries(), |step| {
+        let (mut count, mut looked) = (0usize, 0usize);
+        let is_little = walk(base, table.entries(), |step| {
             let Step::Gone(at) = step else {
-                return Ok(());
+                return Ok(true);
             };
             count = count.saturating_add(1);
             if gone.is_empty() {
-                gone = Vec::from_slice(&self.gone)?;
-                while gone.len() <= base.len() / 32 {
-                    gone.push(0)?;
+                gone = bitmap::empty(base.len())?;
+            }
+            let _ = bitmap::set(&mut gone, at);
+            // Those that it hid are known if it has been gone before.
+            if !bitmap::is_set(&self.gone, at) && self.base.compiled.matcher.hides(at) {
+                looked = looked.saturating_add(1);
+                if looked > MAX_LOOKED || !self.bare(at, &mut bared)? {
+                    return Ok(false);
                 }
             }
-            if !set(&mut gone, at) && self.base.compiled.matcher.hides(at) {
-                may_stay &= self.bare(at, &mut bared)?;
-            }
-            Ok(())
+            Ok(count <= base.len() / MUCH)
         })?;
-        if !is_walked || !may_stay || count > base.len() / 4 {
+        if !is_little {
             return Ok(None);
         }
-        // One that is taken out needs no baring.
-        bared.retain(|at| !is_set(&gone, *at as usize));
         let mut rules = Vec::new();
         let mut positions = Vec::new();
         let mut add = |at: usize, position: usize| {
             let Some(entry) = table.entries().get(position) else {
-                return Ok(());
+                return Ok(true);
             };
             let order = Order::between(at, positions.len().min(MAX_SIDE))?;
             positions.push(u32::try_from(position).map_err(|_| NoMemory)?)?;
-            rules.push((order, entry.rule()))
+            rules.push((order, entry.rule()))?;
+            Ok(true)
         };
         let mut next = bared.iter().peekable();
         walk(base, table.entries(), |step| match step {
@@ -268,13 +276,14 @@ impl<S> Ruleset<S> {
             Step::Kept { at, position, len } => {
                 let end = at.saturating_add(len);
                 while let Some(bare) = next.next_if(|bare| (**bare as usize) < end) {
-                    let bare = *bare as usize;
-                    let ahead = bare.saturating_sub(at);
-                    add(bare, position.saturating_add(ahead))?;
+                    // Else it is gone, and needs no baring.
+                    if let Some(ahead) = (*bare as usize).checked_sub(at) {
+                        add(*bare as usize, position.saturating_add(ahead))?;
+                    }
                 }
-                Ok(())
+                Ok(true)
             }
-            Step::Gone(_) => Ok(()),
+            Step::Gone(_) => Ok(true),
         })?;
         if rules.len() > MAX_SIDE {
             return Ok(None);
@@ -367,8 +376,10 @@ impl<S> Ruleset<S> {
         }
         // Those that are in the base and do not count, or count twice.
         let entries = self.base.table.entries();
+        let is_gone = |at: &usize| bitmap::is_set(&self.gone, *at);
         let bared = self.bared.iter().map(|at| *at as usize);
-        for at in positions(&self.gone).chain(bared) {
+        let bared = bared.filter(|at| !is_gone(at));
+        for at in bitmap::numbers(&self.gone).chain(bared) {
             let Some(entry) = entries.get(at) else {
                 continue;
             };
@@ -468,6 +479,22 @@ impl<S> Ruleset<S> {
         matcher.first_match(&sections.base, key, &Probes::new(key), &[], None)
     }
 
+    /// Whether IPv4 packets need no more than [`lookup_hashed`](Self::lookup_hashed), where nothing has
+    /// changed since all was compiled.
+    pub fn is_hashed(&self, sections: &Sections) -> bool {
+        self.base.compiled.matcher.is_hashed(&sections.base)
+    }
+
+    /// As [`lookup_whole`](Self::lookup_whole), of an IPv4 packet by rules that
+    /// [are hashed](Self::is_hashed).
+    ///
+    /// Any context.
+    #[inline(always)]
+    pub fn lookup_hashed(&self, sections: &Sections, key: &Key) -> Option<Order> {
+        let matcher = &self.base.compiled.matcher;
+        matcher.first_hashed(&sections.base, &Probes::new(key))
+    }
+
     /// The first of the rules of `sections` that matches `key`.
     ///
     /// Any context.
@@ -481,7 +508,7 @@ impl<S> Ruleset<S> {
             Some(side) => {
                 let query = Query::new(key, &probes, true, |port| port);
                 let matcher = &side.compiled.matcher;
-                matcher.first_match_of(&sections.side, key.family, &query, &[], best)
+                matcher.first_match_of(&sections.side, key.family, &query, best)
             }
         }
     }
@@ -533,11 +560,12 @@ enum Step {
 /// How far to look for a rule that is not where it is expected.
 const LOOK_AHEAD: usize = 256;
 
-/// Compares two tables. Gives whether that was done to the end: `false` where they differ too much.
+/// Compares two tables until `with` says no. Gives whether that was done to the end: `false` where
+/// they differ too much.
 fn walk<S: Eq>(
     old: &[Entry<S>],
     new: &[Entry<S>],
-    mut with: impl FnMut(Step) -> Result<(), NoMemory>,
+    mut with: impl FnMut(Step) -> Result<bool, NoMemory>,
 ) -> Result<bool, NoMemory> {
     let (mut at, mut position) = (0usize, 0usize);
     let mut added = 0usize;
@@ -546,7 +574,9 @@ fn walk<S: Eq>(
         let here = new.get(position..).unwrap_or_default();
         let len = rest.iter().zip(here).take_while(|pair| same(*pair)).count();
         if len != 0 {
-            with(Step::Kept { at, position, len })?;
+            if !with(Step::Kept { at, position, len })? {
+                return Ok(false);
+            }
             at = at.saturating_add(len);
             position = position.saturating_add(len);
             continue;
@@ -558,47 +588,25 @@ fn walk<S: Eq>(
         match ahead.position(|other| same((other, entry))) {
             Some(ahead) => {
                 for _ in 0..ahead {
-                    with(Step::Gone(at))?;
+                    if !with(Step::Gone(at))? {
+                        return Ok(false);
+                    }
                     at = at.saturating_add(1);
                 }
             }
             None => {
                 added = added.saturating_add(1);
-                if added > MAX_SIDE {
+                if added > MAX_SIDE || !with(Step::New { at, position })? {
                     return Ok(false);
                 }
-                with(Step::New { at, position })?;
                 position = position.saturating_add(1);
             }
         }
     }
     for gone in at..old.len() {
-        with(Step::Gone(gone))?;
+        if !with(Step::Gone(gone))? {
+            return Ok(false);
+        }
     }
     Ok(true)
-}
-
-/// Sets a bit, and says whether it was set.
-fn set(bits: &mut [u32], at: usize) -> bool {
-    let Some(word) = bits.get_mut(at / 32) else {
-        return false;
-    };
-    let bit = 1u32.wrapping_shl((at % 32) as u32);
-    let was = *word & bit != 0;
-    *word |= bit;
-    was
-}
-
-fn is_set(bits: &[u32], at: usize) -> bool {
-    bits.get(at / 32)
-        .is_some_and(|word| word.wrapping_shr((at % 32) as u32) & 1 != 0)
-}
-
-/// The places of the bits that are set.
-fn positions(bits: &[u32]) -> impl Iterator<Item = usize> + '_ {
-    let words = bits.iter().enumerate().filter(|(_, word)| **word != 0);
-    words.flat_map(|(at, word)| {
-        let set = (0..32usize).filter(|bit| word.wrapping_shr(*bit as u32) & 1 != 0);
-        set.map(move |bit| at.saturating_mul(32).saturating_add(bit))
-    })
 }

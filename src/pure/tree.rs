@@ -22,6 +22,7 @@
 
 use super::{
     alloc::Vec,
+    bitmap,
     error::NoMemory,
     row::{
         Part,
@@ -39,6 +40,7 @@ use super::{
         Words,
         CLASS_SHIFT,
         DESTINATION_PORT_SHIFT,
+        HASH,
         PROTOCOL_SHIFT,
         SOURCE_PORT_SHIFT,
         TRANSPORT,
@@ -74,6 +76,12 @@ impl Cell {
         }
     }
 
+    /// Whether it is one row, [`RowId::bare`].
+    #[inline(always)]
+    pub(super) fn is_bare(self) -> bool {
+        self.0 & (Self::LIST | RowId::BARE) == RowId::BARE
+    }
+
     /// The node's number, if it is one.
     #[inline(always)]
     fn node(self) -> Option<usize> {
@@ -97,9 +105,6 @@ struct Node {
 /// The ports in the word [`TRANSPORT`].
 const PORT_BITS: u64 = 0xffff_ffff << DESTINATION_PORT_SHIFT;
 
-/// Multiplied with, spreads bits to the top: 2^64 divided by the golden ratio.
-const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Node {
     #[inline(always)]
     fn index(&self, words: &Words) -> usize {
@@ -117,7 +122,7 @@ pub(super) struct Trees {
     nodes: Vec<Node>,
     cells: Vec<Cell>,
     lists: Vec<Cell>,
-    /// A bit for each order of a rule behind which others were left out of some cell.
+    /// A bit for the position of each rule behind which others were left out of some cell.
     hiding: Vec<u32>,
 }
 
@@ -140,6 +145,55 @@ impl Trees {
     /// Whether there is no node: each tree is a list.
     pub(super) fn are_lists(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// The cell of that number.
+    #[inline(always)]
+    pub(super) fn cell(&self, number: usize) -> Cell {
+        self.cells.get(number).copied().unwrap_or(Cell::EMPTY)
+    }
+
+    /// The cell of that number, to be changed.
+    pub(super) fn cell_mut(&mut self, number: usize) -> Option<&mut Cell> {
+        self.cells.get_mut(number)
+    }
+
+    /// Adds that many empty cells, and gives the number of the first one.
+    pub(super) fn add_cells(&mut self, count: usize) -> Result<usize, NoMemory> {
+        let first = self.cells.len();
+        self.cells.reserve(count)?;
+        for _ in 0..count {
+            self.cells.push(Cell::EMPTY)?;
+        }
+        Ok(first)
+    }
+
+    /// Puts a row in a cell that says how many there will be, or that has one of these already.
+    pub(super) fn put(&mut self, number: usize, row: RowId) -> Result<(), NoMemory> {
+        let cell = self.cell(number);
+        if cell.0 == 1 {
+            return self.set(number, Cell::row(row).last());
+        }
+        let mut place = (cell.0 & !Cell::KIND) as usize;
+        if cell.0 & Cell::KIND == 0 {
+            // The last place of a list is marked before it has a row.
+            place = self.lists.len();
+            for _ in 1..cell.0 {
+                self.lists.push(Cell::EMPTY)?;
+            }
+            self.lists.push(Cell::EMPTY.last())?;
+            self.set(number, Cell::at(Cell::LIST, place)?)?;
+        }
+        let mut list = self.lists.get_mut(place..).unwrap_or_default().iter_mut();
+        if let Some(free) = list.find(|place| place.0 & Cell::KIND == 0) {
+            *free = Cell(free.0 | Cell::row(row).0);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, number: usize, to: Cell) -> Result<(), NoMemory> {
+        *self.cells.get_mut(number).ok_or(NoMemory)? = to;
+        Ok(())
     }
 
     /// Goes from `cell` down to what is no node: nothing, a row, or a list of rows.
@@ -167,17 +221,28 @@ impl Trees {
 
     /// Whether rules behind that of number `rule` were left out of some cell.
     pub(super) fn hides(&self, rule: u32) -> bool {
-        let word = self.hiding.get((rule >> 5) as usize);
-        word.is_some_and(|word| word.wrapping_shr(rule & 31) & 1 != 0)
+        bitmap::is_set(&self.hiding, rule as usize)
+    }
+
+    /// Notes how much there is, for [`undo`](Self::undo).
+    pub(super) fn extent(&self) -> Extent {
+        Extent {
+            nodes: self.nodes.len(),
+            cells: self.cells.len(),
+            lists: self.lists.len(),
+        }
+    }
+
+    /// Drops what was made since.
+    pub(super) fn undo(&mut self, to: Extent) {
+        self.nodes.truncate(to.nodes);
+        self.cells.truncate(to.cells);
+        self.lists.truncate(to.lists);
     }
 
     /// Makes room to note which of so many rules hide others.
     pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
-        self.hiding.clear();
-        self.hiding.reserve((rules / 32).saturating_add(1))?;
-        for _ in 0..=rules / 32 {
-            self.hiding.push(0)?;
-        }
+        self.hiding = bitmap::empty(rules)?;
         Ok(())
     }
 }
@@ -289,7 +354,7 @@ impl Item {
 }
 
 /// The first bits that all of a range have in common, as a mask.
-fn fixed((first, last): (u16, u16)) -> u16 {
+pub(super) fn fixed((first, last): (u16, u16)) -> u16 {
     let differ = first ^ last;
     !u16::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0)
 }
@@ -504,11 +569,14 @@ struct Task {
     room: usize,
 }
 
-/// How many items may be looked at for each one, and at most: beyond that, cells are left as they
-/// are. Common tables take 20 for each.
-const WORK: usize = 256;
+/// How many items may be looked at or put in cells for each one, at least and at most: beyond that,
+/// cells are left as they are, so that this bounds the time that it takes. Tables like those of
+/// ClassBench take some hundreds to some thousands.
+const WORK: usize = 1 << 13;
 /// See [`WORK`].
-const MOST_WORK: usize = 1 << 25;
+const LEAST_WORK: usize = 1 << 16;
+/// See [`WORK`].
+const MOST_WORK: usize = 1 << 30;
 /// How many cells and places in lists there may be for each item.
 const ROOM: usize = 16;
 /// From how many items on cuts are made in order, and if need be where they seem not to help.
@@ -538,8 +606,8 @@ pub(super) struct Builder<'b> {
     tasks: Vec<Task>,
     /// Cells that become what others are.
     aliases: Vec<(usize, usize)>,
-    /// How many items may be looked at.
-    work: usize,
+    /// How many items may be looked at, or put in cells.
+    work: core::cell::Cell<usize>,
     worst: Cost,
     /// The sum of the costs of items, and their number.
     costs: u64,
@@ -583,11 +651,13 @@ impl<'b> Builder<'b> {
             seen: Vec::new(),
             tasks: Vec::new(),
             aliases: Vec::new(),
-            work: items
-                .len()
-                .saturating_mul(WORK)
-                .saturating_add(1 << 20)
-                .min(MOST_WORK),
+            work: core::cell::Cell::new(
+                items
+                    .len()
+                    .saturating_mul(WORK)
+                    .saturating_add(LEAST_WORK)
+                    .min(MOST_WORK),
+            ),
             worst: 0,
             costs: 0,
             reached: 0,
@@ -595,13 +665,9 @@ impl<'b> Builder<'b> {
         }
     }
 
-    /// Notes how much there is, for [`undo`](Self::undo).
-    pub(super) fn extent(&self) -> Extent {
-        Extent {
-            nodes: self.trees.nodes.len(),
-            cells: self.trees.cells.len(),
-            lists: self.trees.lists.len(),
-        }
+    /// What it puts trees in.
+    pub(super) fn trees(&mut self) -> &mut Trees {
+        self.trees
     }
 
     fn spent(&self) -> usize {
@@ -609,11 +675,13 @@ impl<'b> Builder<'b> {
         cells.saturating_add(self.trees.lists.len())
     }
 
-    /// Drops the trees made since.
-    pub(super) fn undo(&mut self, to: Extent) {
-        self.trees.nodes.truncate(to.nodes);
-        self.trees.cells.truncate(to.cells);
-        self.trees.lists.truncate(to.lists);
+    /// Notes that so many items were looked at.
+    fn spend(&self, items: usize) {
+        self.work.set(self.work.get().saturating_sub(items));
+    }
+
+    fn may_work(&self) -> bool {
+        self.work.get() > 0
     }
 
     /// Notes that so many items are reached at such a cost.
@@ -693,14 +761,14 @@ impl<'b> Builder<'b> {
             false => self.hull(task.start, end),
         };
         let len = end.saturating_sub(task.start);
-        self.work = self.work.saturating_sub(len);
-        let cut = match len > 2 && self.work > 0 {
+        self.spend(len);
+        let cut = match len > 2 && self.may_work() {
             true => self.choose(task, end, &hull),
             false => None,
         };
         // Where wide rules hide those behind them, the first ones matter.
         let cut = match cut {
-            None if len > SAMPLE && self.work > 0 => {
+            None if len > SAMPLE && self.may_work() => {
                 let end = task.start.saturating_add(SAMPLE);
                 let hull = self.hull(task.start, end);
                 self.choose(task, end, &hull).filter(|cut| cut.hash == 0)
@@ -864,9 +932,7 @@ impl<'b> Builder<'b> {
     /// Notes that others were left out behind an item.
     fn note_hiding(&mut self, number: u32) {
         let rule = (self.rule_of)(self.rows.order(self.item(number).row));
-        if let Some(word) = self.trees.hiding.get_mut((rule >> 5) as usize) {
-            *word |= 1u32.wrapping_shl(rule & 31);
-        }
+        let _ = bitmap::set(&mut self.trees.hiding, rule as usize);
     }
 
     /// Writes a cell of the items as they are.
@@ -945,6 +1011,7 @@ impl<'b> Builder<'b> {
                 }
             });
         }
+        self.spend(total.saturating_mul(2));
         self.children(task, cut, base, first)
     }
 
@@ -1086,8 +1153,9 @@ impl<'b> Builder<'b> {
                     continue;
                 }
                 with(Cut::slice(word, shift, 4, known));
-                // Eight from there on, within the address.
-                if len >= LARGE && shift & 31 != 0 {
+                // Eight from there on, within the address, or above the class.
+                let is_last = word == TRANSPORT && shift == PROTOCOL_SHIFT;
+                if len >= LARGE && shift & 31 != 0 && !is_last {
                     with(Cut::slice(word, shift.wrapping_sub(4), 8, known));
                 }
             }
@@ -1129,6 +1197,7 @@ impl<'b> Builder<'b> {
             sum = sum.wrapping_add(count);
             squares = squares.wrapping_add(count.wrapping_mul(count));
         }
+        self.spend(usize::try_from(sum).unwrap_or(usize::MAX));
         // In a sample, a cell has fewer beside an item than it will have.
         let scale = numbers.len() as u64;
         let left = ratio(ratio((squares << 4).wrapping_mul(scale), sum), sample);

@@ -182,9 +182,9 @@ impl Class {
 pub(super) struct Probe {
     /// Source and destination of IPv4.
     pub(super) addresses: u64,
-    /// From the top: source port and destination port or ICMP type, zero where there is none, 16 bits
-    /// each; the protocol, and a class, 16 bits each.
-    rest: u64,
+    /// Source port, destination port or ICMP type, and protocol as they lie in the word
+    /// [`TRANSPORT`], zero where there is none; lowest, a class of 16 bits.
+    pub(super) rest: u64,
 }
 
 impl Probe {
@@ -192,7 +192,16 @@ impl Probe {
     fn new(addresses: u64, ports: u64, protocol: u8, class: Class) -> Self {
         Self {
             addresses,
-            rest: ports | u64::from(protocol) << 16 | u64::from(class.0),
+            rest: ports | u64::from(protocol) << PROTOCOL_SHIFT | u64::from(class.0),
+        }
+    }
+
+    /// All of its bits.
+    #[inline(always)]
+    pub(super) fn bits(&self) -> Bits {
+        Bits {
+            addresses: self.addresses,
+            rest: self.rest,
         }
     }
 
@@ -208,7 +217,7 @@ impl Probe {
 
     #[inline(always)]
     pub(super) fn protocol(&self) -> u8 {
-        (self.rest >> 16) as u8
+        (self.rest >> PROTOCOL_SHIFT) as u8
     }
 
     /// One class, or none where no rule can match in this direction.
@@ -217,6 +226,32 @@ impl Probe {
         Class(self.rest as u16)
     }
 }
+
+/// Some bits of a [`Probe`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bits {
+    pub(super) addresses: u64,
+    pub(super) rest: u64,
+}
+
+impl Bits {
+    #[inline(always)]
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            addresses: self.addresses & other.addresses,
+            rest: self.rest & other.rest,
+        }
+    }
+
+    /// What is hashed of them, most of it in the upper bits.
+    #[inline(always)]
+    pub(super) fn hash(self) -> u64 {
+        (self.addresses.wrapping_mul(HASH) ^ self.rest).wrapping_mul(HASH)
+    }
+}
+
+/// Multiplied with, spreads bits to the top: 2^64 divided by the golden ratio.
+pub(super) const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Both directions of a packet: as written, and exchanged.
 #[derive(Clone, Copy)]

@@ -119,6 +119,29 @@ fn edits(shape: Shape) {
     }
 }
 
+/// Tables of the same rules, some of them moved and some left out, one after the other: what moves
+/// back is where it was compiled, what hid others may go and they move.
+fn orders(shape: Shape) {
+    let random = &mut Random::new(11);
+    let mut rules = shape.rules(700, 5);
+    let mut compiled = Compiled::new(table(&rules));
+    for round in 0..24 {
+        if round % 3 == 0 {
+            rules.remove(random.index(rules.len()));
+        }
+        let mut moved = rules.clone();
+        if round % 2 == 0 {
+            for _ in 0..4 {
+                let at = random.index(moved.len() - 1);
+                moved.swap(at, at + 1);
+            }
+        }
+        let new = loaded(compiled.table(), &(moved.join("\n") + "\n"));
+        compiled = compiled.updated(new.expect("a table"));
+        hold_edited(&compiled, 400, random);
+    }
+}
+
 fn hold_edited(compiled: &Compiled, packets: usize, random: &mut Random) {
     let rules = compiled::rules(compiled.table());
     if rules.is_empty() {
@@ -250,6 +273,11 @@ macro_rules! shapes {
             #[test]
             fn edits() {
                 super::edits(Shape::$shape);
+            }
+
+            #[test]
+            fn orders() {
+                super::orders(Shape::$shape);
             }
 
             #[test]

@@ -15,6 +15,7 @@ mod common;
 mod corpus;
 mod dissect;
 mod few;
+mod hashed;
 mod language;
 mod large;
 mod load;
