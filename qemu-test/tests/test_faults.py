@@ -305,6 +305,9 @@ def test_namespace(base, faults):
 
 def test_namespace_that_another_module_fails(base, faults, lab):
     """Its part comes after ctskip's, which is to be undone."""
-    lab.init.run("modprobe ipip")
-    faults.within(module("ipip"))
-    assert_namespaces_fail(base, faults)
+    lab.init.run("modprobe xt_recent")
+    try:
+        faults.within(module("xt_recent"))
+        assert_namespaces_fail(base, faults)
+    finally:
+        lab.init.run("modprobe -r xt_recent")
