@@ -242,7 +242,7 @@ def reborn(ctskip, lab):
             made.append(lab.ns())
             if made[-1].inode == inode:
                 return made[-1]
-            time.sleep(0.05)
+            time.sleep(0.05 * netlab.SLOWER)
         for ns in made:
             end(ns)
     raise AssertionError("no number comes again")
