@@ -288,6 +288,7 @@ def test_commit_logs_which_rules_are_held_and_where(ctskip, lab, family, dmesg):
     other = family.pick(V6, V4)
     router, plain = lab.ns(), lab.ns()
     masquerade(router, family)
+    netlab.wait_until(lambda: len(ctskip.netns()) == 3, 20)  # those of other tests are gone
     ctskip.commit(
         "add udp dport=1 id=11",
         "add udp dport=2 nat=ok id=12",
