@@ -148,8 +148,10 @@ void *ctskip_alloc_slots(void)
 {
 	int cpu;
 
+	/* Once: packets read it while later ones are made. */
 	for_each_possible_cpu(cpu)
-		per_cpu(slot_offset, cpu) = cpu * CTSKIP_SLOT_STRIDE;
+		if (per_cpu(slot_offset, cpu) != cpu * CTSKIP_SLOT_STRIDE)
+			per_cpu(slot_offset, cpu) = cpu * CTSKIP_SLOT_STRIDE;
 	return vzalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE));
 }
 

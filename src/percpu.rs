@@ -200,18 +200,18 @@ impl Chunks {
             }
             self.full = self.full.saturating_add(1);
         }
-        let mut chunk = Chunk::new()?;
+        let chunk = Chunk::new()?;
 
         // Last, as room for no chunk at all would never be given back.
         self.chunks.reserve(1, GFP_KERNEL)?;
 
+        // A slot is taken of a chunk that is kept only.
         let at = self.behind(chunk.start());
-        let slot = chunk.take().ok_or(ENOMEM)?;
-
-        // There is room, and `at` is within: this cannot fail.
-        let _ = self.chunks.insert_within_capacity(at, chunk);
+        self.chunks
+            .insert_within_capacity(at, chunk)
+            .map_err(|_| ENOMEM)?;
         self.full = self.full.min(at);
-        Ok(slot)
+        self.chunks.get_mut(at).and_then(Chunk::take).ok_or(ENOMEM)
     }
 
     /// Takes `slot` back, and frees its chunk where it was the last one in it.
