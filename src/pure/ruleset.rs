@@ -397,6 +397,7 @@ impl<S> Ruleset<S> {
                 *len = len.saturating_sub(1);
             }
         }
+        self.named.retain(|named| named.len != 0);
     }
 
     /// The table that it was compiled from.

@@ -35,8 +35,10 @@ use proptest::{
 
 use super::{
     common::{
+        changed,
         cookie,
         device,
+        netns,
         rule,
         table,
         Counted,
@@ -345,4 +347,23 @@ fn positions_are_those_of_the_table() {
     assert_eq!(id(ruleset.scope(false, cookie(1))), 9);
     assert_eq!(id(ruleset.scope(false, cookie(2))), 4);
     assert_eq!(ruleset.scope(false, cookie(2)), Scope::Other);
+}
+
+/// A namespace whose rules have all been deleted is one that none names, before all is compiled
+/// again, too.
+#[test]
+fn a_namespace_that_no_rule_names_any_more() {
+    let slots = Counted::default();
+    let text: String = (0..600).map(|n| format!("udp dport={}\n", n + 1)).collect();
+    let base = table(&(text + "udp src=10.0.0.1 netns=4026532000\n"), &slots);
+    let base = Arc::new(base).unwrap();
+    let named = netns(0);
+    let ruleset = Ruleset::compile(base.clone()).unwrap();
+    assert_eq!(ruleset.named().collect::<Vec<_>>(), [named]);
+
+    let shorter = changed(&base, "delete 601\n", &slots);
+    let ruleset = ruleset.updated(Arc::new(shorter).unwrap()).unwrap();
+    assert!(!ruleset.is_whole());
+    assert_eq!(ruleset.named().count(), 0);
+    assert_eq!(ruleset.scope(false, named.cookie), Scope::Other);
 }
