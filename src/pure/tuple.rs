@@ -227,8 +227,8 @@ fn choose(said: &[Said], of: usize) -> Result<Option<Bits>, NoMemory> {
             return Ok(());
         }
         let hash = |number: u32| at(number).map_or(0, |said| said.value.and(bits).hash());
-        let apart = values(&own, hash, usize::MAX).max(1);
-        let shared = count / apart;
+        let apart = values(&own, hash, usize::MAX);
+        let shared = count.checked_div(apart).unwrap_or(count);
         let worth = count
             .saturating_mul(4)
             .checked_div(shared.saturating_add(4));
