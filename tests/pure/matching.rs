@@ -2,6 +2,8 @@
 
 //! The matcher held against the oracle, on random rules and on keys that are near to them.
 
+use std::fmt::Write;
+
 use ctskip_pure::{
     alloc::Arc,
     header::{
@@ -354,14 +356,16 @@ fn positions_are_those_of_the_table() {
 #[test]
 fn a_namespace_that_no_rule_names_any_more() {
     let slots = Counted::default();
-    let text: String = (0..600).map(|n| format!("udp dport={}\n", n + 1)).collect();
-    let base = table(&(text + "udp src=10.0.0.1 netns=4026532000\n"), &slots);
-    let base = Arc::new(base).unwrap();
+    let mut text = "udp src=10.0.0.1 netns=4026532000\n".to_owned();
+    for port in 1..=600 {
+        writeln!(text, "udp dport={port}").unwrap();
+    }
+    let base = Arc::new(table(&text, &slots)).unwrap();
     let named = netns(0);
     let ruleset = Ruleset::compile(base.clone()).unwrap();
     assert_eq!(ruleset.named().collect::<Vec<_>>(), [named]);
 
-    let shorter = changed(&base, "delete 601\n", &slots);
+    let shorter = changed(&base, "delete 1\n", &slots);
     let ruleset = ruleset.updated(Arc::new(shorter).unwrap()).unwrap();
     assert!(!ruleset.is_whole());
     assert_eq!(ruleset.named().count(), 0);
