@@ -16,6 +16,7 @@ usage: fuzz.py run SECONDS [TARGET ...]     the time is for all of them together
 
 import concurrent.futures
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -39,6 +40,9 @@ TARGETS = ("rules", "transactions", "headers", "matcher", "edits")
 # Bounds on each input: its length, its seconds, the megabytes that the target has come to.
 LIMITS = ("-max_len=2048", "-timeout=20", "-rss_limit_mb=800")
 SAY_EVERY = 15
+
+# A run begins with as many of those in the cache, at random: more would take it too long.
+MOST_GROWN = 300
 
 # How many files `corpus` chooses for a target at most, and how long they are at most.
 MOST_FILES, MOST_BYTES = 48, 600
@@ -85,7 +89,23 @@ class Fuzz:
 
     def fuzz(self, target: str, seconds: int) -> None:
         """Feed a target for so long, and say now and then how far it is."""
-        corpora = [f"{GROWN}/{target}", f"fuzz/corpus/{target}"]
+        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+            new, old = Path(folder, "new"), Path(folder, "old")
+            new.mkdir()
+            old.mkdir()
+            grown = list((self.grown / target).iterdir())
+            for file in random.sample(grown, min(len(grown), MOST_GROWN)):
+                shutil.copy(file, old)
+            here = f"{checks.HERE}/build/fuzz/{Path(folder).name}"
+            corpora = [f"{here}/new", f"{here}/old", f"fuzz/corpus/{target}"]
+            try:
+                self.feed(target, seconds, corpora)
+            finally:
+                for file in new.iterdir():
+                    shutil.move(file, self.grown / target / file.name)
+
+    def feed(self, target: str, seconds: int, corpora: Sequence[str]) -> None:
+        """Feed a target for so long from folders in the chroot, of which the first one grows."""
         command = self.command(target, *corpora, f"-max_total_time={seconds}")
         path = cache.log_path(f"fuzz-{target}")
         with path.open("wb") as log:
@@ -128,16 +148,16 @@ class Fuzz:
                 cache.say(f"ctskip: fuzz: {target}: {time.monotonic() - start:.0f} s: {done}")
 
     def run(self, seconds: int, targets: Sequence[str]) -> None:
-        """Feed the targets, as many at once as there are CPUs, until the time is over or one fails."""
+        """Feed the targets, as many at once as there are CPUs; after a find, begin with no other."""
         jobs = min(len(os.sched_getaffinity(0)), len(targets))
         each = max(1, seconds * jobs // len(targets))
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             runs = [pool.submit(self.fuzz, target, each) for target in targets]
-            for run in concurrent.futures.as_completed(runs):
-                if run.exception():
-                    # Those that are under way go on to their end: they may find something, too.
-                    pool.shutdown(cancel_futures=True)
-            failed = [str(run.exception()) for run in runs if run.done() and error_of(run)]
+            concurrent.futures.wait(runs, return_when=concurrent.futures.FIRST_EXCEPTION)
+            # Those that are under way go on to their end: they may find something, too.
+            pool.shutdown(cancel_futures=True)
+        errors = [run.exception() for run in runs if not run.cancelled()]
+        failed = [str(error) for error in errors if error]
         if failed:
             raise cache.Failed("\nctskip: ".join(failed))
 
@@ -218,11 +238,6 @@ def cover(control: str, files: Sequence[Path]) -> Iterator[int]:
             return
         taken |= edges.pop(best)
         yield best
-
-
-def error_of(run: concurrent.futures.Future) -> BaseException | None:
-    """Return what a run that is done has failed with."""
-    return None if run.cancelled() else run.exception()
 
 
 def progress(text: str) -> str:

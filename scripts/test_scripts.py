@@ -12,6 +12,7 @@ from unittest import mock
 
 import cache
 import checks
+import fuzz
 import kernel
 
 STOCK = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"
@@ -197,6 +198,29 @@ class RulesTest(unittest.TestCase):
             "// SAFETY: It is.\nunsafe impl A for X {\n    unsafe fn f() {}",
         ):
             self.assertEqual(self.unsafe(text), [], text)
+
+
+class FuzzTest(unittest.TestCase):
+    """What is made of libFuzzer's words."""
+
+    def test_progress(self) -> None:
+        """The last numbers of its output count."""
+        text = "INFO: x\n#2\tINITED cov: 10 ft: 11\n#12345\tNEW    cov: 2910 ft: 3 L: 4/5 MS: 1\nx"
+        self.assertEqual(fuzz.progress(text), "12,345 inputs, 2,910 edges")
+        self.assertEqual(fuzz.progress("INFO: x\n"), "0 inputs, 0 edges")
+
+    def test_corpus(self) -> None:
+        """Of the files, those are chosen that take an edge that no other one has taken."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("find", *(40 * letter for letter in "abcd"))]
+            for size, file in enumerate(files):
+                file.write_bytes(bytes(size + 1))
+            # Above the gap there are no edges.
+            control = (
+                "5\n0\n" + "".join(f"{file}\n" for file in files) + "STARTED 0 1\nFT 0 1 2 900000\n"
+                "FT 1 3 4\nFT 2 3 4\nFT 3 2 3 5 6\nFT 4 1 2 900001\nCOV 4 1\n"
+            )
+            self.assertEqual(list(fuzz.cover(control, files)), [3, 1])
 
 
 if __name__ == "__main__":
