@@ -326,16 +326,20 @@ impl Control {
     /// Carries out a write to `rules` from `file`.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = self.writer.lock();
-        match self.write_locked(&mut writing, file, text) {
-            Ok(Some(done)) => {
-                done.log(format_args!("by {}", Writer::current()));
-                self.log_held();
-                Ok(())
+        match self.read(&mut writing, file, text) {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => {
+                if let Ok(done) = self.commit(change) {
+                    file.stop(false);
+                    done.log(format_args!("by {}", Writer::current()));
+                    self.log_held();
+                    return Ok(());
+                }
             }
-            Ok(None) => Ok(()),
-            Err(None) => Err(EINVAL),
-            Err(Some(report)) => Err(self.refuse(report)),
+            Err(None) => return Err(EINVAL),
+            Err(Some(report)) => return Err(self.refuse(report)),
         }
+        Err(self.refuse(NoMemory.into()))
     }
 
     /// Notes a refusal for `last_error`, and gives its error.
@@ -354,14 +358,17 @@ impl Control {
         to_error(errno)
     }
 
-    /// Carries out a write; gives what was committed, if anything was. An error without a report is
-    /// of text behind one that was reported.
-    fn write_locked(
-        self: &Arc<Self>,
+    /// Reads a write; gives what it is to change, if anything. An error without a report is of text
+    /// behind one that was reported.
+    ///
+    /// Not inlined: no frame of this one is to lie below those of a commit.
+    #[inline(never)]
+    fn read(
+        &self,
         writing: &mut Writing,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Option<Commit>, Option<Report>> {
+    ) -> Result<Option<Change<Slot>>, Option<Report>> {
         writing.overtaken.retain(|overtaken| !overtaken.is_gone());
 
         let open = match writing.load.take_if(|open| open.file.is(file)) {
@@ -382,15 +389,10 @@ impl Control {
                     return Err(Some(command::full_page(text)));
                 }
                 let published = self.published().0;
-                let change = command::run(published.table(), text, &**self, &self.slots)?;
-                return self.commit_change(change);
+                return Ok(command::run(published.table(), text, self, &self.slots)?);
             }
         };
-        let result = self.feed(writing, open, text);
-        if result.is_err() {
-            file.stop(true);
-        }
-        result
+        self.feed(writing, file, open, text)
     }
 
     /// Opens a `load` for `file`, whose first piece is `text`.
@@ -418,34 +420,30 @@ impl Control {
         })
     }
 
-    /// Gives one more piece to a `load`, which stays open or ends by it.
+    /// Gives one more piece to a `load`, which stays open or ends by it. Where it ends, what follows is
+    /// not to be carried out before its change is made.
     fn feed(
-        self: &Arc<Self>,
+        &self,
         writing: &mut Writing,
+        file: &OpenFile<'_>,
         mut open: OpenLoad,
         text: &[u8],
-    ) -> Result<Option<Commit>, Option<Report>> {
-        match open.load.feed(text, &**self)? {
+    ) -> Result<Option<Change<Slot>>, Option<Report>> {
+        file.stop(true);
+        let change = match open.load.feed(text, self)? {
             Progress::Open => {
                 open.heard = Instant::now();
                 writing.load = Some(open);
-                Ok(None)
+                None
             }
-            Progress::Abort => Ok(None),
+            Progress::Abort => None,
             Progress::Commit => {
                 let published = self.published().0;
-                let change = open.load.commit(published.table(), &self.slots)?;
-                self.commit_change(change)
+                open.load.commit(published.table(), &self.slots)?
             }
-        }
-    }
-
-    fn commit_change(
-        self: &Arc<Self>,
-        change: Option<Change<Slot>>,
-    ) -> Result<Option<Commit>, Option<Report>> {
-        let change = change.map(|change| self.commit(change)).transpose();
-        change.map_err(|error| Some(error.into()))
+        };
+        file.stop(change.is_some());
+        Ok(change)
     }
 
     /// Compiles a new table aside and publishes it to all namespaces. `writer` is held.

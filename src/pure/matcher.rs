@@ -210,28 +210,34 @@ const LOOKUP_COST: usize = 40;
 const GROUP_COST: usize = 16;
 
 impl Matcher {
-    /// An empty one, for these rules; `ranked` says that ports may be numbered anew. Process context,
-    /// as all that makes it.
-    pub(super) fn new<'r>(
-        rules: impl Iterator<Item = &'r Rule> + Clone,
-        ranked: bool,
-    ) -> Result<Self, NoMemory> {
-        let mut matcher = Self {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Self {
             rows: Rows::new(),
             trees: Trees::new(),
             tuples: Vec::new(),
             groups: Vec::new(),
             ranks: Vec::new(),
             is_plain: true,
-            names_devices: rules.clone().any(|rule| rule.devices().next().is_some()),
-        };
-        let count = rules.clone().count();
-        matcher.rows.reserve(count)?;
-        matcher.trees.reserve(count)?;
-        if ranked {
-            matcher.rank(rules)?;
+            names_devices: false,
         }
-        Ok(matcher)
+    }
+
+    /// Makes room in an empty one for these rules; `ranked` says that ports may be numbered anew.
+    /// Process context, as all that fills it.
+    pub(super) fn prepare<'r>(
+        &mut self,
+        rules: impl Iterator<Item = &'r Rule> + Clone,
+        ranked: bool,
+    ) -> Result<(), NoMemory> {
+        self.names_devices = rules.clone().any(|rule| rule.devices().next().is_some());
+        let count = rules.clone().count();
+        self.rows.reserve(count)?;
+        self.trees.reserve(count)?;
+        if ranked {
+            self.rank(rules)?;
+        }
+        Ok(())
     }
 
     /// Numbers the ports anew, so that ports that no rule tells apart have the same number: rules'
@@ -780,7 +786,8 @@ pub struct Alone {
 impl Alone {
     /// Compiles `rules`.
     pub fn compile<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.clone(), true)?;
+        let mut matcher = Matcher::new();
+        matcher.prepare(rules.clone(), true)?;
         let mut ordered = Vec::new();
         for (position, rule) in rules.enumerate() {
             ordered.push((Order::compiled(position)?, rule))?;

@@ -71,7 +71,8 @@ struct Group {
 impl Compiled {
     /// Compiles `rules`, ascending in order; with ports numbered anew if need be, where `ranked`.
     fn new(rules: &[(Order, &Rule)], ranked: bool) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule), ranked)?;
+        let mut matcher = Matcher::new();
+        matcher.prepare(rules.iter().map(|(_, rule)| *rule), ranked)?;
         let mut section = |netns: Netns| {
             let rules = rules.iter().filter(|(_, rule)| rule.netns() == netns);
             matcher.section(rules.copied())
@@ -170,7 +171,8 @@ pub struct Ruleset<S> {
     base: Arc<Base<S>>,
     /// A bit for each rule of the base that is not in the table any more; none: all are.
     gone: Vec<u32>,
-    side: Option<Side>,
+    /// Apart, as it is large and mostly there is none.
+    side: Option<Arc<Side>>,
     /// The rules of the base that are in the side too, unless they are gone themselves: one that hid
     /// them is gone. Ascending.
     bared: Vec<u32>,
@@ -221,11 +223,14 @@ impl<S> Ruleset<S> {
 
     /// What is gone, the side and what is bared of the base for `table`; `None` where that is too
     /// much.
+    ///
+    /// Not inlined: its frame is not to lie below those of compiling all.
+    #[inline(never)]
     #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
     fn changed(
         &self,
         table: &Table<S>,
-    ) -> Result<Option<(Vec<u32>, Option<Side>, Vec<u32>)>, NoMemory>
+    ) -> Result<Option<(Vec<u32>, Option<Arc<Side>>, Vec<u32>)>, NoMemory>
     where
         S: Eq,
     {
@@ -290,10 +295,10 @@ impl<S> Ruleset<S> {
         }
         let side = match rules.is_empty() {
             true => None,
-            false => Some(Side {
+            false => Some(Arc::new(Side {
                 compiled: Compiled::new(&rules, false)?,
                 positions,
-            }),
+            })?),
         };
         Ok(Some((gone, side, bared)))
     }
@@ -319,7 +324,7 @@ impl<S> Ruleset<S> {
         table: Arc<Table<S>>,
         base: Arc<Base<S>>,
         gone: Vec<u32>,
-        side: Option<Side>,
+        side: Option<Arc<Side>>,
         bared: Vec<u32>,
     ) -> Result<Self, NoMemory> {
         let mut named: Vec<Named> = Vec::new();
