@@ -22,6 +22,7 @@ import fcntl
 import hashlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -164,6 +165,8 @@ def main(argv: Sequence[str]) -> None:
 
 def entry_point(function: Callable[[Sequence[str]], None]) -> None:
     """Call a script's main function: a `Failed` is one line and exit status 1."""
+    # As by ^C: what was started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         function(sys.argv[1:])
     except Failed as error:
