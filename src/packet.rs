@@ -148,13 +148,14 @@ impl View {
         let few = Few::of(&ruleset, scope);
         let straight_by_all = straight && few.is_none() && ruleset.is_whole();
         let sections = ruleset.sections(scope);
-        let is_hashed = !ruleset.names_devices() && ruleset.is_hashed(&sections);
+        let by_device = sections.names_devices();
+        let is_hashed = !by_device && ruleset.is_hashed(&sections);
 
         Self {
-            straight: straight_by_all && !ruleset.names_devices() && !is_hashed,
+            straight: straight_by_all && !by_device && !is_hashed,
             straight_by_hash: straight_by_all && is_hashed,
             straight_by_few: straight && few.is_some(),
-            straight_by_device: straight_by_all && ruleset.names_devices(),
+            straight_by_device: straight_by_all && by_device,
             straight_by_change: straight && few.is_none() && !ruleset.is_whole(),
             idle,
             mode,
@@ -384,7 +385,7 @@ impl NetState {
         let context = Context {
             family: state.family(),
             point: state.point(),
-            device: match view.ruleset.names_devices() {
+            device: match view.sections.names_devices() {
                 true => state.device(state.point()),
                 false => Default::default(),
             },

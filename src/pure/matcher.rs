@@ -156,9 +156,15 @@ pub struct Section {
     ipv4: Span,
     ipv6: Span,
     len: u32,
+    names_devices: bool,
 }
 
 impl Section {
+    /// Whether a rule says `dev=`: else keys need no device.
+    pub(super) fn names_devices(&self) -> bool {
+        self.names_devices
+    }
+
     /// The number of rules.
     pub(super) fn len(&self) -> usize {
         self.len as usize
@@ -230,7 +236,7 @@ impl Matcher {
         rules: impl Iterator<Item = &'r Rule> + Clone,
         ranked: bool,
     ) -> Result<(), NoMemory> {
-        self.names_devices = rules.clone().any(|rule| rule.devices().next().is_some());
+        self.names_devices = rules.clone().any(names_devices);
         let count = rules.clone().count();
         self.rows.reserve(count)?;
         self.trees.reserve(count)?;
@@ -300,8 +306,9 @@ impl Matcher {
         let section = Section {
             tuples,
             ipv4: self.trees_of(Family::Ipv4, rules.clone(), is_placed)?,
-            ipv6: self.trees_of(Family::Ipv6, rules, |_| false)?,
+            ipv6: self.trees_of(Family::Ipv6, rules.clone(), |_| false)?,
             len: u32::try_from(rows.len()).map_err(|_| NoMemory)?,
+            names_devices: rules.map(|(rule, _)| rule).any(names_devices),
         };
         self.is_plain = self.rows.are_single() && self.trees.are_lists();
         Ok(section)
@@ -435,12 +442,6 @@ impl Matcher {
         span_from(&mut self.groups, start, Group::first)
     }
 
-    /// Whether a rule says `dev=`: else keys need no device.
-    #[inline(always)]
-    pub(super) fn names_devices(&self) -> bool {
-        self.names_devices
-    }
-
     /// Whether taking the rule at `position` of the compiled table out may bring others to light.
     pub(super) fn hides(&self, position: usize) -> bool {
         u32::try_from(position).is_ok_and(|position| self.trees.hides(position))
@@ -462,6 +463,7 @@ impl Matcher {
             len: sections
                 .iter()
                 .fold(0u32, |sum, section| sum.saturating_add(section.len)),
+            names_devices: sections.iter().any(Section::names_devices),
         })
     }
 
@@ -714,6 +716,10 @@ fn span_from<T>(array: &mut Vec<T>, start: usize, first: fn(&T) -> u32) -> Resul
     let own = array.get_mut(start..).unwrap_or_default();
     super::sort::sort_by_key(own, first);
     Span::of(start, array.len())
+}
+
+fn names_devices(rule: &Rule) -> bool {
+    rule.devices().next().is_some()
 }
 
 /// Calls `with` for all ranges of ports that a rule says.

@@ -151,6 +151,13 @@ pub struct Sections {
     side: Section,
 }
 
+impl Sections {
+    /// Whether a rule says `dev=`, or one did a few changes ago: else keys need no device.
+    pub fn names_devices(&self) -> bool {
+        self.base.names_devices() || self.side.names_devices()
+    }
+}
+
 /// A namespace that rules name.
 struct Named {
     id: NetnsId,
@@ -180,7 +187,6 @@ pub struct Ruleset<S> {
     named: Vec<Named>,
     /// How many rules are for every namespace, for the initial one, for all others.
     lens: [usize; 3],
-    names_devices: bool,
 }
 
 /// The most rules of a side.
@@ -343,9 +349,6 @@ impl<S> Ruleset<S> {
                 )?;
             }
         }
-        let devices = |compiled: &Compiled| compiled.matcher.names_devices();
-        let names_devices =
-            devices(&base.compiled) || side.iter().any(|side| devices(&side.compiled));
         let mut ruleset = Self {
             table,
             base,
@@ -354,7 +357,6 @@ impl<S> Ruleset<S> {
             bared,
             named,
             lens: [0; 3],
-            names_devices,
         };
         ruleset.count();
         Ok(ruleset)
@@ -413,12 +415,6 @@ impl<S> Ruleset<S> {
     /// The namespaces that rules name, in the order of [`Scope::Named`].
     pub fn named(&self) -> impl Iterator<Item = NetnsId> + '_ {
         self.named.iter().map(|named| named.id)
-    }
-
-    /// Whether a rule says `dev=`, or one did a few changes ago: else keys need no device.
-    #[inline]
-    pub fn names_devices(&self) -> bool {
-        self.names_devices
     }
 
     /// The scope of the namespace of that cookie.

@@ -260,7 +260,6 @@ proptest! {
         let table: Table<Slot> = if text.is_empty() { Table::new() } else { table(&text, &slots) };
         let rules: Vec<Rule> = specs.iter().map(|s| rule(&s.text(&Style::plain()))).collect();
         let ruleset = Ruleset::compile(Arc::new(table).unwrap()).unwrap();
-        prop_assert_eq!(ruleset.names_devices(), specs.iter().any(|spec| !spec.devices.is_empty()));
         let mut named: Vec<NetnsId> = rules
             .iter()
             .filter_map(|rule| match rule.netns() {
@@ -287,6 +286,11 @@ proptest! {
             prop_assert_eq!(
                 ruleset.len_in(scope),
                 rules.iter().filter(|r| holds(r.netns())).count()
+            );
+            let names_devices = |rule: &Rule| rule.devices().next().is_some();
+            prop_assert_eq!(
+                ruleset.sections(scope).names_devices(),
+                rules.iter().any(|rule| holds(rule.netns()) && names_devices(rule))
             );
             for seed in &seeds {
                 let key = seed.key(&rules);
