@@ -210,7 +210,7 @@ def test_counters_lose_nothing_over_commits(ctskip, family, net):
     )
     s = client.socket(family.af, netlab.socket.SOCK_DGRAM)
     s.connect((address, PORT))
-    s.settimeout(5)
+    s.settimeout(5 * netlab.SLOWER)
 
     def commit():
         assert ctskip.write(next(flip)) == 0

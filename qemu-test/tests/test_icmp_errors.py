@@ -213,7 +213,7 @@ def test_reject(ctskip, lab, family, how):
     assert Sender(client, address, 9).send().error() == (*unreachable(family), 0)
     assert followed() == 2
     with client.socket(family.af, socket.SOCK_STREAM) as s:
-        s.settimeout(5)
+        s.settimeout(5 * netlab.SLOWER)
         with pytest.raises(ConnectionRefusedError):
             s.connect((address, 9))
     assert out.read("output") == {"untracked": 2}
@@ -315,7 +315,7 @@ class Target:
         protocol = family.pick(socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
         self.socket = self.server.socket(family.af, socket.SOCK_RAW, protocol)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVMARK, 1)
-        self.socket.settimeout(5)
+        self.socket.settimeout(5 * netlab.SLOWER)
 
     def quoted(self, source=None, destination=None, payload=None, **header):
         """The packet that is quoted: UDP from server's port 53 to FAR, unless said."""

@@ -96,7 +96,7 @@ def test_raw_packets(lab, family):
     )
     listening = server.socket(family.af, netlab.socket.SOCK_DGRAM)
     listening.bind(("", 7))
-    listening.settimeout(2)
+    listening.settimeout(2 * netlab.SLOWER)
     out, back = client.watch("udp dport 7"), client.capture(link.a_dev)
     link.send(client, packet)
     assert listening.recvfrom(100)[0] == b"raw"

@@ -22,7 +22,7 @@ import socket
 import struct
 
 import pytest
-from netlab import V4, V6
+from netlab import SLOWER, V4, V6
 from pyroute2 import NFCTSocket
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6Unknown, IPv6
@@ -104,7 +104,7 @@ class Bench:
         self.proven = set()
         self.arrived = self.server.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.arrived.bind((self.link.b_dev, ETHERTYPE))
-        self.arrived.settimeout(5)
+        self.arrived.settimeout(5 * SLOWER)
         with self.server.inside():
             self.conntrack = NFCTSocket()
 
