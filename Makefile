@@ -44,6 +44,10 @@ fuzz: ## feed it what nobody writes or sends (TIME=seconds, then 10^6 frames in 
 	@$(if $(TARGETS),,$(SUITE) test $(LINE) test_fuzz.py --frames=1000000 \
 		--seed=$(or $(SEED),$$(date +%s)))
 
+storm: ## everything at once for TIME=seconds (600), and then all must be as it was (SEED=)
+	@$(SUITE) test $(LINE) --limit=$$((8 * $(or $(TIME),600) + 3000)) test_storm.py \
+		--storm=$(or $(TIME),600) --seed=$(or $(SEED),$$(date +%s))
+
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
@@ -66,4 +70,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test test-debug host-test mutants bench bench-check fuzz shell lint format install clean clean-cache help
+.PHONY: modules demo test test-debug host-test mutants bench bench-check fuzz storm shell lint format install clean clean-cache help

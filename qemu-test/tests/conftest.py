@@ -25,11 +25,13 @@ PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generatio
 def pytest_addoption(parser):
     group = parser.getgroup("ctskip")
     group.addoption("--frames", type=int, default=20_000, help="mutated frames for test_fuzz.py")
-    group.addoption("--seed", default="1", help="what test_fuzz.py draws them from")
+    group.addoption("--storm", type=int, default=0, help="seconds of test_storm.py")
+    group.addoption("--seed", default="1", help="what both draw from")
 
 
 def pytest_report_header(config):
-    return f"test_fuzz.py: --frames={config.getoption('frames')} --seed={config.getoption('seed')}"
+    options = (f"--{name}={config.getoption(name)}" for name in ("frames", "storm", "seed"))
+    return f"test_fuzz.py, test_storm.py: {' '.join(options)}"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ In `lab` (a fixture, all of it goes after the test):
     lab.ns()                            one namespace
     lab.pair()                          client -- server
     lab.routed()                        client -- router -- server, the router forwards
+    lab.bridged()                       client -- bridge -- server, the bridge's frames pass the IP hooks
     lab.host()                          client -- the initial namespace
     lab.link(a, b)                      one more veth between two; a Link
     lab.init                            the initial namespace, with all that other ones have
@@ -761,6 +762,29 @@ class Lab:
             client.route("default", router.addr(family, 0))
             server.route("default", router.addr(family, 1))
         return client, router, server
+
+    def bridged(self, names=("client", "bridge", "server")):
+        """Two hosts on two ports of a bridge whose frames pass the IP hooks: (client, bridge, server)."""
+        client, bridge, server = (self.ns(name) for name in names)
+        links = [self.link(end, bridge, addresses=False) for end in (client, server)]
+        bridge.ip.link("add", ifname="br0", kind="bridge")
+        for link in links:
+            bridge.ip.link("set", index=bridge.index(link.b_dev), master=bridge.index("br0"))
+        bridge.ip.link("set", index=bridge.index("br0"), state="up")
+        for number, (end, peer) in enumerate(zip((client, server), links[::-1]), 1):
+            for prefix, length in (("10.9.0.", 24), ("fd00:9::", 64)):
+                end.add_address("eth0", f"{prefix}{number}", length)
+                end.ip.neigh(
+                    "replace",
+                    dst=f"{prefix}{3 - number}",
+                    lladdr=peer.a_mac,
+                    ifindex=end.index("eth0"),
+                    state=_NUD_PERMANENT,
+                )
+        self.init.run("modprobe br_netfilter")
+        for key in ("iptables", "ip6tables"):
+            bridge.sysctl(f"net.bridge.bridge-nf-call-{key}", 1)
+        return client, bridge, server
 
     def report(self):
         """What the namespaces hold, for the log of a failed test; of the first few, as it takes time."""

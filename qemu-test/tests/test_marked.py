@@ -230,34 +230,8 @@ def test_veth_clears_the_raw_tables_mark(ctskip, lab, family):
 # --- bridges and VRFs ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bridged(lab):
-    """client and server on two ports of a bridge whose frames pass the IP hooks: (client, bridge, server)."""
-    client, bridge, server = lab.ns("client"), lab.ns("bridge"), lab.ns("server")
-    links = [lab.link(end, bridge, addresses=False) for end in (client, server)]
-    bridge.ip.link("add", ifname="br0", kind="bridge")
-    for link in links:
-        bridge.ip.link("set", index=bridge.index(link.b_dev), master=bridge.index("br0"))
-    bridge.ip.link("set", index=bridge.index("br0"), state="up")
-    for number, (end, own, peer) in enumerate(zip((client, server), links, links[::-1]), 1):
-        for prefix, length in (("10.9.0.", 24), ("fd00:9::", 64)):
-            end.add_address("eth0", f"{prefix}{number}", length)
-            end.ip.neigh(
-                "replace",
-                dst=f"{prefix}{3 - number}",
-                lladdr=peer.a_mac,
-                ifindex=end.index("eth0"),
-                state=0x80,
-            )
-        assert own.a is end
-    lab.init.run("modprobe br_netfilter")
-    for key in ("iptables", "ip6tables"):
-        bridge.sysctl(f"net.bridge.bridge-nf-call-{key}", 1)
-    return client, bridge, server
-
-
-def test_br_netfilter(ctskip, lab, bridged, family):
-    client, bridge, server = bridged
+def test_br_netfilter(ctskip, lab, family):
+    client, bridge, server = lab.bridged()
     address = server.addr(family)
     server.udp_echo(7)
     watch = bridge.watch("udp dport 7")

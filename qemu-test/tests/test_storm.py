@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Everything at once, for a time, and then all must be as it was. What rages is in storm.py.
+
+An ordinary run has none of it; `--storm=SECONDS --seed=...` is what `make storm` asks for. A short one
+comes first, so that what the kernel allocates once and keeps is there before memory is measured. Whether
+the kernel has anything to say, the harness sees on its console; on a debug kernel it looks for what
+leaked as well (guest/suite.py).
+"""
+
+import gc
+import os
+import re
+import tempfile
+import time
+
+import netlab
+import pytest
+import storm
+from netlab import wait_until
+
+# By how much more of a kind of memory may be in use afterwards: what caches keep is not exact.
+MORE = 1 << 18
+TELL = 30  # seconds between two reports
+# Lines of the kernel's log in a minute at least: commits, and of these, such as took out rules with
+# their namespaces.
+LOGGED = {"generation ": 100, "namespaces are gone": 10}
+LONGER = 6  # how many times longer it may take on a busy host until all have done enough
+
+
+def pytest_generate_tests(metafunc):
+    seconds = metafunc.config.getoption("storm")
+    marks = pytest.mark.timeout(2 * LONGER * seconds + 600 * netlab.SLOWER)
+    if not seconds:
+        marks = pytest.mark.skip(reason="not asked for by --storm=SECONDS")
+    metafunc.parametrize("seconds", [pytest.param(seconds, marks=marks)])
+
+
+class Storm:
+    """The actors in one set of places, from their start to their end."""
+
+    def __init__(self, ctskip, seed, seconds, say):
+        self.ctskip, self.seconds, self.say = ctskip, seconds, say
+        self.kmsg = netlab.Kmsg()
+        self.lab = netlab.Lab()
+        self.places = storm.Places(self.lab)
+        with tempfile.NamedTemporaryFile(delete=False) as lock:
+            self.everyone = storm.crew(seed, self.places, lock.name)
+        self.servers, *self.actors = self.everyone
+
+    def rage(self):
+        """Start all, wait, have them end; what went wrong."""
+        assert self.ctskip.load(rules="; ".join(self.places.witnessed)) == 0
+        gc.freeze()  # what is here is shared with the processes: it does not move
+        for actor in self.everyone:
+            actor.start()
+        wait_until(lambda: all(actor.stage.value == storm.READY for actor in self.everyone), 60)
+        for actor in self.everyone:
+            actor.stage.value = storm.GO
+        began = told = time.monotonic()
+        while self.goes_on(time.monotonic() - began):
+            time.sleep(0.2)
+            self.kmsg.lines()
+            if time.monotonic() > told + TELL:
+                told = time.monotonic()
+                self.tell(told - began)
+        for actor in self.actors:
+            actor.stage.value = storm.END
+        wrong = [text for actor in self.actors for text in actor.ended()]
+        self.tell(time.monotonic() - began)
+        return wrong or list(self.missing())
+
+    def goes_on(self, seconds):
+        """For its time, and on a busy host until all have done enough; not where one has ended."""
+        longest = LONGER * self.seconds
+        more = seconds < self.seconds or (seconds < longest and any(self.missing()))
+        return more and all(actor.alive() for actor in self.actors)
+
+    def tell(self, seconds):
+        """What each has done, to whoever watches; the host sees that this is not stuck."""
+        os.utime(netlab.OUT / "running")
+        parts = [
+            f"{actor.name} " + " ".join(f"{what}={times}" for what, times in actor.done().items())
+            for actor in self.actors
+        ]
+        self.say(f"{seconds:.0f} s: {'; '.join(parts)}; commits={self.logged('generation ')}")
+
+    def logged(self, text):
+        return sum(1 for line in self.kmsg.lines() if text in line)
+
+    def missing(self):
+        """What there was too little of."""
+        yield from storm.too_little(self.actors, self.seconds)
+        for text, often in LOGGED.items():
+            what = f"lines of the log with {text!r}"
+            yield from storm.fewer(what, self.logged(text), often, self.seconds)
+
+    def check(self):
+        """The module does what it is for, and has forgotten the namespaces that went."""
+        ctskip, every = self.ctskip, self.places.every
+        wait_until(lambda: not re.search(r"netns=\d", ctskip.text("rules")), 60)
+        wait_until(lambda: len(ctskip.netns()) == len(every), 60)
+        flows = next(actor for actor in self.actors if isinstance(actor, storm.Flows))
+        before = sum(flows.done().values())
+        ctskip.commit("flush", "ip any nat=ok", "ip6 any nat=ok")
+        for ns in every:
+            ns.flush()
+        for _ in range(60):
+            flows.step()
+        assert sum(flows.done().values()) > before
+        assert [ns for ns in every if ns.count()] == []
+        ctskip.commit("flush")
+        for _ in range(60):
+            flows.step()
+        assert [ns for ns in every if ns.count()] != []
+
+    def close(self):
+        self.servers.stage.value = storm.END
+        wrong = list(self.servers.ended())
+        self.lab.close()
+        self.kmsg.close()
+        assert not wrong, wrong
+
+
+def storm_and_after(ctskip, seed, seconds, say):
+    """One storm: what memory there is in use after it, with the module and without."""
+    wait_until(storm.only_initial_namespace, 60)
+    one = Storm(ctskip, seed, seconds, say)
+    try:
+        wrong = one.rage()
+        assert not wrong, "\n".join(wrong)
+        one.check()
+    finally:
+        one.close()
+    wait_until(storm.only_initial_namespace, 120)
+    wait_until(lambda: len(ctskip.netns()) == 1)
+    used = [storm.memory()]
+    assert ctskip.unload() == 0
+    return [*used, storm.memory()]
+
+
+@pytest.mark.own_module
+def test_storm(ctskip, seconds, request, capsys):
+    seed = request.config.getoption("seed")
+
+    def say(text):
+        with capsys.disabled():
+            print(f"\n{text}", end="", flush=True)
+
+    say(f"storm: --storm={seconds} --seed={seed}")
+    before = storm_and_after(ctskip, f"{seed} first", min(10, seconds // 2), say)
+    after = storm_and_after(ctskip, seed, seconds, say)
+    for state, then, now in zip(("loaded", "unloaded"), before, after, strict=True):
+        more = {kind: now[kind] - then.get(kind, 0) for kind in now}
+        say(f"{state}: more bytes in use: { {k: v for k, v in more.items() if v} }")
+        assert not {kind: size for kind, size in more.items() if size > MORE}, state
+    assert ctskip.load() == 0
