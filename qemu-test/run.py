@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Boot a stock Debian kernel with ctskip at hand: run the suite, the demo, or give a prompt.
 
-    qemu-test/run.py test [--kernel LINE] [arguments for pytest ...]
+    qemu-test/run.py test [--kernel LINE] [--guests N] [arguments for pytest ...]
     qemu-test/run.py demo | shell [--kernel LINE]
 
-The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 CPUs, under KVM where a short trial boot proves that it
-works here, else under emulation. It shares one folder with the host (9p), a new one for each run:
+The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 CPUs, under KVM where a
+short trial boot proves that it works here, else under emulation. It shares one folder with the host
+(9p), a new one for each run:
 
     in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
     out/          what comes back: status, junit.xml, running (the test under way), a log for each
@@ -15,6 +16,9 @@ works here, else under emulation. It shares one folder with the host (9p), a new
 
 Its terminal (/dev/hvc0) is our standard output. A warning, an oops or a hang in the kernel ends the
 run, failed, whatever the tests say.
+
+With --guests N, N guests run at once, each with its part of the files of tests and a run of its own: a
+test mostly waits, and uses one CPU where it does not.
 """
 
 import argparse
@@ -47,6 +51,11 @@ STUCK_SECONDS = 300  # and it is ended from outside where the kernel does not le
 SUITE_SECONDS = 3000
 DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 
+# About how many seconds the files of tests take on a debug kernel, to deal them out to guests that run
+# at once; one that is not here counts as the least.
+FILE_SECONDS = {}
+LEAST_SECONDS = 20
+
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
     r"|KCSAN: |unregister_netdevice: waiting|possible .*deadlock|circular locking|suspicious RCU"
@@ -60,7 +69,7 @@ KERNEL_ARGUMENTS = [
     "panic=-1",
     "oops=panic",
     "panic_on_warn=1",
-    # A fast boot. The two last: the host may be busy, and a slow guest is not a stuck one.
+    # A fast boot. The two last: the host may be busy or pause, and a slow guest is not a stuck one.
     "mitigations=off",
     "cryptomgr.notests",
     "random.trust_cpu=on",
@@ -70,7 +79,7 @@ KERNEL_ARGUMENTS = [
     "tsc=reliable",
     "nokaslr",
     "raid=noautodetect",
-    "rcupdate.rcu_cpu_stall_timeout=60",
+    "rcupdate.rcu_cpu_stall_timeout=300",
     "hung_task_panic=0",
 ]
 
@@ -236,8 +245,67 @@ class Console(threading.Thread):
         return seen + end
 
 
-def boot(mode, accel, stock, images, run, limit, slower):
-    """Run the guest to its end; its terminal is ours. Returns what was wrong, or None."""
+def deal(count):
+    """All files of tests in `count` parts that take about as long."""
+
+    def seconds(*names):
+        return sum(FILE_SECONDS.get(name, LEAST_SECONDS) for name in names)
+
+    parts = [[] for _ in range(count)]
+    for name in sorted((p.name for p in HERE.glob("tests/test_*.py")), key=seconds, reverse=True):
+        min(parts, key=lambda part: seconds(*part)).append(name)
+    return parts
+
+
+class Guest:
+    """A guest under way, that comes to its end by itself."""
+
+    def __init__(self, command, run, limit, stuck, name):
+        self.run, self.name = run, name
+        out = subprocess.PIPE if name else None  # one alone has our own output
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out)
+        self.threads = [Console(run, self.process, limit, stuck)]
+        if name:
+            self.threads.append(threading.Thread(target=self.relay, daemon=True))
+        for thread in self.threads:
+            thread.start()
+
+    def relay(self):
+        """Print what it prints, line by line, with its name before each."""
+        for line in self.process.stdout:
+            sys.stdout.write(f"{self.name}: {line.decode(errors='replace').rstrip()}\n")
+            sys.stdout.flush()
+
+    def wait(self):
+        """Wait for its end; return what was wrong, or None."""
+        self.process.wait()
+        for thread in self.threads:
+            thread.join()
+        return self.threads[0].fault
+
+    def verdict(self, mode, fault):
+        """Say what was wrong, and where more is; the exit status."""
+        status = self.run / "out/status"
+        code = int(status.read_text()) if status.exists() else None
+        if fault is None and code is None:
+            fault = f"the guest ended before the {mode} did"
+        if fault:
+            tail = (self.run / "console.log").read_text(errors="replace").splitlines()[-60:]
+            cache.say("\n".join(tail))
+            running = self.run / "out/running"
+            if running.exists():
+                fault += f"\nctskip: the test under way: {running.read_text()}"
+            cache.say(f"ctskip: {fault}")
+            code = code or 1
+        if code:
+            cache.say(f"ctskip: console: {self.run}/console.log")
+            if mode == "test":
+                cache.say(f"ctskip: logs of the failed tests: {self.run}/out")
+        return code
+
+
+def command(mode, accel, stock, images, run):
+    """The command line of a guest, its terminal still to be said; what it boots from is in `run`."""
     root, modules, base = images
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
@@ -245,23 +313,40 @@ def boot(mode, accel, stock, images, run, limit, slower):
     arguments, memory = [f"guest={mode}"], MEMORY
     if stock.is_debug:
         arguments, memory = [*arguments, *DEBUG_KERNEL_ARGUMENTS], DEBUG_MEMORY
-    command = qemu(accel, stock.vmlinuz, initrd, arguments, console, memory)
+    words = qemu(accel, stock.vmlinuz, initrd, arguments, console, memory)
     for image in (root, modules):
-        command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
-    command += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
-    if mode == "shell":
-        command += ["-chardev", "stdio,id=terminal,mux=on,signal=off", "-mon", "chardev=terminal"]
-        return subprocess.run(command).returncode and "the guest did not end well"
-    command += ["-chardev", "stdio,id=terminal,signal=off"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    watcher = Console(run, process, limit, STUCK_SECONDS * slower)
-    watcher.start()
+        words += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
+    words += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
+    return words
+
+
+def shell(words):
+    """A guest with our terminal; it ends when its shell does."""
+    words += ["-chardev", "stdio,id=terminal,mux=on,signal=off", "-mon", "chardev=terminal"]
+    if subprocess.run(words).returncode:
+        raise cache.Failed("the guest did not end well")
+
+
+def start(mode, accel, stock, images, run, limit, slower, name=""):
+    """Start a guest that comes to its end by itself; with a name, one of several."""
+    words = command(mode, accel, stock, images, run)
+    words += ["-chardev", "stdio,id=terminal,signal=off"]
+    return Guest(words, run, limit, STUCK_SECONDS * slower, name)
+
+
+def boot(*arguments):
+    """Start one and wait for its end; return what was wrong, or None."""
+    (fault,) = finish([start(*arguments)])
+    return fault
+
+
+def finish(guests):
+    """Wait for the end of all; return what was wrong with each."""
     try:
-        process.wait()
+        return [one.wait() for one in guests]
     finally:
-        process.kill()
-    watcher.join()
-    return watcher.fault
+        for one in guests:
+            one.process.kill()
 
 
 def main(argv):
@@ -272,9 +357,10 @@ def main(argv):
     parser.add_argument("--no-module", action="store_true", help="a guest without ctskip")
     parser.add_argument("--accel", choices=["kvm", "tcg"], help="do not find out")
     parser.add_argument("--limit", type=int, help="seconds until the guest is ended")
+    parser.add_argument("--guests", type=int, help="deal all files of tests to so many, at once")
     options, rest = parser.parse_known_args(argv)
-    if rest and options.mode != "test":
-        parser.error(f"{options.mode} takes no arguments: {' '.join(rest)}")
+    if (rest or options.guests) and options.mode != "test":
+        parser.error(f"{options.mode} takes no arguments, and one guest")
 
     host.need("qemu-system-x86_64")
     stock = kernel.get(options.kernel)
@@ -282,31 +368,26 @@ def main(argv):
     if not options.no_module:
         module = options.module or kernel.build(options.kernel)
     images = guest.get(stock.release, stock.modules)
-    run = new_run()
-    slower = DEBUG_SLOWER if stock.is_debug else 1
-    fill(run, module, slower, rest)
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
-    cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {run}")
-
-    logs = f"ctskip: console: {run}/console.log"
-    if options.mode == "test":
-        logs += f"\nctskip: logs of the failed tests: {run}/out"
+    slower = DEBUG_SLOWER if stock.is_debug else 1
     limit = options.limit or SUITE_SECONDS * slower
-    fault = boot(options.mode, accel, stock, images, run, limit, slower)
-    status = run / "out/status"
-    code = int(status.read_text()) if status.exists() else None
-    if fault is None and code is None and options.mode != "shell":
-        fault = f"the guest ended before the {options.mode} did"
-    if fault:
-        tail = (run / "console.log").read_text(errors="replace").splitlines()[-60:]
-        cache.say("\n".join(tail))
-        running = run / "out/running"
-        if running.exists():
-            fault += f"\nctskip: the test under way: {running.read_text()}"
-        raise cache.Failed(f"{fault}\n{logs}")
-    if code and options.mode != "shell":
-        cache.say(logs)
-    sys.exit(code or 0)
+
+    def folder(part=()):
+        made = new_run()
+        fill(made, module, slower, [*part, *rest])
+        cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {made}")
+        return made
+
+    if options.mode == "shell":
+        return shell(command("shell", accel, stock, images, folder()))
+    parts = deal(options.guests) if options.guests else [[]]
+    guests = []
+    for number, part in enumerate(parts, 1):
+        name = f"guest {number}" if options.guests else ""
+        place = folder(part)
+        guests.append(start(options.mode, accel, stock, images, place, limit, slower, name))
+    faults = finish(guests)
+    sys.exit(max(one.verdict(options.mode, f) for one, f in zip(guests, faults, strict=True)))
 
 
 if __name__ == "__main__":
