@@ -7,6 +7,11 @@
               not loaded, the test calls ctskip.load(rules=...) itself; it is unloaded afterwards
     dmesg     the kernel's log since the test began: .lines(), .text(), .wait(regex)
 
+On a debug kernel, where all takes many times as long, a part of each test's variants is run, of which
+there is always one, in turn others from test to test: so each way through the module is taken under
+the eyes of its checks. What all the variants are for is found out on the stock kernel. Not so where
+it matters which memory is read or asked for: @pytest.mark.every_variant.
+
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
 began, and the rules, entries and ctskip's files as they were when it failed.
 """
@@ -19,6 +24,7 @@ import netlab
 import pytest
 
 RUNNING = netlab.OUT / "running"  # for the host, should the guest not come to its end
+ONE_IN = 4  # so many variants is run on a debug kernel
 PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generation")
 
 
@@ -32,6 +38,24 @@ def pytest_addoption(parser):
 def pytest_report_header(config):
     options = (f"--{name}={config.getoption(name)}" for name in ("frames", "storm", "seed"))
     return f"test_fuzz.py, test_storm.py: {' '.join(options)}"
+
+
+@pytest.hookimpl(trylast=True)  # of what -k and the like leave
+def pytest_collection_modifyitems(config, items):
+    """On a debug kernel, leave out variants of the tests."""
+    if netlab.SLOWER == 1:
+        return
+    tests = {}
+    for item in items:
+        if not item.get_closest_marker("every_variant"):
+            tests.setdefault((item.path, item.originalname), []).append(item)
+    left_out = []
+    for turn, variants in enumerate(tests.values()):
+        first = turn % min(len(variants), ONE_IN)
+        run = variants[first::ONE_IN]
+        left_out += [item for item in variants if item not in run]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ ATTRIBUTES = [DEBUGFS / name for name in ("failslab", "fail_page_alloc")]
 
 pytestmark = [
     pytest.mark.own_module,
+    pytest.mark.every_variant,
     pytest.mark.skipif(
         not all(path.exists() for path in ATTRIBUTES),
         reason="the kernel has no fault injection (FAILSLAB, FAIL_PAGE_ALLOC)",

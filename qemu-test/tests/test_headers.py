@@ -21,6 +21,8 @@ HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION = 0, 43, 44, 51, 60
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 ETHERNET = 14
 
+pytestmark = pytest.mark.every_variant
+
 
 def ports(source, destination, data=b"data"):
     """A UDP datagram."""
