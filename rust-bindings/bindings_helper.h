@@ -21,9 +21,9 @@
 #include <net/net_namespace.h>
 
 /*
- * Where a field lies that the kernel crate's bindings do not name (net_device), that sits in an
- * anonymous union there (mark), or that is checked when the module is built. It is libclang that
- * says so, as it does for all of the kernel crate's bindings.
+ * Where a field lies that not every kernel crate's bindings name (net, net_device), that sits in
+ * an anonymous union there (mark), or that is checked when the module is built. It is libclang
+ * that says so, as it does for all of the kernel crate's bindings.
  */
 static const size_t CTSKIP_NET_DEVICE_NAME = offsetof(struct net_device, name);
 static const size_t CTSKIP_SKB_MARK = offsetof(struct sk_buff, mark);
@@ -33,8 +33,10 @@ static const size_t CTSKIP_SKB_DATA_LEN = offsetof(struct sk_buff, data_len);
 static const size_t CTSKIP_SKB_DATA = offsetof(struct sk_buff, data);
 static const size_t CTSKIP_NET_INUM = offsetof(struct net, ns.inum);
 static const size_t CTSKIP_NET_COOKIE = offsetof(struct net, net_cookie);
-static const size_t CTSKIP_NET_HOOKS_IPV4 = offsetof(struct net, nf.hooks_ipv4);
-static const size_t CTSKIP_NET_HOOKS_IPV6 = offsetof(struct net, nf.hooks_ipv6);
+static const size_t CTSKIP_NET_PRE_ROUTING_IPV4 =
+	offsetof(struct net, nf.hooks_ipv4[NF_INET_PRE_ROUTING]);
+static const size_t CTSKIP_NET_PRE_ROUTING_IPV6 =
+	offsetof(struct net, nf.hooks_ipv6[NF_INET_PRE_ROUTING]);
 
 /* What conntrack holds in one namespace. */
 struct ctskip_conntrack_usage {
@@ -60,7 +62,7 @@ static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
-void ctskip_current_comm(char *comm);
+pid_t ctskip_current(char *comm);
 bool ctskip_nfct_is_template(unsigned long nfct);
 void ctskip_check_rcu(void);
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);

@@ -40,9 +40,11 @@ bool ctskip_current_in_init_net(void)
 	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
 }
 
-void ctskip_current_comm(char *comm)
+/* Gives the id of the thread group, as the initial pid namespace has it. */
+pid_t ctskip_current(char *comm)
 {
 	strscpy_pad(comm, current->comm, TASK_COMM_LEN);
+	return task_tgid_nr(current);
 }
 
 bool ctskip_nfct_is_template(unsigned long nfct)

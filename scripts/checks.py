@@ -34,7 +34,9 @@ NEEDS_NO_SPDX = re.compile(r"(.*/)?(Cargo\.lock|LICENSE|proptest-regressions/.*)
 NO_SOURCES = ("build", "target", "fuzz/corpus", "fuzz/target")
 
 # Unsafe code stands in the modules that wrap the kernel, and nowhere else.
-WRAPPERS = ("conntrack memory netfilter params percpu pernet rcu skb sysfs task workqueue").split()
+WRAPPERS = """
+    compat conntrack memory netfilter params percpu pernet rcu skb sysfs task workqueue
+""".split()
 
 UNSAFE = re.compile(r"\bunsafe\b")
 UNSAFE_FN = re.compile(r"\bunsafe (extern \S+ )?fn \w")

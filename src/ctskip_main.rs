@@ -6,8 +6,9 @@
 //! -> matcher) -> `control` (published) -> `rcu`. The way of a packet is `netfilter` (the hook) ->
 //! `packet` -> `pure` (headers -> matcher -> verdict) -> `skb` (the mark).
 //!
-//! `unsafe` stands in the wrappers of the kernel only: `conntrack`, `memory`, `netfilter`, `params`,
-//! `percpu`, `pernet`, `rcu`, `skb`, `sysfs`, `task`, `workqueue`. `make lint` holds all code to it.
+//! `unsafe` stands in the wrappers of the kernel only: `compat`, `conntrack`, `memory`, `netfilter`,
+//! `params`, `percpu`, `pernet`, `rcu`, `skb`, `sysfs`, `task`, `workqueue`. `make lint` holds all
+//! code to it.
 
 #![crate_name = "ctskip"]
 
@@ -17,6 +18,7 @@ use kernel::{
 };
 
 mod bindings;
+mod compat;
 mod conntrack;
 mod control;
 mod files;

@@ -10,6 +10,7 @@ use kernel::{
 };
 
 use crate::{
+    compat::estale,
     conntrack,
     control::{
         Control,
@@ -262,7 +263,7 @@ impl Lines for NetnsText<'_> {
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         let (net, left) = self.control.net(index);
         if left != self.left {
-            return Err(ESTALE);
+            return Err(estale());
         }
         let Some((net, rules)) = net else {
             return Ok(false);

@@ -19,21 +19,19 @@ use core::{
 };
 
 use kernel::{
-    bindings::{
-        net,
-        sk_buff, //
-    },
+    bindings::sk_buff,
     error::to_result,
     prelude::*,
-    sync::{
-        rcu::synchronize_rcu,
-        Arc, //
-    },
+    sync::Arc,
     types::Opaque, //
 };
 
 use crate::{
     bindings as raw,
+    compat::{
+        self,
+        synchronize_rcu, //
+    },
     pernet::Net,
     pure::{
         header::device_name,
@@ -47,15 +45,6 @@ use crate::{
     skb::Skb, //
 };
 
-// What is read below lies where C has it, as bindgen sees it.
-static_assert!(
-    offset_of!(net, nf) + offset_of!(kernel::bindings::netns_nf, hooks_ipv4)
-        == raw::CTSKIP_NET_HOOKS_IPV4
-);
-static_assert!(
-    offset_of!(net, nf) + offset_of!(kernel::bindings::netns_nf, hooks_ipv6)
-        == raw::CTSKIP_NET_HOOKS_IPV6
-);
 // A name is read as two words.
 static_assert!(raw::CTSKIP_NET_DEVICE_NAME % align_of::<u64>() == 0);
 
@@ -136,7 +125,7 @@ impl<'a> HookState<'a> {
     pub(crate) fn family(&self) -> Family {
         // SAFETY: By the type invariants.
         match u32::from(unsafe { (*self.0.as_ptr()).pf }) {
-            kernel::bindings::NFPROTO_IPV6 => Family::Ipv6,
+            raw::NFPROTO_IPV6 => Family::Ipv6,
             _ => Family::Ipv4,
         }
     }
@@ -234,18 +223,20 @@ impl<'r> Entries<'r> {
     fn of(net: Net<'r>, family: Family, rcu: &'r ReadSide) -> Option<Self> {
         rcu.check();
 
-        let nf = net.as_ptr();
-        let point = raw::nf_inet_hooks_NF_INET_PRE_ROUTING as usize;
-
-        // SAFETY: The namespace is valid. Its arrays have five elements, of which this is the first.
-        // A volatile read is what READ_ONCE() is in C.
-        let array = unsafe {
-            match family {
-                Family::Ipv4 => (&raw const (*nf).nf.hooks_ipv4[point]).read_volatile(),
-                Family::Ipv6 => (&raw const (*nf).nf.hooks_ipv6[point]).read_volatile(),
+        let array_at = |offset| {
+            // SAFETY: The namespace is valid, and has pointers to arrays at the two offsets below. A
+            // volatile read is what READ_ONCE() is in C.
+            unsafe {
+                net.as_ptr()
+                    .byte_add(offset)
+                    .cast::<*mut raw::nf_hook_entries>()
+                    .read_volatile()
             }
-        }
-        .cast::<raw::nf_hook_entries>();
+        };
+        let array = match family {
+            Family::Ipv4 => array_at(raw::CTSKIP_NET_PRE_ROUTING_IPV4),
+            Family::Ipv6 => array_at(raw::CTSKIP_NET_PRE_ROUTING_IPV6),
+        };
 
         if array.is_null() {
             return None;
@@ -316,7 +307,7 @@ const NF_IP_PRI_NAT_DST: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
 pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
     Entries::of(net, family, rcu).is_some_and(|entries| {
         entries.any_at(NF_IP_PRI_NAT_DST, |entry| {
-            entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_NAT
+            entry.ops_type == compat::NF_HOOK_OP_NAT
         })
     })
 }
@@ -431,8 +422,8 @@ unsafe fn fill<T: Handler, P: Place>(ops: *mut raw::nf_hook_ops) {
 
     ops.hook = Some(hook::<T, P>);
     ops.pf = match P::FAMILY {
-        Family::Ipv4 => kernel::bindings::NFPROTO_IPV4 as u8,
-        Family::Ipv6 => kernel::bindings::NFPROTO_IPV6 as u8,
+        Family::Ipv4 => raw::NFPROTO_IPV4 as u8,
+        Family::Ipv6 => raw::NFPROTO_IPV6 as u8,
     };
     ops.hooknum = match P::POINT {
         HookPoint::PreRouting => raw::nf_inet_hooks_NF_INET_PRE_ROUTING,

@@ -14,11 +14,8 @@
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    mem::{
-        offset_of,
-        size_of, //
-    },
-    ptr::NonNull,
+    mem::size_of,
+    ptr::NonNull, //
 };
 
 use kernel::{
@@ -63,10 +60,6 @@ use crate::{
     rcu::ReadSide, //
 };
 
-// What is read below lies where C has it, as bindgen sees it.
-static_assert!(offset_of!(net, ns) + offset_of!(bindings::ns_common, inum) == raw::CTSKIP_NET_INUM);
-static_assert!(offset_of!(net, net_cookie) == raw::CTSKIP_NET_COOKIE);
-
 /// A network namespace.
 ///
 /// # Invariants
@@ -105,8 +98,16 @@ impl<'a> Net<'a> {
         // SAFETY: By the type invariants; neither changes after the namespace was made.
         unsafe {
             NetnsId {
-                cookie: (*self.as_ptr()).net_cookie,
-                inum: (*self.as_ptr()).ns.inum,
+                cookie: self
+                    .as_ptr()
+                    .byte_add(raw::CTSKIP_NET_COOKIE)
+                    .cast::<u64>()
+                    .read(),
+                inum: self
+                    .as_ptr()
+                    .byte_add(raw::CTSKIP_NET_INUM)
+                    .cast::<u32>()
+                    .read(),
             }
         }
     }
@@ -127,7 +128,7 @@ impl<'a> Net<'a> {
 /// Process context; fails with `ESRCH`. C: `get_net_ns_by_pid()`.
 pub(crate) fn find_by_pid(pid: Pid) -> Result<NetnsId> {
     // SAFETY: Takes any number.
-    let net = from_err_ptr(unsafe { bindings::get_net_ns_by_pid(pid) })?;
+    let net = from_err_ptr(unsafe { raw::get_net_ns_by_pid(pid) })?;
 
     // SAFETY: A reference was given with it, which is held until below.
     let id = unsafe { Net::from_raw(net) }.id();
@@ -239,7 +240,7 @@ pub(crate) trait PerNet: Handler + Sized {
 /// `ops` is not registered, and only read while it is. While it is registered, `shared` is [`Some`].
 pub(crate) struct Slot<T: PerNet> {
     taken: Atomic<bool>,
-    ops: Opaque<bindings::pernet_operations>,
+    ops: Opaque<raw::pernet_operations>,
     id: UnsafeCell<c_uint>,
     shared: UnsafeCell<Option<Arc<T::Shared>>>,
 }
@@ -310,19 +311,18 @@ impl<T: PerNet> Registration<T> {
         // SAFETY: By the type invariants of `Slot` we are the one writer now.
         unsafe {
             *slot.shared.get() = Some(shared);
-            slot.ops.get().write(bindings::pernet_operations {
-                init: Some(init::<T>),
-                pre_exit: Some(pre_exit::<T>),
-                exit: Some(exit::<T>),
-                id: slot.id.get(),
-                size: size_of::<*mut c_void>(),
-                ..Default::default()
-            });
+
+            let ops = &mut *slot.ops.get();
+            ops.init = Some(init::<T>);
+            ops.pre_exit = Some(pre_exit::<T>);
+            ops.exit = Some(exit::<T>);
+            ops.id = slot.id.get();
+            ops.size = size_of::<*mut c_void>();
         }
 
         // INVARIANT: On success the operations are registered.
         // SAFETY: They are static and filled in.
-        to_result(unsafe { bindings::register_pernet_subsys(slot.ops.get()) })
+        to_result(unsafe { raw::register_pernet_subsys(slot.ops.get()) })
             .map(|()| Self(PhantomData))
             // SAFETY: They are not registered.
             .inspect_err(|_| unsafe { release::<T>() })
@@ -332,7 +332,7 @@ impl<T: PerNet> Registration<T> {
 impl<T: PerNet> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants they are registered.
-        unsafe { bindings::unregister_pernet_subsys(T::slot().ops.get()) };
+        unsafe { raw::unregister_pernet_subsys(T::slot().ops.get()) };
         // SAFETY: They are not any more.
         unsafe { release::<T>() };
     }

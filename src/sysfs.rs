@@ -38,6 +38,7 @@ use kernel::{
 
 use crate::{
     bindings as raw,
+    compat::estale,
     pernet, //
 };
 
@@ -204,7 +205,7 @@ fn read_lines(
 ) -> Result<usize> {
     let now = memory.with_version(lines.version());
     if offset != 0 && memory.version().is_some() && memory.version() != now.version() {
-        return Err(ESTALE);
+        return Err(estale());
     }
     *memory = now;
 

@@ -10,10 +10,7 @@ use core::fmt::{
     Write, //
 };
 
-use kernel::{
-    prelude::*,
-    task::Pid, //
-};
+use kernel::task::Pid;
 
 use crate::bindings as raw;
 
@@ -35,12 +32,9 @@ impl Writer {
         let mut comm = [0; COMM_LEN];
 
         // SAFETY: The helper writes `TASK_COMM_LEN` bytes, the last of them NUL.
-        unsafe { raw::ctskip_current_comm(comm.as_mut_ptr()) };
+        let tgid = unsafe { raw::ctskip_current(comm.as_mut_ptr()) };
 
-        Self {
-            comm,
-            tgid: current!().tgid(),
-        }
+        Self { comm, tgid }
     }
 }
 

@@ -150,7 +150,7 @@ impl Handle {
     ) {
         // SAFETY: By the safety requirements. No reference outlives this line, as `func` may run
         // as soon as the work is queued.
-        let wq = unsafe { (*this).0.wq.as_ptr() };
+        let wq = unsafe { &*this }.0.wq.as_ptr();
 
         // SAFETY: By the invariants of `Token` and the safety requirements, both pointers are
         // valid, and `work` is not queued anywhere.
