@@ -135,7 +135,7 @@ def get(name: str) -> Chroot:
     config = CONFIG["chroot"][name]
     suites = [config["suite"], *config["extra_suites"]]
     source = debian_mirror()
-    options = apt_options()
+    options = apt_options() + config.get("apt_options", [])
 
     def make(new: Path) -> None:
         bootstrap(new, suites, config["packages"], source, options)

@@ -44,7 +44,7 @@ OUTPUT = "/usr/src/build"
 # name in the text of its version; what follows the build host's openssl; and what Debian takes out
 # of the image's copy of its .config, all about signing, and the salt of the build id.
 HARMLESS = re.compile(
-    r"CONFIG_(CC_VERSION_TEXT|MODULE_SIG_KEY_TYPE_\w+"
+    r"CONFIG_(CC_VERSION_TEXT|OPENSSL_SUPPORTS_ML_DSA|MODULE_SIG_KEY_TYPE_\w+"
     r"|BUILD_SALT|MODULE_SIG_ALL|MODULE_SIG_KEY|SYSTEM_TRUSTED_KEYS)"
 )
 
