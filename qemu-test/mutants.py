@@ -56,7 +56,7 @@ class Mutant:
                 if subprocess.run(make, cwd=tree, stdout=out, stderr=out).returncode:
                     return "does not build"
                 run = [sys.executable, "qemu-test/run.py", "test", f"--kernel={line}"]
-                run += ["-x", *shlex.split(self.tests)]
+                run += [f"--module=build/{line}/ctskip.ko", "-x", *shlex.split(self.tests)]
                 code = subprocess.run(run, cwd=tree, stdout=out, stderr=out).returncode
         finally:
             path.write_text(good)

@@ -32,12 +32,15 @@ def pytest_addoption(parser):
     group = parser.getgroup("ctskip")
     group.addoption("--frames", type=int, default=20_000, help="mutated frames for test_fuzz.py")
     group.addoption("--storm", type=int, default=0, help="seconds of test_storm.py")
-    group.addoption("--seed", default="1", help="what both draw from")
+    group.addoption("--loads", type=int, default=1, help="one in so many of test_faults.py's loads")
+    group.addoption("--seed", default="1", help="what all these draw from")
 
 
 def pytest_report_header(config):
-    options = (f"--{name}={config.getoption(name)}" for name in ("frames", "storm", "seed"))
-    return f"test_fuzz.py, test_storm.py: {' '.join(options)}"
+    options = (
+        f"--{name}={config.getoption(name)}" for name in ("frames", "storm", "loads", "seed")
+    )
+    return f"test_fuzz.py, test_storm.py, test_faults.py: {' '.join(options)}"
 
 
 @pytest.hookimpl(trylast=True)  # of what -k and the like leave

@@ -12,6 +12,7 @@ It takes a kernel with fault injection, as the debug kernel is.
 import errno
 import itertools
 import os
+import random
 import re
 import socket
 from pathlib import Path
@@ -80,9 +81,9 @@ class Faults:
         for path, (name, value) in itertools.product(ATTRIBUTES, zip(("start", "end"), addresses)):
             (path / f"require-{name}").write_text(f"{value:#x}\n")
 
-    def each(self, act):
-        """Yield what act() returns when its first allocation fails, its second, and so on."""
-        for nth in itertools.count(1):
+    def each(self, act, first=1, step=1):
+        """Yield what act() returns when its first allocation fails, its second, and so on; or others."""
+        for nth in itertools.count(first, step):
             os.pwrite(self.fd, b"%d" % nth, 0)
             try:
                 result = act()
@@ -122,15 +123,21 @@ def hooked(ns):
     return "-0000000299" in ns.run("nft list hooks").stdout
 
 
-@pytest.mark.timeout(1500)  # some hundred rounds, and a debug kernel takes seconds to unload
+@pytest.mark.timeout(1800)  # some hundred rounds
 @pytest.mark.parametrize("where", ("do_one_initcall", "parse_args"))
-def test_load(ctskip, faults, lab, where):
-    """What the module's init allocates, and what its parameters do."""
+def test_load(ctskip, faults, lab, where, request):
+    """What the module's init allocates, and what its parameters do.
+
+    The kernel that has to release a module with DEBUG_KOBJECT_RELEASE takes seconds to: so `--loads=N`
+    has one allocation in N fail, from the seed which.
+    """
+    step = request.config.getoption("loads")
+    first = 1 + random.Random(request.config.getoption("seed")).randrange(step)
     spaces = [lab.init, lab.ns()]
     rules = f"udp dport=7; tcp dport=8 netns={spaces[1].inode} tag=t"
     faults.within(function(where))
     failed = 0
-    for result in faults.each(lambda: ctskip.load(rules=rules)):
+    for result in faults.each(lambda: ctskip.load(rules=rules), first, step):
         if result == 0:
             assert len(ctskip.rules()) == 2
             assert ctskip.unload() == 0
