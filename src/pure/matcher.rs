@@ -50,7 +50,8 @@ use super::{
         Part,
         RowId,
         Rows,
-        ALL, //
+        ALL,
+        NONE, //
     },
     rule::{
         answering_type,
@@ -119,9 +120,6 @@ impl Order {
         order >> Self::LOWER_BITS
     }
 }
-
-/// Behind all rules.
-const NONE: u32 = u32::MAX;
 
 /// A part of [`Matcher::tuples`], or of [`Matcher::groups`] for one family: what is of a section.
 #[derive(Clone, Copy, Default)]
@@ -196,8 +194,8 @@ pub struct Matcher {
     /// What stands for each port in words; none: itself.
     ranks: Vec<u16>,
     names_devices: bool,
-    /// Whether all is lists of single rows.
-    is_plain: bool,
+    /// Whether all rows are single.
+    is_single: bool,
 }
 
 /// How many rules must name ranges of ports for these to be ranked.
@@ -209,7 +207,7 @@ const FEW_LEFT_OF_TUPLES: usize = 32;
 /// The part of the rules that may be left for a tree of those that no group takes.
 const FEW_LEFT: usize = 8;
 /// What such a tree may cost on the average, so that no more groups are made of its rules.
-const GOOD_COST: u32 = 150;
+const GOOD_COST: u32 = 220;
 /// What a lookup takes beside the trees, in instructions, roughly.
 const LOOKUP_COST: usize = 40;
 /// What a tree takes beside its nodes and rows.
@@ -224,7 +222,7 @@ impl Matcher {
             tuples: Vec::new(),
             groups: Vec::new(),
             ranks: Vec::new(),
-            is_plain: true,
+            is_single: true,
             names_devices: false,
         }
     }
@@ -310,7 +308,7 @@ impl Matcher {
             len: u32::try_from(rows.len()).map_err(|_| NoMemory)?,
             names_devices: rules.map(|(rule, _)| rule).any(names_devices),
         };
-        self.is_plain = self.rows.are_single() && self.trees.are_lists();
+        self.is_single = self.rows.are_single();
         Ok(section)
     }
 
@@ -500,7 +498,7 @@ impl Matcher {
         best: Option<Order>,
     ) -> Option<Order> {
         let found = Found::new(gone, best);
-        let (found, groups) = match key.family {
+        let (mut found, groups) = match key.family {
             Family::Ipv4 => (self.search_tuples(section, probes, found), section.ipv4),
             Family::Ipv6 => (found, section.ipv6),
         };
@@ -508,12 +506,9 @@ impl Matcher {
             return found.order();
         }
         let groups = groups.in_array(&self.groups);
-        if self.is_plain {
-            let compare = |row: Cell| self.rows.compare_single(row.0, probes);
-            return self.search(groups, found, |cell| cell, compare);
-        }
         let query = Query::new(key, probes, self.names_devices, |port| self.rank_of(port));
-        self.search_trees(groups, &query, found)
+        found.best = self.search_trees(groups, &query, gone, found.best);
+        found.order()
     }
 
     /// Whether [`first_hashed`](Self::first_hashed) finds what [`first_match`](Self::first_match) does.
@@ -539,14 +534,16 @@ impl Matcher {
         best: Option<Order>,
     ) -> Option<Order> {
         let found = Found::new(&[], best);
-        let (found, groups) = match family {
+        let (mut found, groups) = match family {
             Family::Ipv4 => (
                 self.search_tuples(section, query.probes, found),
                 section.ipv4,
             ),
             Family::Ipv6 => (found, section.ipv6),
         };
-        self.search_trees(groups.in_array(&self.groups), query, found)
+        let groups = groups.in_array(&self.groups);
+        found.best = self.search_trees(groups, query, &[], found.best);
+        found.order()
     }
 
     #[inline(always)]
@@ -586,9 +583,7 @@ impl Matcher {
             return self.best_of_more(tuple, cell, *probe, gone, best);
         }
         let mut found = Found { gone, best };
-        found.look_at(&[cell], |row| {
-            self.rows.compare_bare(row.0, probe, tuple.bits())
-        });
+        found.take(self.rows.compare_bare(cell.0, probe, tuple.bits()));
         found.best
     }
 
@@ -606,42 +601,51 @@ impl Matcher {
         let mut found = Found { gone, best };
         let compare = |row: Cell| self.rows.compare_in(row.0, &probe, tuple.bits());
         match self.trees.list(cell) {
-            None => found.look_at(&[cell], compare),
+            None => {
+                found.take(compare(cell));
+            }
             Some(list) => found.look_at(list, compare),
         }
         found.best
     }
 
+    /// The lowest order of the rows in trees that match, if it is below `best`.
     #[inline(always)]
-    fn search_trees(&self, groups: &[Group], query: &Query<'_>, found: Found<'_>) -> Option<Order> {
-        let descend = |cell| self.trees.descend(cell, &query.words);
-        let compare = |row: Cell| self.rows.compare(row.0, query);
-        self.search(groups, found, descend, compare)
+    fn search_trees(&self, groups: &[Group], query: &Query<'_>, gone: &[u32], best: u32) -> u32 {
+        match self.is_single {
+            true => self.search_trees_of::<true>(groups, query, gone, best),
+            false => self.search_trees_of::<false>(groups, query, gone, best),
+        }
     }
 
-    /// The best of the rows that `descend` finds in each group and that `compare` finds to match.
-    #[inline(always)]
-    fn search(
+    /// Not inlined: it needs all registers. `SINGLE`: all rows are single, and comparing one is no call.
+    #[inline(never)]
+    fn search_trees_of<const SINGLE: bool>(
         &self,
         groups: &[Group],
-        mut found: Found<'_>,
-        descend: impl Fn(Cell) -> Cell,
-        compare: impl Fn(Cell) -> Option<u32>,
-    ) -> Option<Order> {
+        query: &Query<'_>,
+        gone: &[u32],
+        best: u32,
+    ) -> u32 {
+        let mut found = Found { gone, best };
         for group in groups {
             if group.first >= found.best {
                 break;
             }
-            let cell = descend(group.root);
+            let cell = self.trees.descend(group.root, &query.words);
             if cell == Cell::EMPTY {
                 continue;
             }
             match self.trees.list(cell) {
-                None => found.look_at(&[cell], &compare),
-                Some(list) => found.look_at(list, &compare),
+                None => {
+                    found.take(self.rows.compare::<SINGLE>(cell.0, query));
+                }
+                Some(list) => {
+                    found.look_at(list, |row| self.rows.compare::<SINGLE>(row.0, query));
+                }
             }
         }
-        found.order()
+        found.best
     }
 }
 
@@ -662,17 +666,22 @@ impl<'m> Found<'m> {
         }
     }
 
-    /// Compares the rows of a list, in their order.
+    /// Takes the order of a row that matches, or [`NONE`], if it is lower and has not been taken out;
+    /// says whether.
     #[inline(always)]
-    fn look_at(&mut self, list: &[Cell], compare: impl Fn(Cell) -> Option<u32>) {
-        let is_gone = |order| bitmap::is_set(self.gone, Order::rule(order) as usize);
+    fn take(&mut self, order: u32) -> bool {
+        let is_better = order < self.best && !bitmap::is_set(self.gone, Order::rule(order) as usize);
+        if is_better {
+            self.best = order;
+        }
+        is_better
+    }
+
+    /// Takes the first one of a list's rows, which ascend, that can be taken.
+    #[inline(always)]
+    fn look_at(&mut self, list: &[Cell], compare: impl Fn(Cell) -> u32) {
         for row in list {
-            let order = compare(*row);
-            if let Some(better) = order.filter(|order| *order < self.best && !is_gone(*order)) {
-                self.best = better;
-                return;
-            }
-            if row.0 & Cell::LAST != 0 {
+            if self.take(compare(*row)) || row.0 & Cell::LAST != 0 {
                 return;
             }
         }

@@ -23,7 +23,6 @@ use super::{
         Bits,
         Class,
         Probe,
-        Probes,
         Query,
         PROTOCOL_SHIFT, //
     },
@@ -41,6 +40,9 @@ pub(super) struct Part {
     /// The device's name and the bits of it that decide.
     pub(super) device: (u128, u128),
 }
+
+/// No order of a row: behind all that are.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// All ports, and more than all types.
 pub(super) const ALL: (u16, u16) = (0, u16::MAX);
@@ -482,48 +484,51 @@ impl Rows {
         })
     }
 
-    /// Whether each row is one that [`compare_single`](Self::compare_single) can tell of.
+    /// Whether each row is a single one.
     pub(super) fn are_single(&self) -> bool {
         self.lists.is_empty()
     }
 
-    /// The order of a row that matches, where all are single.
+    /// The order of a row that matches, or [`NONE`]; `SINGLE` says that there are no others.
     #[inline(always)]
-    pub(super) fn compare_single(&self, id: u32, probes: &Probes) -> Option<u32> {
-        let row = self.singles.get((id & RowId::INDEX) as usize)?;
+    pub(super) fn compare<const SINGLE: bool>(&self, id: u32, query: &Query<'_>) -> u32 {
+        if !SINGLE && id & RowId::LISTS != 0 {
+            return self.compare_lists(id, query);
+        }
         let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
-        let probe = probes.both.get(exchanged as usize)?;
-        row.matches(probe).then_some(row.order)
+        let probe = query.probes.both.get(exchanged as usize);
+        let row = self.singles.get((id & RowId::INDEX) as usize);
+        match (row, probe) {
+            (Some(row), Some(probe)) if row.matches(probe) => row.order,
+            _ => NONE,
+        }
     }
 
     /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
-    /// and no more.
+    /// and no more; or [`NONE`].
     #[inline(always)]
-    pub(super) fn compare_bare(&self, id: u32, probe: &Probe, bits: &Bits) -> Option<u32> {
-        let row = self.singles.get((id & RowId::INDEX) as usize)?;
-        row.agrees(probe, bits).then_some(row.order)
+    pub(super) fn compare_bare(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
+        match self.singles.get((id & RowId::INDEX) as usize) {
+            Some(row) if row.agrees(probe, bits) => row.order,
+            _ => NONE,
+        }
     }
 
     /// The same, of a rule that says `bits`, and more unless it is [`RowId::bare`].
     #[inline(always)]
-    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &Bits) -> Option<u32> {
-        let row = self.singles.get((id & RowId::INDEX) as usize)?;
+    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
         let is_bare = id & RowId::BARE != 0;
-        (row.agrees(probe, bits) && (is_bare || row.matches(probe))).then_some(row.order)
-    }
-
-    /// The order of a row that matches.
-    #[inline(always)]
-    pub(super) fn compare(&self, id: u32, query: &Query<'_>) -> Option<u32> {
-        match id & RowId::LISTS {
-            0 => self.compare_single(id, query.probes),
-            _ => self.compare_lists(id, query),
+        match self.singles.get((id & RowId::INDEX) as usize) {
+            Some(row) if row.agrees(probe, bits) && (is_bare || row.matches(probe)) => row.order,
+            _ => NONE,
         }
     }
 
     #[inline(never)]
-    fn compare_lists(&self, id: u32, query: &Query<'_>) -> Option<u32> {
-        let row = self.lists.get((id & RowId::INDEX) as usize)?;
+    fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
+        let Some(row) = self.lists.get((id & RowId::INDEX) as usize) else {
+            return NONE;
+        };
         let [written, exchanged] = &query.probes.both;
         let (source, destination) = query.addresses(row.family);
         let (probe, source, destination) = match id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1 {
@@ -546,7 +551,10 @@ impl Rows {
                 .source_ports
                 .any_of(&self.ports, contains(probe.source_port()))
             && row.devices.any_of(&self.devices, covers(query.device()));
-        matches.then_some(row.order)
+        match matches {
+            true => row.order,
+            false => NONE,
+        }
     }
 
     /// How many instructions a comparison takes, roughly: where it fails early, as most do, and at

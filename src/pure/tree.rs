@@ -142,11 +142,6 @@ impl Trees {
         }
     }
 
-    /// Whether there is no node: each tree is a list.
-    pub(super) fn are_lists(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// The cell of that number.
     #[inline(always)]
     pub(super) fn cell(&self, number: usize) -> Cell {
