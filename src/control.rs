@@ -67,7 +67,8 @@ use crate::{
             Family,
             Namespaces,
             Netns,
-            NetnsId, //
+            NetnsId,
+            Rule, //
         },
         ruleset::{
             Ruleset,
@@ -76,6 +77,7 @@ use crate::{
         table::{
             self,
             Change,
+            Entry,
             Table, //
         },
         verdict::Mode,
@@ -303,11 +305,12 @@ impl Control {
 
     /// Makes the table of the module parameter `rules`.
     pub(crate) fn load_parameter(self: &Arc<Self>, text: &[u8]) -> Result {
-        let _writing = self.writer.lock();
+        let writing = self.writer.lock();
         let report = match command::from_parameter(text, &**self, &self.slots) {
             Ok(None) => return Ok(()),
             Ok(Some(change)) => match self.commit(change) {
                 Ok(done) => {
+                    drop(writing);
                     done.log(format_args!("by {}", Writer::current()));
                     self.log_held();
                     return Ok(());
@@ -331,6 +334,7 @@ impl Control {
             Ok(Some(change)) => {
                 if let Ok(done) = self.commit(change) {
                     file.stop(false);
+                    drop(writing);
                     done.log(format_args!("by {}", Writer::current()));
                     self.log_held();
                     return Ok(());
@@ -384,6 +388,9 @@ impl Control {
                 let overtaken = || writing.overtaken.iter().any(|other| other.is(file));
                 if file.is_stopped() || overtaken() {
                     return Err(None);
+                }
+                if command::may_be_cut(text, PAGE_SIZE) {
+                    file.stop(true);
                 }
                 if text.len() >= PAGE_SIZE {
                     return Err(Some(command::full_page(text)));
@@ -493,7 +500,8 @@ impl Control {
         };
         let (published, last) = self.published();
         if mode != last {
-            self.publish(published, mode)?;
+            self.publish(published, mode)
+                .map_err(|_| self.refuse(NoMemory.into()))?;
             pr_info!(
                 "mode {}, by {}\n",
                 mode.name(),
@@ -641,6 +649,11 @@ impl Control {
         };
         let (published, _) = self.published();
         let ruleset = &published.ruleset;
+        let entries = ruleset.table().entries().iter();
+        // Else each namespace with NAT looks through all of the table in vain.
+        if !entries.map(Entry::rule).any(may_be_held) {
+            return;
+        }
         let mut logged = 0usize;
         for net in &nets {
             let handle = net.handle();
@@ -668,6 +681,11 @@ impl Control {
     }
 }
 
+/// Whether NAT holds a rule where it is in use.
+fn may_be_held(rule: &Rule) -> bool {
+    rule.action() == Action::Skip && !rule.nat_ok()
+}
+
 /// The rules that NAT holds in a namespace; printed as their ids.
 struct Held<'a> {
     ruleset: &'a Ruleset<Slot>,
@@ -687,8 +705,7 @@ impl Held<'_> {
                     Some(Family::Ipv4) => self.ipv4,
                     Some(Family::Ipv6) => self.ipv6,
                 };
-                nat && rule.action() == Action::Skip
-                    && !rule.nat_ok()
+                nat && may_be_held(rule)
                     && self.ruleset.holds_in(self.scope, rule.netns())
             })
             .map(|entry| entry.id())

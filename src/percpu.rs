@@ -258,7 +258,8 @@ struct PageHead {
 /// Slots that are allocated together.
 ///
 /// The memory is not the per-CPU allocator's: that keeps 8 bytes beside every 4 of one CPU's part,
-/// for the memory cgroups, which is as much as what is counted for two CPUs.
+/// for the memory cgroups, which is as much as what is counted for two CPUs. But the parts of all
+/// CPUs are on the node of the one who writes, or wherever there is room.
 ///
 /// # Invariants
 ///

@@ -314,6 +314,23 @@ def test_what_follows_a_refused_commit_does_nothing(ctskip):
         assert ctskip.snapshot() == before
 
 
+@pytest.mark.parametrize("first", ["udp dport=1\n" * 400, "udp dport=1\nudp dst=10.0.0.1"])
+def test_what_follows_a_text_that_was_cut_does_nothing(ctskip, first):
+    """As from stdio, which hands over a buffer at a time and goes on where one was refused."""
+    ctskip.commit("udp dport=53")
+    before = ctskip.snapshot()
+    with writer() as file:
+        assert file.write(first) == errno.EINVAL
+        error = ctskip.last_error()
+        assert "cut" in error["text"]
+        for rest in ("udp dport=2\n", "flush\n", " sport=7\n"):
+            assert file.write(rest) == errno.EINVAL
+        assert ctskip.last_error() == error
+        assert ctskip.snapshot() == before
+        assert file.write("load\nudp dport=6\ncommit\n") == 0
+        assert file.write("udp dport=7\n") == 0
+
+
 def test_the_rest_of_a_comment_is_no_command(ctskip):
     """It is refused to end a piece within a comment behind commit, as more of it may follow."""
     ctskip.commit("udp dport=53")

@@ -17,15 +17,11 @@ pub(super) fn empty(len: usize) -> Result<Vec<u32>, NoMemory> {
     Ok(bits)
 }
 
-/// Sets `number`, and says whether it was set.
-pub(super) fn set(bits: &mut [u32], number: usize) -> bool {
-    let Some(word) = bits.get_mut(number / 32) else {
-        return false;
-    };
-    let bit = 1u32.wrapping_shl((number % 32) as u32);
-    let was = *word & bit != 0;
-    *word |= bit;
-    was
+/// Sets `number`.
+pub(super) fn set(bits: &mut [u32], number: usize) {
+    if let Some(word) = bits.get_mut(number / 32) {
+        *word |= 1u32.wrapping_shl((number % 32) as u32);
+    }
 }
 
 /// Whether `number` is set.

@@ -79,6 +79,12 @@ pub fn full_page(text: &[u8]) -> Report {
     Report::new(refusal, number, last)
 }
 
+/// Whether a write that is no piece of a `load` may be the first part of a text that was cut: it
+/// is refused ([`full_page`], [`run`]), and what comes behind it is not to be carried out either.
+pub fn may_be_cut(text: &[u8], page: usize) -> bool {
+    text.len() >= page || !matches!(text.last(), None | Some(b'\n'))
+}
+
 /// Carries out a write that is no piece of a `load`.
 ///
 /// Gives the new table, or `None` where nothing changed. Process context, may sleep.

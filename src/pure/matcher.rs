@@ -202,7 +202,8 @@ pub struct Matcher {
 const RANGES: usize = 8;
 /// The most trees of a section.
 const MAX_GROUPS: usize = 12;
-/// The part of the rules that may be left by hash tables, or else there are none.
+/// The part of the rules for IPv4, each counted as often as it has rows, that may be left by hash
+/// tables, or else there are none.
 const FEW_LEFT_OF_TUPLES: usize = 32;
 /// The part of the rules that may be left for a tree of those that no group takes.
 const FEW_LEFT: usize = 8;
@@ -285,7 +286,7 @@ impl Matcher {
         self.ranks.get(usize::from(port)).copied().unwrap_or(port)
     }
 
-    /// Compiles a section. Rules ascend in order, and are ahead of those of later sections in no way.
+    /// Compiles a section. Its rules ascend in order; those of other sections may lie between them.
     pub(super) fn section<'r>(
         &mut self,
         rules: impl Iterator<Item = (Order, &'r Rule)> + Clone,
@@ -319,15 +320,22 @@ impl Matcher {
         from: usize,
     ) -> Result<(Span, Vec<u32>), NoMemory> {
         let mut said = Vec::new();
+        let mut lists = 0usize;
         for (rule, first) in rules {
-            if !first.is_lists() && rule.family() != Some(Family::Ipv6) {
-                row::each_part(first, rule, |row, part, _| said.push(Said::new(part, row)))?;
+            if rule.family() == Some(Family::Ipv6) {
+                continue;
+            }
+            match first.is_lists() {
+                true => lists = lists.saturating_add(1),
+                false => {
+                    row::each_part(first, rule, |row, part, _| said.push(Said::new(part, row)))?
+                }
             }
         }
         let mut placed = bitmap::empty(self.rows.singles().saturating_sub(from))?;
         let start = self.tuples.len();
         let extent = self.trees.extent();
-        let of = said.len();
+        let of = said.len().saturating_add(lists);
         let mut count = 0usize;
         for _ in 0..MAX_TUPLES {
             let rows = &self.rows;
@@ -338,7 +346,7 @@ impl Matcher {
                 |row| rows.order(row),
                 |row| {
                     count = count.saturating_add(1);
-                    let _ = bitmap::set(&mut placed, row.index().wrapping_sub(from));
+                    bitmap::set(&mut placed, row.index().wrapping_sub(from));
                 },
             )?;
             match tuple {
@@ -443,6 +451,11 @@ impl Matcher {
     /// Whether taking the rule at `position` of the compiled table out may bring others to light.
     pub(super) fn hides(&self, position: usize) -> bool {
         u32::try_from(position).is_ok_and(|position| self.trees.hides(position))
+    }
+
+    /// How many rows there are to look at for [`overlapping`](Self::overlapping).
+    pub(super) fn rows(&self) -> usize {
+        self.rows.len()
     }
 
     /// The rules behind `order` that may match a packet which that one matches.
@@ -670,7 +683,8 @@ impl<'m> Found<'m> {
     /// says whether.
     #[inline(always)]
     fn take(&mut self, order: u32) -> bool {
-        let is_better = order < self.best && !bitmap::is_set(self.gone, Order::rule(order) as usize);
+        let is_better =
+            order < self.best && !bitmap::is_set(self.gone, Order::rule(order) as usize);
         if is_better {
             self.best = order;
         }

@@ -406,6 +406,11 @@ impl Rows {
         }
     }
 
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.singles.len().saturating_add(self.lists.len())
+    }
+
     /// How many single rows there are.
     pub(super) fn singles(&self) -> usize {
         self.singles.len()

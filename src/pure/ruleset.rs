@@ -181,7 +181,7 @@ pub struct Ruleset<S> {
     /// Apart, as it is large and mostly there is none.
     side: Option<Arc<Side>>,
     /// The rules of the base that are in the side too, unless they are gone themselves: one that hid
-    /// them is gone. Ascending.
+    /// them is gone, or was. Ascending.
     bared: Vec<u32>,
     /// Ascending by cookie.
     named: Vec<Named>,
@@ -195,8 +195,8 @@ const MAX_SIDE: usize = 255;
 const SMALL: usize = 512;
 /// What part of the compiled rules may be gone.
 const MUCH: usize = 4;
-/// How many rules that hid others may go at once: for each, all others are looked at.
-const MAX_LOOKED: usize = 32;
+/// How many rows may be looked at for those that a rule which goes has hid: all, for each.
+const MAX_LOOKED: usize = 1 << 21;
 
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
@@ -216,7 +216,8 @@ impl<S> Ruleset<S> {
 
     /// Compiles `table`, which is this one's changed. Process context, may sleep.
     ///
-    /// Takes little time where few rules differ from the last table that was compiled as a whole.
+    /// Takes little time where few rules differ from the last table that was compiled as a whole, unless
+    /// one that goes may have hid many: then, too, all are compiled.
     pub fn updated(&self, table: Arc<Table<S>>) -> Result<Self, NoMemory>
     where
         S: Eq,
@@ -257,10 +258,10 @@ impl<S> Ruleset<S> {
             if gone.is_empty() {
                 gone = bitmap::empty(base.len())?;
             }
-            let _ = bitmap::set(&mut gone, at);
+            bitmap::set(&mut gone, at);
             // Those that it hid are known if it has been gone before.
             if !bitmap::is_set(&self.gone, at) && self.base.compiled.matcher.hides(at) {
-                looked = looked.saturating_add(1);
+                looked = looked.saturating_add(self.base.compiled.matcher.rows());
                 if looked > MAX_LOOKED || !self.bare(at, &mut bared)? {
                     return Ok(false);
                 }
@@ -396,7 +397,10 @@ impl<S> Ruleset<S> {
                 Netns::Init => Some(init),
                 Netns::NotInit => Some(not_init),
                 Netns::Only(id) => {
-                    let named = self.named.iter_mut().find(|named| named.id == id);
+                    let found = self
+                        .named
+                        .binary_search_by_key(&id.cookie, |named| named.id.cookie);
+                    let named = found.ok().and_then(|at| self.named.get_mut(at));
                     named.map(|named| &mut named.len)
                 }
             };

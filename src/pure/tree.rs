@@ -927,7 +927,7 @@ impl<'b> Builder<'b> {
     /// Notes that others were left out behind an item.
     fn note_hiding(&mut self, number: u32) {
         let rule = (self.rule_of)(self.rows.order(self.item(number).row));
-        let _ = bitmap::set(&mut self.trees.hiding, rule as usize);
+        bitmap::set(&mut self.trees.hiding, rule as usize);
     }
 
     /// Writes a cell of the items as they are.

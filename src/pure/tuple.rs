@@ -147,7 +147,7 @@ const SAMPLE: usize = 512;
 const LENS: [u32; 8] = [32, 30, 27, 24, 20, 16, 8, 0];
 
 /// Takes those out of `said` that make the best table, and makes it; `None` where none is worth it.
-/// `of` is the number of rules of the section, `order` tells the order of a row. What has no room in
+/// `of` is how many rows the section has for IPv4, `order` tells the order of a row. What has no room in
 /// its cell is in no table, and not in `said` any more; calls `placed` for what has.
 #[inline(never)]
 pub(super) fn split(

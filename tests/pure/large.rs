@@ -227,9 +227,14 @@ fn memory(shape: Shape) {
     let rules = shape.rules(40, 3);
     let first = Arc::new(table(&rules)).unwrap();
     let compiled = out_of_memory(|| Compiled::try_new(&first));
-    let insert = format!("insert before=20 {}\n", rules[39]);
-    let second = Arc::new(changed(&first, &insert)).unwrap();
-    let updated = out_of_memory(|| compiled.try_updated(&second));
+
+    // Of more rules, not all are compiled again.
+    let rules = shape.rules(700, 3);
+    let base = Compiled::new(table(&rules));
+    let edits = format!("delete 690\ninsert before=20 {}\n", rules[39]);
+    let second = Arc::new(changed(base.table(), &edits)).unwrap();
+    let updated = out_of_memory(|| base.try_updated(&second));
+    assert!(!updated.is_whole());
     for compiled in [&compiled, &updated] {
         let rules = compiled::rules(compiled.table());
         let mut trace = Trace::new(4);

@@ -161,6 +161,10 @@ impl Compiled {
         self.ruleset.updated(table.clone()).map(Self::of)
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        self.ruleset.is_whole()
+    }
+
     fn of(ruleset: Ruleset<u64>) -> Self {
         Self {
             ruleset,
