@@ -3,10 +3,15 @@
 //! Finds the first of some rules that matches a key.
 //!
 //! Each rule is compiled into rows, which a packet is compared with in full ([`row`](super::row)).
-//! Which rows to compare is told by decision trees ([`tree`](super::tree)), one for each group of
-//! rules that say the same kind of bits ([`group`](super::group)). A rule that matches both
-//! directions is in the trees twice, once as written and once exchanged, so that a packet is looked up
-//! once. Each tree knows the first of its rules, and is passed over once a rule ahead of that has
+//! Which rows to compare is told in one of two ways, or both:
+//!
+//! - Where nearly all rules for IPv4 say the same kinds of bits, by hash tables
+//!   ([`tuple`](super::tuple)). A rule is in one of them once; a packet is looked up in both directions.
+//! - Else, and for what is left, by decision trees ([`tree`](super::tree)), one for each group of rules
+//!   that say the same kind of bits ([`group`](super::group)). A rule that matches both directions is
+//!   in the trees twice, once as written and once exchanged, so that a packet is looked up once.
+//!
+//! Each table and tree knows the first of its rules, and is passed over once a rule ahead of that has
 //! matched.
 //!
 //! One matcher holds the rules of all network namespaces; a [`Section`] is those of one group of
@@ -14,21 +19,25 @@
 //!
 //! # What was chosen, and against what
 //!
-//! Instructions a packet for match and miss of 65,536 rules, both directions, by `make bench` unless
-//! said otherwise. `exact` is (source, destination port), `acl` as ClassBench's acl1.
+//! Instructions a packet for match and miss of 65,536 rules, both directions, and bytes a rule with its
+//! counters for two CPUs, by `make bench`. `exact` is (source, destination port), `acl` as ClassBench's
+//! acl1.
 //!
-//! | | exact | acl | bytes a rule, acl |
+//! | | exact | acl | bytes: exact, acl |
 //! |---|---:|---:|---:|
-//! | this | 502 / 362 | 1,218 / 1,037 | 98 |
-//! | the same, one group of all long prefixes | | 3,196 / 354 | 267 |
-//! | nft's hash set, pipapo (16,384 rules) | 1,197 / 1,022 | 5,932 / 5,710 | |
+//! | this | 369 / 183 | 1,178 / 952 | 126, 262 |
+//! | trees only | 502 / 362 | the same | 123, 262 |
+//! | trees only, one group of all long prefixes | | 3,196 / 354 | |
+//! | one hash table, exact, in C | 270 / 166 | | 48 |
+//! | nft's hash set; pipapo (16,384 rules) | 1,196 / 1,063 | 5,932 / 5,710 | 88 |
 //!
 //! - Rules one by one: 10 to 20 instructions each, so it stays for a few rules only
 //!   ([`few`](super::few)).
+//! - Hash tables as far as they go and trees for the rest, for `acl`: a fifth dearer than trees only, as
+//!   packets pass both. So there are tables only where next to nothing is left.
 //! - Six hash tables with relaxed masks, as of TupleMerge, and binary trees for what shares a place
-//!   (counted by callgrind, without the hook): 276 / 161 for `exact`, but 1,711 for tables like `acl`,
-//!   as five to six trees of 18 instructions a node are passed; and choosing tables took seconds for
-//!   rules with lists.
+//!   (counted by callgrind, without the hook): 276 / 161 for `exact`, but 1,711 for `acl`, as five to six
+//!   trees of 18 instructions a node are passed; and choosing tables took seconds for rules with lists.
 //! - Groups chosen by how many rules say their bits: of popular sources, thousands of rules shared a
 //!   cell. Now what counts is how few share one, and pairs of prefixes are tried.
 //! - Memory for trees ([`tree`](super::tree)): 8, 16 or 32 words an item change the mean by a tenth,
@@ -36,8 +45,8 @@
 //! - Ports are ranked where rules name ranges: without, ranges that nest at odd ends made leaves of
 //!   thousands of rows.
 //!
-//! A lookup of the straight way passes about 320 instructions: 45 read the headers, 60 prepare words
-//! and probes, 45 to 75 are for each tree, 25 for the frame, 20 to mark and count.
+//! What `acl` costs beyond a hash table: four to five groups of 25 instructions each, 13 nodes of 17,
+//! 12 to 15 rows of 20, which other rules of the same prefixes have left in the way.
 
 use super::{
     alloc::Vec,
