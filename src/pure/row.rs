@@ -271,14 +271,20 @@ impl Single {
         };
         let ports = other.spans();
         let [first, second] = ports;
+        let (class, other_class) = (self.rest().class(), other.rest().class());
+        let meet_in = |exchanged, other_exchanged| {
+            class.in_direction(exchanged) & other_class.in_direction(other_exchanged) != 0
+        };
         let protocols = self.rest().protocol() ^ other.rest().protocol();
         protocols & self.protocol_mask() & other.protocol_mask() == 0
-            && (one_way(other.addresses, other.mask, ports)
-                || one_way(
-                    other.addresses.rotate_left(32),
-                    other.mask.rotate_left(32),
-                    [second, first],
-                ))
+            && ((meet_in(false, false) || meet_in(true, true))
+                && one_way(other.addresses, other.mask, ports)
+                || (meet_in(false, true) || meet_in(true, false))
+                    && one_way(
+                        other.addresses.rotate_left(32),
+                        other.mask.rotate_left(32),
+                        [second, first],
+                    ))
     }
 }
 
