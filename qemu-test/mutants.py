@@ -27,6 +27,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
+sys.path.insert(0, str(TOP / "scripts"))
+
+import kernel  # noqa: E402
+
 NOT_COPIED = (".git", "build", "target", "__pycache__")
 
 
@@ -83,11 +87,12 @@ def mutants(areas, debug):
 def main():
     """Judge the mutants, as many at once as there are copies of the tree."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kernel", default="7.3")
+    parser.add_argument("--kernel", help="the kernel line; -debug: the newest line's debug kernel")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("areas", nargs="*")
     options = parser.parse_args()
-    todo = list(mutants(options.areas, options.kernel.endswith("-debug")))
+    kind = kernel.get(options.kernel)
+    todo = list(mutants(options.areas, kind.is_debug))
     for mutant in todo:
         mutant.check()
 
@@ -103,7 +108,7 @@ def main():
         def judge(mutant):
             tree = trees.get()
             try:
-                return mutant.judge(Path(tree), options.kernel, logs / f"{mutant.name}.log")
+                return mutant.judge(Path(tree), kind.line, logs / f"{mutant.name}.log")
             finally:
                 trees.put(tree)
 
