@@ -119,8 +119,10 @@ def test_pid_of_a_process_that_has_gone(ctskip, lab):
     assert ctskip.netns(ns)["rules"] == 1
 
 
-def test_first_match_across_common_and_own_rules(ctskip, lab, family):
-    """The order is the table's, whichever namespaces the rules are for."""
+@pytest.mark.parametrize("more", [0, 70])
+def test_first_match_across_common_and_own_rules(ctskip, lab, family, more):
+    """The order is the table's, whichever namespaces the rules are for; few rules, and more."""
+    others = [f"add udp dport={1000 + n} id={1000 + n}" for n in range(more)]
     ns, other = lab.ns(), lab.ns()
     for one in (ns, other):
         listen(one, 7)
@@ -133,13 +135,15 @@ def test_first_match_across_common_and_own_rules(ctskip, lab, family):
         5: f"skip udp dport=7 netns={other.inode} id=5",
     }
     for order in itertools.permutations((1, 2, 3, 5)):
-        ctskip.commit("flush", "add " + rules[4], *(f"add {rules[number]}" for number in order))
+        ctskip.commit(
+            "flush", *others, "add " + rules[4], *(f"add {rules[number]}" for number in order)
+        )
         ns.udp_send(LOOPBACK[family.version], 7)
         hit = [c["id"] for c in ctskip.counters() if c["packets"]]
         assert hit == [next(number for number in order if number != 5)], order
     for order, entries in (((1, 2), 1), ((2, 1), 0), ((5, 3), 1), ((2, 3), 0), ((3, 2), 1)):
         ns.flush()
-        ctskip.commit("flush", *(f"add {rules[number]}" for number in order))
+        ctskip.commit("flush", *others, *(f"add {rules[number]}" for number in order))
         ns.udp_send(LOOPBACK[family.version], 7)
         assert ns.count() == entries, order
 
