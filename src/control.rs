@@ -705,8 +705,7 @@ impl Held<'_> {
                     Some(Family::Ipv4) => self.ipv4,
                     Some(Family::Ipv6) => self.ipv6,
                 };
-                nat && may_be_held(rule)
-                    && self.ruleset.holds_in(self.scope, rule.netns())
+                nat && may_be_held(rule) && self.ruleset.holds_in(self.scope, rule.netns())
             })
             .map(|entry| entry.id())
     }
