@@ -53,7 +53,26 @@ DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 
 # About how many seconds the files of tests take on a debug kernel, to deal them out to guests that run
 # at once; one that is not here counts as the least.
-FILE_SECONDS = {}
+FILE_SECONDS = {
+    "test_faults.py": 350,
+    "test_storm.py": 250,
+    "test_module.py": 250,
+    "test_netns.py": 150,
+    "test_table.py": 120,
+    "test_flows.py": 110,
+    "test_headers.py": 100,
+    "test_concurrency.py": 100,
+    "test_load.py": 90,
+    "test_icmp_errors.py": 80,
+    "test_access.py": 80,
+    "test_terms.py": 80,
+    "test_fuzz.py": 60,
+    "test_marked.py": 60,
+    "test_files.py": 60,
+    "test_mode.py": 45,
+    "test_smoke.py": 45,
+    "test_nat.py": 45,
+}
 LEAST_SECONDS = 20
 
 SPLAT = re.compile(

@@ -21,8 +21,6 @@ HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION = 0, 43, 44, 51, 60
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 ETHERNET = 14
 
-pytestmark = pytest.mark.every_variant
-
 
 def ports(source, destination, data=b"data"):
     """A UDP datagram."""
@@ -238,6 +236,7 @@ def test_extension_headers_cut_short(ctskip, wire6):
 # --- headers cut short, and options ----------------------------------------------------------------
 
 
+@pytest.mark.every_variant
 def test_cut_short(ctskip, wire, family):
     """What ends before its ports or its type matches rules that name none."""
     icmp = family.pick(1, 58)
@@ -332,6 +331,7 @@ def paged(lab, family):
     return wire
 
 
+@pytest.mark.every_variant
 def test_ports_outside_linear_part(ctskip, lab, paged, family):
     """Split at each byte of the header, and before it."""
     rules = {TCP: "tcp dport=53", UDP: "udp dport=53", SCTP: "sctp dport=53"}
@@ -356,6 +356,7 @@ def test_ports_outside_linear_part(ctskip, lab, paged, family):
     assert set(paged.watching.more("prerouting", len(splits))) == {"new"}
 
 
+@pytest.mark.every_variant
 def test_type_outside_linear_part(ctskip, paged, family):
     ctskip.add(f"{family.icmp} type={family.echo_reply}")
     message = icmp_message(
@@ -366,6 +367,7 @@ def test_type_outside_linear_part(ctskip, paged, family):
     assert paged.watching.more("prerouting", 2) == {"untracked": 2}
 
 
+@pytest.mark.every_variant
 def test_error_outside_linear_part(ctskip, paged, family):
     """An ICMP error, split at each byte of what is read of it and of the packet that it quotes."""
     from scapy.layers.inet import IP
@@ -496,6 +498,7 @@ def seeds(wire, family):
     return out
 
 
+@pytest.mark.every_variant
 @pytest.mark.parametrize("conntrack", [True, False], ids=["tracked", "conntrack-off"])
 def test_garbage(ctskip, lab, family, conntrack):
     """2,000 packets that nobody sends: the kernel's log has nothing to say, and rules go on working."""
