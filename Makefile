@@ -24,7 +24,7 @@ test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns'
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
 test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns')
-	@$(SUITE) test --kernel=$(KERNEL)-debug $(or $(TESTS),--guests=2 \
+	@$(SUITE) test --kernel=$(KERNEL)-debug $(or $(TESTS),--guests=3 \
 		--storm=120 --loads=4 --seed=$$(date +%s))
 	@$(if $(TESTS),,$(PYTHON) qemu-test/mutants.py --kernel=$(KERNEL)-debug)
 
