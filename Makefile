@@ -49,6 +49,9 @@ storm: ## everything at once for TIME=seconds (600), and then all must be as it 
 	@$(SUITE) test $(LINE) --limit=$$((8 * $(or $(TIME),600) + 3000)) test_storm.py \
 		--storm=$(or $(TIME),600) --seed=$(or $(SEED),$$(date +%s))
 
+selftests: ## the kernel's own netfilter tests, without the module and with it (TESTS='nft_nat')
+	@$(PYTHON) qemu-test/selftests.py $(LINE) $(TESTS)
+
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
@@ -71,4 +74,4 @@ help: ## this list
 	@echo "make [TARGET] [KERNEL=LINE]  (the lines are in scripts/kernels.toml; cache: CTSKIP_CACHE)"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-.PHONY: modules demo test test-debug host-test mutants bench bench-check fuzz storm shell lint format install clean clean-cache help
+.PHONY: modules demo test test-debug host-test mutants bench bench-check fuzz storm selftests shell lint format install clean clean-cache help

@@ -187,7 +187,7 @@ class Actor:
 
     def ended(self):
         """Wait for its end; say what was wrong with it. What it raised is on its standard error."""
-        self.process.join(60 * netlab.SLOWER)
+        self.process.join(180 * netlab.SLOWER)
         if self.alive():
             stack = Path(f"/proc/{self.process.pid}/stack").read_text()
             self.process.kill()

@@ -29,7 +29,7 @@ LONGER = 6  # how many times longer it may take on a busy host until all have do
 
 def pytest_generate_tests(metafunc):
     seconds = metafunc.config.getoption("storm")
-    marks = pytest.mark.timeout(2 * LONGER * seconds + 600 * netlab.SLOWER)
+    marks = pytest.mark.timeout(2 * LONGER * seconds + 900 * netlab.SLOWER)
     if not seconds:
         marks = pytest.mark.skip(reason="not asked for by --storm=SECONDS")
     metafunc.parametrize("seconds", [pytest.param(seconds, marks=marks)])

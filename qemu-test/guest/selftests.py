@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Run the kernel's netfilter selftests in the guest, in each state of the module; see ../selftests.py.
+
+What each said goes to /host/out/STATE/NAME.log, what came of it to /host/out/results.json.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+OUT = Path("/host/out")
+PLACE = Path("/opt/selftests/net/netfilter")
+MODULE = Path("/root/ctskip.ko")
+SYSFS = Path("/sys/kernel/ctskip")
+TIMEOUT = 1800  # their own, see the file `settings` beside them
+RUNNING = OUT / "running"
+
+
+# What a line that tells of one of its parts begins with, in the words that one or the other uses.
+PARTS = {"passed": r"(?:PASS|OK|ok)\b", "skipped": r"SKIP\b", "failed": r"(?:FAIL|ERROR|not ok)\b"}
+
+
+def run(name, log):
+    """One run of one test: exit status (124 where it did not end), seconds, how many parts passed, ..."""
+    start = time.monotonic()
+    with log.open("a") as out:
+        out.write(f"--- {name}\n")
+        out.flush()
+        begin = out.tell()
+        cmd = ["timeout", "-k", "30", str(TIMEOUT), f"./{name}.sh"]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+        process = subprocess.Popen(cmd, cwd=PLACE, **quiet)
+        while process.poll() is None:
+            time.sleep(0.2)
+            RUNNING.write_text(name)  # the host: it is not stuck
+        out.write(f"--- exit {process.returncode}\n")
+    RUNNING.unlink()
+    said = log.read_bytes()[begin:].decode(errors="replace")
+    parts = {part: len(re.findall(f"(?m)^{word}", said)) for part, word in PARTS.items()}
+    return {"code": process.returncode, "seconds": round(time.monotonic() - start), **parts}
+
+
+def load(rules):
+    """Load the module, with these rules."""
+    subprocess.run(["insmod", MODULE], check=True)
+    text = "".join(f"{rule}\n" for rule in ["load", *rules, "commit"]).encode()
+    with open(SYSFS / "rules", "wb", buffering=0) as file:
+        for start in range(0, len(text), 4096):
+            file.write(text[start : start + 4096])
+
+
+def unload(rules):
+    """Unload it; what is wrong with what it has counted."""
+    stats = (SYSFS / "stats").read_text()
+    if rules:
+        counters = (SYSFS / "counters").read_text().splitlines()
+        if len(counters) != len(rules):
+            yield f"{len(rules)} rules were loaded, {len(counters)} are there"
+        matched = [line for line in counters if not re.search(r"\bpackets=0\b.*\bheld=0\b", line)]
+        if matched:
+            yield f"rules that should match nothing did: {matched[:3]}"
+        if re.search(r"\bseen=0\b", stats):
+            yield f"no packet was seen: {stats}"
+    subprocess.run(["rmmod", "ctskip"], check=True)
+
+
+def main():
+    job = json.loads(Path("/root/selftests.json").read_text())
+    results = {state: {} for state in job["states"]}
+    wrong = []
+    for state, count in job["states"].items():
+        (OUT / state).mkdir()
+        rules = job["rules"][: count or 0]
+        if count is not None:
+            load(rules)
+        for name in job["tests"]:
+            runs = results[state].setdefault(name, [])
+            for _ in range(job["runs"]):
+                runs.append(run(name, OUT / state / f"{name}.log"))
+                print(f"{state:8} {name}: {runs[-1]}", flush=True)
+                if runs[-1]["code"] in (0, 4):
+                    break
+        if count is not None:
+            wrong += unload(rules)
+    done = {"tests": results, "wrong": wrong}
+    (OUT / "results.json").write_text(json.dumps(done))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

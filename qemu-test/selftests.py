@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Run the kernel's own netfilter selftests in a guest: without ctskip, with it, and with rules in it.
+
+    qemu-test/selftests.py [--kernel LINE] [NAME ...]
+
+They are those of the kernel's source package, unchanged, with their own helpers compiled. Each runs in
+every state of STATES, and must give in all of them what it gives without the module; the guest's part
+is guest/selftests.py. One that fails is run again, RUNS times at most: their own timeouts are short for
+an emulated guest on a busy host. Prints what came of each, and the seconds that its runs took in each
+state; exits nonzero where a state made a difference.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
+
+import cache  # noqa: E402
+import chroot  # noqa: E402
+import guest  # noqa: E402
+import host  # noqa: E402
+import kernel  # noqa: E402
+import run  # noqa: E402
+
+TESTS = """
+    conntrack_icmp_related conntrack_tcp_unreplied conntrack_clash conntrack_reverse_clash
+    conntrack_resize conntrack_vrf conntrack_dump_flush conntrack_ipip_mtu conntrack_sctp_collision
+    br_netfilter br_netfilter_queue nft_nat nft_nat_zones nf_nat_edemux nft_zones_many nft_flowtable
+    nft_queue nft_synproxy nft_conntrack_helper nft_fib rpath vxlan_mtu_frag ipvs
+""".split()
+
+# How the module is: not there, with no rule, with rules that no packet of the tests matches.
+STATES = {"without": None, "empty": 0, "rules": 1000}
+RUNS = 3
+SKIP = 4  # the exit status of one that lacks something
+SECONDS = 4 * 3600  # all of it, on a busy host
+
+# What the selftests want beside the suite's tools; the last line is to compile their helpers.
+PACKAGES = """
+    ipvsadm jq libmnl0 netcat-openbsd psmisc tcpdump
+    gcc libc6-dev libmnl-dev
+""".split()
+
+# Parts of tools/testing/selftests that they use.
+PARTS = (
+    "kselftest.h",
+    "kselftest_harness.h",
+    "kselftest",
+    "net/lib.sh",
+    "net/lib",
+    "net/netfilter",
+)
+PLACE = "opt/selftests"
+
+# Their own Makefile would want the kernel's headers installed from a tree that is built nowhere else.
+COMPILE = f"""
+set -eu
+cd /{PLACE}/net/netfilter
+for source in *.c; do
+    gcc -O2 -Wall -D_GNU_SOURCE= -I/{PLACE} -o "${{source%.c}}" "$source" -lmnl -lpthread
+done
+"""
+
+
+def root_fs(tree):
+    """The folder with the selftests' root.squashfs and busybox."""
+    packages, mirror = [*guest.PACKAGES, *PACKAGES], chroot.debian_mirror()
+
+    def make(new):
+        chroot.bootstrap(new, [guest.SUITE], packages, mirror, chroot.apt_options())
+        root = chroot.Chroot(new / "root")
+        for part in PARTS:
+            source, place = tree / "tools/testing/selftests" / part, root.root / PLACE / part
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            copy(source, place)
+        for script in (COMPILE, guest.FINISH):
+            root.run(["sh", "-c", script], log="selftests")
+        shutil.copy(root.root / "bin/busybox", new / "busybox")
+        guest.squashfs(new / "root.squashfs", root.root)
+        cache.remove(root.root)
+
+    key = (guest.SUITE, packages, mirror, PARTS, COMPILE, guest.FINISH, tree.name)
+    return cache.entry("guest-selftests", *key, make=make)
+
+
+def no_match():
+    """Rules whose addresses no selftest uses (of those for documentation)."""
+    number = STATES["rules"]
+    for n in range(number // 4):
+        yield f"tcp,udp dst=203.0.113.{n} dport={n + 1}"
+        yield f"udp src=203.0.113.0/24 sport={n + 1000}-{n + 2000} local=dst"
+        yield f"icmp,tcp src=192.0.2.{n} any nat=ok"
+        yield f"ip6 dst=2001:db8:{n:x}::/48 any"
+
+
+def best(runs):
+    """The best of a test's runs."""
+    return min(runs, key=lambda one: (one["code"] != 0, one["code"] != SKIP, one["failed"]))
+
+
+def verdict(one):
+    """What came of a run, in words that must be the same in every state."""
+    word = {0: "pass", SKIP: "skip", 124: "no end"}.get(one["code"], f"fail ({one['code']})")
+    parts = [f"{one[part]} {part}" for part in ("passed", "skipped", "failed") if one[part]]
+    return f"{word}: {', '.join(parts)}" if parts else word
+
+
+def table(results, names):
+    """The results as text, and the tests that a state made a difference to."""
+    lines, differ = [], []
+    for name in names:
+        runs = {state: results.get(state, {}).get(name, []) for state in STATES}
+        found = {state: verdict(best(each)) if each else "not run" for state, each in runs.items()}
+        same = len(set(found.values())) == 1 and all(runs.values())
+        took = ", ".join("+".join(f"{one['seconds']}" for one in each) for each in runs.values())
+        text = found["without"] if same else f"DIFFERS: {found}"
+        lines.append(f"{name:{max(map(len, names))}}  {text} ({took} s)")
+        if not same:
+            differ.append(name)
+    return "\n".join(lines), differ
+
+
+def main(argv):
+    """Boot the guest, and judge what it has found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--kernel", help="the kernel line, e.g. 7.3; 7.3-debug: its debug kernel")
+    parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="the tests; all where none is named"
+    )
+    options = parser.parse_args(argv)
+    names = options.names or TESTS
+
+    host.need("qemu-system-x86_64", "cpio", "depmod", "mksquashfs")
+    stock = kernel.get(options.kernel)
+    module = options.module or kernel.build(options.kernel)
+    root, mods = root_fs(stock.tree()), guest.modules(stock.release, stock.modules)
+    initrd = guest.initramfs(root, mods) / "base.cpio"
+    images = root / "root.squashfs", mods / "modules.squashfs", initrd
+    folder = run.new_run()
+    slower = run.DEBUG_SLOWER if stock.is_debug else 1
+    run.fill(folder, module, slower, [])
+    job = {"tests": names, "states": STATES, "runs": RUNS, "rules": list(no_match())}
+    (folder / "in/selftests.json").write_text(json.dumps(job))
+    accel = run.accelerator(stock.vmlinuz, initrd)
+    cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {folder}")
+
+    fault = run.boot("selftests", accel, stock, images, folder, SECONDS * slower, slower)
+    found = folder / "out/results.json"
+    results = json.loads(found.read_text()) if found.exists() else {}
+    text, differ = table(results["tests"], names) if results else ("", names)
+    cache.say(text)
+    logs = f"console: {folder}/console.log, what each test said: {folder}/out"
+    if fault or not results:
+        raise cache.Failed(f"{fault or 'the guest ended before the tests did'}\nctskip: {logs}")
+    for wrong in results["wrong"]:
+        cache.say(f"ctskip: {wrong}")
+    if differ or results["wrong"]:
+        raise cache.Failed(f"the module makes a difference: {' '.join(differ)}\nctskip: {logs}")
+    cache.say(
+        f"ctskip: {len(names)} selftests, the same with the module and without\nctskip: {logs}"
+    )
+
+
+if __name__ == "__main__":
+    cache.entry_point(main)
