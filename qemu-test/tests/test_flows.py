@@ -12,7 +12,7 @@ import struct
 
 import netlab
 import pytest
-from netlab import V4, V6
+from netlab import SLOWER, V4, V6
 
 # What a host has that is both a DNS server and a client: stateful, and with a hole as narrow as the
 # rule for each direction of what is not tracked.
@@ -102,11 +102,11 @@ def test_dns_under_load(ctskip, lab, family):
     assert ctskip.counter(rule)["packets"] == 4 * 200
 
 
-HALF = 25 // netlab.SLOWER
+HALF = 25 // SLOWER
 
 
 @pytest.mark.own_module
-@pytest.mark.timeout(240 * netlab.SLOWER)
+@pytest.mark.timeout(240 * SLOWER)
 def test_dns_in_fifty_namespaces(ctskip, lab):
     """Half made before the load and half after: each asks the server in init, and serves init itself."""
     lab.init.nft(FIREWALL)
@@ -190,6 +190,9 @@ def sctp(client, server, family):
     server.sctp_echo(7)
 
     def talk():
+        for ns in (client, server):
+            for state in ("closed", "shutdown_sent", "shutdown_recd", "shutdown_ack_sent"):
+                ns.sysctl(f"net.netfilter.nf_conntrack_sctp_timeout_{state}", 60)  # it may be 3 s
         assert client.sctp(server.addr(family), 7, data=b"message") == b"message"
 
     # No address: both ends tell each other all that they have, and ask after those as well.
@@ -244,7 +247,7 @@ def raw(protocol, number):
     def flow(client, server, family):
         ends = [ns.socket(family.af, socket.SOCK_RAW, number) for ns in (client, server)]
         for end in ends:
-            end.settimeout(5 * netlab.SLOWER)
+            end.settimeout(5 * SLOWER)
         spi = struct.pack("!2I", 4711, 1)
 
         def talk():
@@ -315,23 +318,25 @@ def test_nginx_under_load(ctskip, lab, family):
     address = server.addr(family)
     host = family.pick(address, f"[{address}]")
 
+    enough = 20 // SLOWER  # in as many more seconds
+
     def load():
         done = client.run(
-            f"wrk -t 1 -c 20 -d 1s -H 'Connection: close' http://{host}/file", timeout=60
+            f"wrk -t 1 -c 20 -d {SLOWER}s -H 'Connection: close' http://{host}/file", timeout=60
         )
         assert not re.search("Socket errors|Non-2xx", done.stdout), done.stdout
         return int(re.search(r"(\d+) requests in", done.stdout)[1])
 
     for ns in (client, server):
         ns.track()
-    assert load() > 20
-    assert server.count() > 20
+    assert load() > enough
+    assert server.count() > enough
     rule = ctskip.add(f"tcp dst={address} dport=80")
     for ns in (client, server):
         ns.flush()
     watch = server.watch("meta l4proto tcp")
     requests = load()
-    assert requests > 20
+    assert requests > enough
     assert_no_entries(family, client, server)
     assert_untracked(watch, "prerouting", "output")
     # At least SYN, request, FIN and their answers, each seen at two hooks.
