@@ -593,8 +593,9 @@ struct Sink {
 impl Sink {
     fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), NoMemory> {
         let end = self.len.saturating_add(N);
-        match self.start.get_mut(self.len..end) {
-            Some(room) => room.copy_from_slice(&bytes),
+        let rest = self.start.get_mut(self.len..).unwrap_or_default();
+        match rest.first_chunk_mut::<N>() {
+            Some(room) => *room = bytes,
             None => {
                 if self.all.is_empty() {
                     let start = self.start.get(..self.len).unwrap_or_default();
