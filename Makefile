@@ -19,7 +19,7 @@ modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prep
 demo: ## see conntrack overflow in a guest, and with ctskip not
 	@$(SUITE) demo $(LINE)
 
-test: host-test ## test the pure core, then all of it in a guest (TESTS='-k dns')
+test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in a guest (TESTS='-k dns')
 	@$(SUITE) test $(LINE) $(TESTS)
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 

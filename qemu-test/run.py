@@ -49,6 +49,7 @@ TRIAL_SECONDS = 30
 TEST_SECONDS = 120  # pytest ends a test that takes longer
 STUCK_SECONDS = 300  # and it is ended from outside where the kernel does not let pytest
 SUITE_SECONDS = 3000
+NO_TESTS = 5  # the status that pytest ends with where none is chosen
 DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 
 # About how many seconds the files of tests take on a debug kernel, to deal them out to guests that run
@@ -316,7 +317,9 @@ class Guest:
                 fault += f"\nctskip: the test under way: {running.read_text()}"
             cache.say(f"ctskip: {fault}")
             code = code or 1
-        if code:
+        if code == NO_TESTS:
+            cache.say("ctskip: no test is chosen by these words")
+        elif code:
             cache.say(f"ctskip: console: {self.run}/console.log")
             if mode == "test":
                 cache.say(f"ctskip: logs of the failed tests: {self.run}/out")
@@ -380,6 +383,8 @@ def main(argv):
     options, rest = parser.parse_known_args(argv)
     if (rest or options.guests) and options.mode != "test":
         parser.error(f"{options.mode} takes no arguments, and one guest")
+    if options.mode == "shell" and not sys.stdin.isatty():
+        raise cache.Failed("a shell in the guest needs a terminal")
 
     host.need("qemu-system-x86_64")
     stock = kernel.get(options.kernel)
