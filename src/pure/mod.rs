@@ -33,6 +33,7 @@ mod bitmap;
 pub mod command;
 pub mod error;
 pub mod few;
+mod filter;
 mod group;
 pub mod header;
 pub mod listing;

@@ -9,6 +9,7 @@
 use super::{
     alloc::Vec,
     error::NoMemory,
+    filter::Filter,
     rule::{
         Device,
         Family,
@@ -19,6 +20,7 @@ use super::{
     },
     words::{
         high,
+        low,
         pair,
         Bits,
         Class,
@@ -303,6 +305,64 @@ struct Lists {
     source_ports: Span,
     destination_ports: Span,
     devices: Span,
+    filters: Filters,
+}
+
+/// What most packets that do not match fail at.
+#[derive(Clone, Copy)]
+struct Filters {
+    sources: AddressFilter,
+    destinations: AddressFilter,
+    source_ports: Filter,
+    destination_ports: Filter,
+}
+
+/// A [`Filter`] of addresses.
+#[derive(Clone, Copy)]
+struct AddressFilter {
+    filter: Filter,
+    /// The word of an IPv6 packet that has the bits, in the direction as written.
+    word: u8,
+}
+
+impl AddressFilter {
+    /// That of sources or destinations, all of one family.
+    fn new(
+        family: Family,
+        is_source: bool,
+        prefixes: impl Iterator<Item = Prefix> + Clone,
+    ) -> Self {
+        let of = |word: fn(u128) -> u64, shifts| {
+            let ends = |p: Prefix| (word(p.value()), word(p.value() | !p.mask()));
+            Filter::new(prefixes.clone().map(ends), shifts)
+        };
+        let (first, is_upper, filter) = match (family, is_source) {
+            (Family::Ipv4, true) => (0, true, of(high, 32..=58)),
+            (Family::Ipv4, false) => (0, true, of(|address| high(address) >> 32, 0..=26)),
+            (Family::Ipv6, _) => {
+                let (upper, lower) = (of(high, 0..=58), of(low, 0..=58));
+                let first = if is_source { 0 } else { 2 };
+                match lower.lets_pass() < upper.lets_pass() {
+                    true => (first, false, lower),
+                    false => (first, true, upper),
+                }
+            }
+        };
+        Self {
+            filter,
+            word: if is_upper { first } else { first | 1 },
+        }
+    }
+
+    /// Whether the address of a packet in the direction of `probe` may be in the list.
+    #[inline(always)]
+    fn passes(&self, family: Family, query: &Query<'_>, probe: &Probe, exchanged: u32) -> bool {
+        let bits = match family {
+            Family::Ipv4 => probe.addresses,
+            Family::Ipv6 => query.word(u32::from(self.word) ^ exchanged.wrapping_shl(1)),
+        };
+        self.filter.passes(bits)
+    }
 }
 
 /// An address or a name, and the bits of it that decide.
@@ -357,6 +417,10 @@ impl RowId {
     /// The same row, looked at in the other direction.
     pub(super) fn exchanged(self) -> Self {
         Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
+    }
+
+    pub(super) fn is_exchanged(self) -> bool {
+        self.0 & 1 << Self::EXCHANGED_SHIFT != 0
     }
 
     /// The same row, in a hash table of the bits that its rule says and no more.
@@ -475,10 +539,21 @@ impl Rows {
         let types = rule
             .icmp_types()
             .filter_map(|range| Range::new(range.first().into(), range.last().into()));
+        let ports = |range: Range<u16>| (range.first().into(), range.last().into());
+        let family = rule.family().unwrap_or(Family::Ipv4);
+        let filters = Filters {
+            sources: AddressFilter::new(family, true, rule.sources()),
+            destinations: AddressFilter::new(family, false, rule.destinations()),
+            source_ports: Filter::new(rule.source_ports().map(ports), 0..=10),
+            destination_ports: Filter::new(
+                rule.destination_ports().chain(types.clone()).map(ports),
+                0..=10,
+            ),
+        };
         Ok(Lists {
             order,
             class: Class::of_rule(rule),
-            family: rule.family().unwrap_or(Family::Ipv4),
+            family,
             protocols,
             mark: rule.mark(),
             sources: append(&mut self.prefixes, rule.sources().map(masked))?,
@@ -492,6 +567,7 @@ impl Rows {
                     Masked { value, mask }
                 }),
             )?,
+            filters,
         })
     }
 
@@ -535,37 +611,55 @@ impl Rows {
         }
     }
 
+    /// The order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
+    /// it.
     #[inline(never)]
     fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
         let Some(row) = self.lists.get((id & RowId::INDEX) as usize) else {
             return NONE;
         };
-        let [written, exchanged] = &query.probes.both;
-        let (source, destination) = query.addresses(row.family);
-        let (probe, source, destination) = match id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1 {
-            0 => (written, source, destination),
-            _ => (exchanged, destination, source),
+        let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
+        let Some(probe) = query.probes.both.get(exchanged as usize) else {
+            return NONE;
         };
+        let filters = &row.filters;
+        let may_match = row.class.meets(probe.class())
+            && filters
+                .destination_ports
+                .passes(probe.destination_port().into())
+            && filters
+                .destinations
+                .passes(row.family, query, probe, exchanged)
+            && filters.sources.passes(row.family, query, probe, exchanged)
+            && filters.source_ports.passes(probe.source_port().into());
+        match may_match && self.matches_lists(row, probe, query, exchanged) {
+            true => row.order,
+            false => NONE,
+        }
+    }
+
+    /// Whether what passed a row's filters is in its lists.
+    #[inline(never)]
+    fn matches_lists(&self, row: &Lists, probe: &Probe, query: &Query<'_>, exchanged: u32) -> bool {
+        let (mut source, mut destination) = query.addresses(row.family);
+        if exchanged != 0 {
+            core::mem::swap(&mut source, &mut destination);
+        }
         let protocol = probe.protocol();
         let word = row.protocols.get(usize::from(protocol >> 6));
         let covers = |address: u128| move |p: &Masked| address & p.mask == p.value;
         let contains = |port: u16| move |r: &Range<u16>| r.contains(port);
-        let matches = row.class.meets(probe.class())
+        word.is_some_and(|word| word & protocol_bit(protocol) != 0)
+            && row.mark.is_none_or(|mark| mark.matches(query.mark()))
             && row.destinations.any_of(&self.prefixes, covers(destination))
             && row.sources.any_of(&self.prefixes, covers(source))
-            && word.is_some_and(|word| word & protocol_bit(protocol) != 0)
-            && row.mark.is_none_or(|mark| mark.matches(query.mark()))
             && row
                 .destination_ports
                 .any_of(&self.ports, contains(probe.destination_port()))
             && row
                 .source_ports
                 .any_of(&self.ports, contains(probe.source_port()))
-            && row.devices.any_of(&self.devices, covers(query.device()));
-        match matches {
-            true => row.order,
-            false => NONE,
-        }
+            && row.devices.any_of(&self.devices, covers(query.device()))
     }
 
     /// How many instructions a comparison takes, roughly: where it fails early, as most do, and at

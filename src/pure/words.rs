@@ -332,6 +332,12 @@ impl<'p> Query<'p> {
         }
     }
 
+    #[inline(always)]
+    pub(super) fn word(&self, number: u32) -> u64 {
+        let number = number as usize & WORDS.wrapping_sub(1);
+        self.words.get(number).copied().unwrap_or(0)
+    }
+
     /// Source and destination, as a [`Key`] has them.
     pub(super) fn addresses(&self, family: Family) -> (u128, u128) {
         let [a, b, c, d, ..] = self.words;
