@@ -70,8 +70,11 @@ use super::{
     tree::{
         Builder,
         Cell,
+        Cost,
+        Extent,
         Item,
         Source,
+        Tree,
         Trees, //
     },
     tuple::{
@@ -189,6 +192,15 @@ struct Group {
 }
 
 impl Group {
+    /// That of the items of these numbers.
+    fn of(builder: &Builder<'_>, numbers: &[u32], tree: &Tree) -> Self {
+        Self {
+            first: builder.first_order(numbers),
+            root: tree.root,
+            worst: tree.worst,
+        }
+    }
+
     fn first(&self) -> u32 {
         self.first
     }
@@ -217,7 +229,9 @@ const FEW_LEFT_OF_TUPLES: usize = 32;
 /// The part of the rules that may be left for a tree of those that no group takes.
 const FEW_LEFT: usize = 8;
 /// What such a tree may cost on the average, so that no more groups are made of its rules.
-const GOOD_COST: u32 = 220;
+const GOOD_COST: Cost = 160;
+/// How many items that are left may be divided by their direction.
+const MANY_LEFT: usize = 64;
 /// What a lookup takes beside the trees, in instructions, roughly.
 const LOOKUP_COST: usize = 40;
 /// What a tree takes beside its nodes and rows.
@@ -431,28 +445,19 @@ impl Matcher {
                 tree = Some(builder.tree(&numbers)?);
             }
             let is_good = tree.as_ref().is_some_and(|tree| tree.mean <= GOOD_COST);
-            let mut group = Vec::new();
+            let mut group = None;
             if made < MAX_GROUPS && !is_good {
-                if let Some(split) = group::split(family, items, &mut numbers)? {
-                    if tree.take().is_some() {
-                        builder.trees().undo(extent);
-                    }
-                    group = split;
+                group = group::split(family, items, &mut numbers)?;
+                if group.is_some() && tree.take().is_some() {
+                    builder.trees().undo(extent);
                 }
             }
-            if group.is_empty() {
-                group = core::mem::take(&mut numbers);
-            }
-            let tree = match tree {
-                Some(tree) => tree,
-                None => builder.tree(&group)?,
+            let Some(group) = group else {
+                push_last(&mut self.groups, &mut builder, &numbers, extent, tree)?;
+                break;
             };
-            let first = group.first().and_then(|n| items.get(*n as usize));
-            self.groups.push(Group {
-                first: first.map_or(0, |item| self.rows.order(item.row())),
-                root: tree.root,
-                worst: tree.worst,
-            })?;
+            let tree = builder.tree(&group)?;
+            self.groups.push(Group::of(&builder, &group, &tree))?;
         }
         span_from(&mut self.groups, start, Group::first)
     }
@@ -717,6 +722,49 @@ impl<'m> Found<'m> {
             best => Some(Order(best)),
         }
     }
+}
+
+/// Appends the group of all items that are left, or one for each direction where that is better. `tree`
+/// is what was made of them, if there is one, when there were `extent` trees before.
+#[inline(never)]
+fn push_last(
+    groups: &mut Vec<Group>,
+    builder: &mut Builder<'_>,
+    numbers: &[u32],
+    extent: Extent,
+    tree: Option<Tree>,
+) -> Result<(), NoMemory> {
+    let tree = match tree {
+        Some(tree) => tree,
+        None => builder.tree(numbers)?,
+    };
+    if tree.mean > GOOD_COST && numbers.len() >= MANY_LEFT {
+        let mut directions = [Vec::new(), Vec::new()];
+        for number in numbers {
+            let direction = usize::from(builder.is_exchanged(*number));
+            if let Some(own) = directions.get_mut(direction) {
+                own.push(*number)?;
+            }
+        }
+        let with = builder.trees().extent();
+        let (mut worst, mut mean): (Cost, Cost) = (0, 0);
+        for own in &directions {
+            let tree = builder.tree(own)?;
+            worst = worst.saturating_add(tree.worst);
+            mean = mean.saturating_add(tree.mean);
+        }
+        builder.trees().undo(with);
+        // All packets that match nothing pass both.
+        if mean < tree.mean / 2 && worst < tree.worst / 2 {
+            builder.trees().undo(extent);
+            for own in &directions {
+                let tree = builder.tree(own)?;
+                groups.push(Group::of(builder, own, &tree))?;
+            }
+            return Ok(());
+        }
+    }
+    groups.push(Group::of(builder, numbers, &tree))
 }
 
 /// Copies parts of an array to its end, sorted by `first`, if they are more than one; gives them all

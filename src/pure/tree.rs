@@ -17,8 +17,8 @@
 //! come back when it goes.
 //!
 //! Each tree has room for so many cells and places in lists ([`ROOM`]), of which each part has its
-//! share and takes what others leave; where there is no more, or too much was looked at
-//! ([`WORK`]), a list stays as long as it is.
+//! share, large ones more than in proportion, and takes what those before it left. Where there is no
+//! more, or too much was looked at ([`WORK`]), a list stays as long as it is.
 
 use super::{
     alloc::Vec,
@@ -335,10 +335,6 @@ impl Item {
         }
     }
 
-    pub(super) fn row(&self) -> RowId {
-        self.row
-    }
-
     pub(super) fn value(&self, word: usize) -> u64 {
         self.value.get(word).copied().unwrap_or(0)
     }
@@ -474,6 +470,12 @@ impl Cut {
         1usize.wrapping_shl(self.width)
     }
 
+    /// Whether the item says none of the bits, and so lies in all cells. Of ports and classes it does
+    /// not tell.
+    fn is_everywhere(&self, item: &Item) -> bool {
+        self.word != TRANSPORT && item.mask(self.word) & self.mask == 0
+    }
+
     /// Calls `with` with the number of each cell that the item lies in.
     #[inline]
     fn each(&self, item: &Item, mut with: impl FnMut(usize)) {
@@ -564,6 +566,14 @@ struct Task {
     room: usize,
 }
 
+impl Task {
+    /// How much of the room it is to have, among others.
+    fn weight(&self) -> usize {
+        let len = self.end.saturating_sub(self.start);
+        len.saturating_mul(len.isqrt())
+    }
+}
+
 /// How many items may be looked at or put in cells for each one, at least and at most: beyond that,
 /// cells are left as they are, so that this bounds the time that it takes. Tables like those of
 /// ClassBench take some hundreds to some thousands.
@@ -595,6 +605,8 @@ pub(super) struct Builder<'b> {
     root: Known,
     /// How many cells and places in lists there may be in all of a tree.
     end: usize,
+    /// The rooms of all [`tasks`](Self::tasks).
+    reserved: usize,
     stack: Vec<u32>,
     /// What was met when looking for items that are alike; kept to save allocations.
     seen: Vec<u32>,
@@ -619,6 +631,7 @@ pub(super) struct Tree {
 }
 
 /// How much there was of trees.
+#[derive(Clone, Copy)]
 pub(super) struct Extent {
     nodes: usize,
     cells: usize,
@@ -642,6 +655,7 @@ impl<'b> Builder<'b> {
             rule_of,
             root: Known::at_root(ports),
             end: 0,
+            reserved: 0,
             stack: Vec::new(),
             seen: Vec::new(),
             tasks: Vec::new(),
@@ -693,6 +707,13 @@ impl<'b> Builder<'b> {
         self.stack.clear();
         self.stack.extend_from_slice(numbers)?;
         (self.worst, self.costs, self.reached) = (0, 0, 0);
+        self.work.set(
+            numbers
+                .len()
+                .saturating_mul(WORK)
+                .saturating_add(LEAST_WORK)
+                .min(MOST_WORK),
+        );
         let room = numbers.len().saturating_mul(ROOM).saturating_add(1 << 10);
         self.end = self.spent().saturating_add(room);
         let root = self.trees.cells.len();
@@ -705,7 +726,9 @@ impl<'b> Builder<'b> {
             cost: 0,
             room,
         })?;
+        self.reserved = room;
         while let Some(task) = pop(&mut self.tasks) {
+            self.reserved = self.reserved.saturating_sub(task.room);
             self.fill(&task)?;
         }
         while let Some((to, from)) = pop(&mut self.aliases) {
@@ -742,6 +765,17 @@ impl<'b> Builder<'b> {
         self.items.get(number as usize).unwrap_or(&NONE)
     }
 
+    /// The order of the first of the items of these numbers.
+    pub(super) fn first_order(&self, numbers: &[u32]) -> u32 {
+        let first = numbers.first().and_then(|n| self.items.get(*n as usize));
+        first.map_or(0, |item| self.rows.order(item.row))
+    }
+
+    /// Whether the item of that number matches packets in the other direction than written.
+    pub(super) fn is_exchanged(&self, number: u32) -> bool {
+        self.item(number).row.is_exchanged()
+    }
+
     fn numbers(&self, start: usize, end: usize) -> &[u32] {
         self.stack.get(start..end).unwrap_or_default()
     }
@@ -757,8 +791,12 @@ impl<'b> Builder<'b> {
         };
         let len = end.saturating_sub(task.start);
         self.spend(len);
+        // Each has its share, and some of what others left.
+        let left = self.end.saturating_sub(self.spent());
+        let left = left.saturating_sub(self.reserved);
+        let most = left.min(len.saturating_mul(4)).max(task.room);
         let cut = match len > 2 && self.may_work() {
-            true => self.choose(task, end, &hull),
+            true => self.choose(task, end, &hull, most),
             false => None,
         };
         // Where wide rules hide those behind them, the first ones matter.
@@ -766,15 +804,11 @@ impl<'b> Builder<'b> {
             None if len > SAMPLE && self.may_work() => {
                 let end = task.start.saturating_add(SAMPLE);
                 let hull = self.hull(task.start, end);
-                self.choose(task, end, &hull).filter(|cut| cut.hash == 0)
+                self.choose(task, end, &hull, most)
+                    .filter(|cut| cut.hash == 0)
             }
             cut => cut,
         };
-        // Each has its share, and some of what others leave.
-        let is_room = self.spent() < self.end;
-        let cut = cut.filter(|cut| {
-            cut.cells() <= task.room || is_room && cut.cells() <= len.saturating_mul(4)
-        });
         match cut {
             Some(cut) => self.divide(task, end, &cut),
             None => {
@@ -1022,8 +1056,7 @@ impl<'b> Builder<'b> {
         // Of items that do not say the bits there are many alike.
         let mut alike: [(usize, usize, usize); 4] = [(0, 0, 0); 4];
         let cost = task.cost.saturating_add(NODE_COST);
-        let room = task.room.saturating_sub(cut.cells());
-        let all = self.stack.len().saturating_sub(start).max(1);
+        let (first, mut all) = (self.tasks.len(), 0usize);
         for number in 0..cut.cells() {
             let cell = base.wrapping_add(number);
             let end = self.trees.cells.get(cell).map_or(0, |cell| cell.0 as usize);
@@ -1051,25 +1084,32 @@ impl<'b> Builder<'b> {
                 let [a, b, c, _] = alike;
                 alike = [(cell, from, end), a, b, c];
             }
-            self.tasks.push(Task {
+            let task = Task {
                 cell,
                 start: from,
                 end,
                 known: cut.known(&task.known, number),
                 cost,
-                room: end
-                    .saturating_sub(from)
-                    .saturating_mul(room)
-                    .checked_div(all)
-                    .unwrap_or(0),
-            })?;
+                room: 0,
+            };
+            all = all.saturating_add(task.weight());
+            self.tasks.push(task)?;
+        }
+        let room = task.room.saturating_sub(cut.cells());
+        for task in self.tasks.get_mut(first..).unwrap_or_default() {
+            let share = room.saturating_mul(task.weight()).checked_div(all);
+            task.room = share.unwrap_or(0);
+            self.reserved = self.reserved.saturating_add(task.room);
         }
         Ok(())
     }
 
-    /// The best way to divide the items, if it is worth a node.
+    /// The best way to divide the items among at most so many cells, if it is worth a node.
     #[inline(never)]
-    fn choose(&self, task: &Task, end: usize, hull: &Hull) -> Option<Cut> {
+    fn choose(&self, task: &Task, end: usize, hull: &Hull, most: usize) -> Option<Cut> {
+        if most < 2 {
+            return None;
+        }
         let numbers = self.numbers(task.start, end);
         let len = numbers.len();
         let stride = len.div_ceil(SAMPLE);
@@ -1090,7 +1130,7 @@ impl<'b> Builder<'b> {
             }
             let values = values(numbers, |number| self.item(number).value(word) & mask, len);
             let width = usize::BITS.wrapping_sub(values.saturating_sub(1).leading_zeros());
-            let width = width.max(1);
+            let width = width.max(1).min(most.ilog2());
             // What shares a cell by chance.
             let cells = 1u64.wrapping_shl(width);
             let left = ratio(whole, values as u64).saturating_add(ratio(whole, cells) / 2);
@@ -1107,6 +1147,9 @@ impl<'b> Builder<'b> {
             );
         }
         self.slices(task, hull, len, |cut| {
+            if cut.cells() > most {
+                return;
+            }
             if let Some(left) = self.left(numbers, stride, &cut) {
                 // More cells take more room.
                 let more = match cut.width {
@@ -1178,21 +1221,28 @@ impl<'b> Builder<'b> {
     fn left(&self, numbers: &[u32], stride: usize, cut: &Cut) -> Option<u64> {
         let mut counts = [0u16; 256];
         let mut sample = 0u64;
+        // Of those that lie in all cells.
+        let mut everywhere = 0u64;
         for number in numbers.iter().step_by(stride) {
             sample = sample.wrapping_add(1);
-            cut.each(self.item(*number), |cell| {
+            let item = self.item(*number);
+            if cut.is_everywhere(item) {
+                everywhere = everywhere.wrapping_add(1);
+                continue;
+            }
+            cut.each(item, |cell| {
                 if let Some(count) = counts.get_mut(cell) {
                     *count = count.wrapping_add(1);
                 }
             });
         }
         let (mut sum, mut squares) = (0u64, 0u64);
-        for count in &counts {
-            let count = u64::from(*count);
+        for count in counts.iter().take(cut.cells()) {
+            let count = u64::from(*count).wrapping_add(everywhere);
             sum = sum.wrapping_add(count);
             squares = squares.wrapping_add(count.wrapping_mul(count));
         }
-        self.spend(usize::try_from(sum).unwrap_or(usize::MAX));
+        self.spend((sample as usize).saturating_add(cut.cells()));
         // In a sample, a cell has fewer beside an item than it will have.
         let scale = numbers.len() as u64;
         let left = ratio(ratio((squares << 4).wrapping_mul(scale), sum), sample);
