@@ -573,6 +573,10 @@ class Flows(Actor):
     """What hosts do: asks and is answered, by each protocol, or told by an ICMP error that it is not."""
 
     LEAST = {"udp": 6, "tcp": 6, "sctp": 6, "ping": 6, "fragments": 6, "closed": 6, "expired": 2}
+    if netlab.SLOWER > 1:
+        # An ABORT for a busy socket makes a debug kernel complain of SCTP itself, which walks a list
+        # in net/sctp/bind_addr.c without RCU. SCTP packets come as frames all the same.
+        del LEAST["sctp"]
 
     def step(self):
         rand, family = self.random, self.random.choice((V4, V6))
