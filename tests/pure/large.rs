@@ -222,6 +222,19 @@ fn edited(base: &Table, more: &[String], command: u64, random: &mut Random) -> O
     Some(changed(base, &commands))
 }
 
+/// What a packet costs at worst, as the matcher estimates it: 4,096 rules one by one would be over
+/// 100,000 instructions.
+fn worst(shape: Shape) {
+    let compiled = Compiled::new(table(&shape.rules(4096, 1)));
+    let most = match shape {
+        Shape::LongLists => 50_000,
+        Shape::Mixed => 15_000,
+        _ => 4_000,
+    };
+    let worst = compiled.worst();
+    assert!(worst < most, "{worst} instructions");
+}
+
 /// Each allocation of a compile fails in its turn, and each of an update.
 fn memory(shape: Shape) {
     let rules = shape.rules(40, 3);
@@ -288,6 +301,11 @@ macro_rules! shapes {
             #[test]
             fn edits_at_one_place() {
                 super::edits_at_one_place(Shape::$shape);
+            }
+
+            #[test]
+            fn worst() {
+                super::worst(Shape::$shape);
             }
 
             #[test]
