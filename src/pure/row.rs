@@ -13,7 +13,6 @@ use super::{
     rule::{
         Device,
         Family,
-        Mark,
         Prefix,
         Range,
         Rule, //
@@ -26,6 +25,8 @@ use super::{
         Class,
         Probe,
         Query,
+        DEVICE,
+        MARK,
         PROTOCOL_SHIFT, //
     },
 };
@@ -299,13 +300,53 @@ struct Lists {
     family: Family,
     /// A bit for each protocol number.
     protocols: [u64; 4],
-    mark: Option<Mark>,
     sources: Span,
     destinations: Span,
     source_ports: Span,
     destination_ports: Span,
     devices: Span,
+    mark_or_device: MaskedWord,
     filters: Filters,
+}
+
+/// What some bits of a word of a [`Query`] must be, in either direction.
+#[derive(Clone, Copy)]
+struct MaskedWord {
+    mask: u64,
+    value: u64,
+    word: u8,
+}
+
+impl MaskedWord {
+    /// The mark that a rule names; else the first half of its only device; or nothing.
+    fn of(rule: &Rule) -> Self {
+        let mut devices = rule.devices();
+        match (rule.mark(), devices.next(), devices.next()) {
+            (Some(mark), _, _) => Self {
+                mask: u64::from(mark.mask()) << 32,
+                value: u64::from(mark.value()) << 32,
+                word: MARK as u8,
+            },
+            (None, Some(device), None) => {
+                let (value, mask) = device_bits(device);
+                Self {
+                    mask: high(mask),
+                    value: high(value),
+                    word: DEVICE as u8,
+                }
+            }
+            _ => Self {
+                mask: 0,
+                value: 0,
+                word: 0,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn matches(&self, query: &Query<'_>) -> bool {
+        query.word(self.word.into()) & self.mask == self.value
+    }
 }
 
 /// What most packets that do not match fail at.
@@ -555,7 +596,6 @@ impl Rows {
             class: Class::of_rule(rule),
             family,
             protocols,
-            mark: rule.mark(),
             sources: append(&mut self.prefixes, rule.sources().map(masked))?,
             destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
             source_ports: append(&mut self.ports, rule.source_ports())?,
@@ -567,6 +607,7 @@ impl Rows {
                     Masked { value, mask }
                 }),
             )?,
+            mark_or_device: MaskedWord::of(rule),
             filters,
         })
     }
@@ -624,6 +665,7 @@ impl Rows {
         };
         let filters = &row.filters;
         let may_match = row.class.meets(probe.class())
+            && row.mark_or_device.matches(query)
             && filters
                 .destination_ports
                 .passes(probe.destination_port().into())
@@ -650,7 +692,6 @@ impl Rows {
         let covers = |address: u128| move |p: &Masked| address & p.mask == p.value;
         let contains = |port: u16| move |r: &Range<u16>| r.contains(port);
         word.is_some_and(|word| word & protocol_bit(protocol) != 0)
-            && row.mark.is_none_or(|mark| mark.matches(query.mark()))
             && row.destinations.any_of(&self.prefixes, covers(destination))
             && row.sources.any_of(&self.prefixes, covers(source))
             && row

@@ -332,6 +332,7 @@ impl<'p> Query<'p> {
         }
     }
 
+    /// The word of that number, which is below [`WORDS`].
     #[inline(always)]
     pub(super) fn word(&self, number: u32) -> u64 {
         let number = number as usize & WORDS.wrapping_sub(1);
@@ -346,12 +347,6 @@ impl<'p> Query<'p> {
             Family::Ipv4 => (wide(a & !0 << 32, 0), wide(a << 32, 0)),
             Family::Ipv6 => (wide(a, b), wide(c, d)),
         }
-    }
-
-    /// The packet's mark.
-    pub(super) fn mark(&self) -> u32 {
-        let [_, _, _, _, _, mark, ..] = self.words;
-        (mark >> 32) as u32
     }
 
     /// The name of the device, its first letter in the highest bits.
