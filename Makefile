@@ -23,10 +23,10 @@ test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in a guest
 	@$(SUITE) test $(LINE) $(TESTS)
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
-test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns')
-	@$(SUITE) test --kernel=$(KERNEL)-debug $(or $(TESTS),--guests=3 \
-		--storm=120 --loads=4 --seed=$$(date +%s))
-	@$(if $(TESTS),,$(PYTHON) qemu-test/mutants.py --kernel=$(KERNEL)-debug)
+test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns', QUICK=1)
+	@$(SUITE) test --kernel=$(KERNEL)-debug $(or $(TESTS),--guests=3 --seed=$$(date +%s) \
+		$(if $(QUICK),--quick --storm=30 --loads=16,--storm=120 --loads=4))
+	@$(if $(TESTS)$(QUICK),,$(PYTHON) qemu-test/mutants.py --kernel=$(KERNEL)-debug)
 
 host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test

@@ -10,7 +10,8 @@
 On a debug kernel, where all takes many times as long, a part of each test's variants is run, of which
 there is always one, in turn others from test to test: so each way through the module is taken under
 the eyes of its checks. What all the variants are for is found out on the stock kernel. Not so where
-it matters which memory is read or asked for: @pytest.mark.every_variant.
+it matters which memory is read or asked for: @pytest.mark.every_variant. With --quick, one variant of
+each test is run, of those as well.
 
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
 began, and the rules, entries and ctskip's files as they were when it failed.
@@ -33,6 +34,7 @@ def pytest_addoption(parser):
     group.addoption("--frames", type=int, default=20_000, help="mutated frames for test_fuzz.py")
     group.addoption("--storm", type=int, default=0, help="seconds of test_storm.py")
     group.addoption("--loads", type=int, default=1, help="one in so many of test_faults.py's loads")
+    group.addoption("--quick", action="store_true", help="one variant of each, on a debug kernel")
     group.addoption("--seed", default="1", help="what all these draw from")
 
 
@@ -48,13 +50,14 @@ def pytest_collection_modifyitems(config, items):
     """On a debug kernel, leave out variants of the tests."""
     if netlab.SLOWER == 1:
         return
+    quick = config.getoption("quick")
     tests = {}
     for item in items:
-        if not item.get_closest_marker("every_variant"):
+        if quick or not item.get_closest_marker("every_variant"):
             tests.setdefault((item.path, item.originalname), []).append(item)
     left_out = []
     for turn, variants in enumerate(tests.values()):
-        step = max(ONE_IN, -(-len(variants) // MOST))
+        step = len(variants) if quick else max(ONE_IN, -(-len(variants) // MOST))
         run = variants[turn % min(len(variants), step) :: step]
         left_out += [item for item in variants if item not in run]
     items[:] = [item for item in items if item not in left_out]
