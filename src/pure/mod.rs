@@ -5,9 +5,10 @@
 //! The way of a rule is [`text`] (a write cut into statements) -> [`parse`] (a statement read and
 //! checked) -> [`rule`] (printed by [`print`]) -> [`table`] (the rules in order, and the transactions
 //! over them) -> [`ruleset`] (a table compiled for all namespaces, and what has changed since) ->
-//! [`matcher`]. There, a rule becomes rows that a packet is compared with ([`row`]). Where nearly all
-//! rules say the same kinds of bits, the rows are put in hash tables ([`tuple`]); else, as boxes in the
-//! space of keys, in groups ([`group`]) and the groups in decision trees ([`tree`]).
+//! [`matcher`]. There, a rule becomes rows that a packet is compared with ([`row`]; those of lists
+//! turn most away by a [`filter`]). Where nearly all rules say the same kinds of bits, the rows are put
+//! in hash tables ([`tuple`]); else, as boxes in the space of keys, in groups ([`group`]) and the groups
+//! in decision trees ([`tree`]).
 //!
 //! The way of a packet is [`header`] (bytes to a key) -> [`words`] (the key as trees and rows take it)
 //! -> [`matcher`] -> [`verdict`]; where few rules hold, [`few`] stands in for the matcher.
