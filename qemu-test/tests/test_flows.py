@@ -401,6 +401,9 @@ def test_forwarded(ctskip, lab, family):
 # --- a host that talks to itself ---------------------------------------------------------------------
 
 
+TIMES = 4
+
+
 @pytest.mark.parametrize("place", ["loopback", "own address"])
 def test_loopback(ctskip, lab, family, place):
     """A packet keeps its mark, or its entry, over lo: it is left alone where it comes in again."""
@@ -425,6 +428,10 @@ def test_loopback(ctskip, lab, family, place):
     assert_untracked(watch, "output", "prerouting")
 
     def change(port):
+        # Neighbour discovery and the like, of whatever namespace, are seen as well: the least counts.
+        return min((change_of_one(port) for _ in range(TIMES)), key=lambda change: change["seen"])
+
+    def change_of_one(port):
         before = ctskip.stats()
         assert ns.udp(address, port) == b"ping"
         after = ctskip.stats()
@@ -433,7 +440,7 @@ def test_loopback(ctskip, lab, family, place):
 
     assert change(53) == {"seen": 4, "skipped": 2, "left_untracked": 2}
     assert change(54) == {"seen": 4, "left_entry": 2}
-    assert ns.count() == 1
+    assert ns.count() == TIMES
 
 
 def test_loopback_with_local(ctskip, lab, family):
