@@ -228,7 +228,7 @@ pub struct Matcher {
 
 /// How many rules must name ranges of ports for these to be ranked.
 const RANGES: usize = 8;
-/// The most trees of a section.
+/// The most groups of a section; the last one may have a tree for each direction.
 const MAX_GROUPS: usize = 12;
 /// The part of the rules for IPv4, each counted as often as it has rows, that may be left by hash
 /// tables, or else there are none.
@@ -752,6 +752,9 @@ fn push_last(
             if let Some(own) = directions.get_mut(direction) {
                 own.push(*number)?;
             }
+        }
+        if directions.iter().any(|own| own.is_empty()) {
+            return groups.push(Group::of(builder, numbers, &tree));
         }
         let with = builder.trees().extent();
         let (mut worst, mut mean): (Cost, Cost) = (0, 0);

@@ -309,7 +309,7 @@ struct Lists {
     filters: Filters,
 }
 
-/// What some bits of a word of a [`Query`] must be, in either direction.
+/// What some bits of a word of a [`Query`] must be, whatever the direction.
 #[derive(Clone, Copy)]
 struct MaskedWord {
     mask: u64,
@@ -381,7 +381,13 @@ impl AddressFilter {
             (Family::Ipv4, true) => (0, true, of(high, 32..=58)),
             (Family::Ipv4, false) => (0, true, of(|address| high(address) >> 32, 0..=26)),
             (Family::Ipv6, _) => {
-                let (upper, lower) = (of(high, 0..=58), of(low, 0..=58));
+                let upper = of(high, 0..=58);
+                // The rest is no better where the first half has one value, or says less.
+                let is_rest_said = prefixes.clone().all(|p| p.bits() > 64);
+                let lower = match is_rest_said && upper.lets_pass() > 1 {
+                    true => of(low, 0..=58),
+                    false => upper,
+                };
                 let first = if is_source { 0 } else { 2 };
                 match lower.lets_pass() < upper.lets_pass() {
                     true => (first, false, lower),
@@ -460,6 +466,7 @@ impl RowId {
         Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
     }
 
+    /// Whether it is to be looked at in the other direction; of a row in a tree.
     pub(super) fn is_exchanged(self) -> bool {
         self.0 & 1 << Self::EXCHANGED_SHIFT != 0
     }
@@ -718,7 +725,7 @@ impl Rows {
                 let values = lists
                     .iter()
                     .fold(0u32, |sum, span| sum.saturating_add(span.len.into()));
-                (30, values.saturating_mul(8).saturating_add(60))
+                (45, values.saturating_mul(8).saturating_add(100))
             }
             _ => (16, 30),
         }

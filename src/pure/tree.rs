@@ -18,7 +18,7 @@
 //!
 //! Each tree has room for so many cells and places in lists ([`ROOM`]), of which each part has its
 //! share, large ones more than in proportion, and takes what those before it left. Where there is no
-//! more, or too much was looked at ([`WORK`]), a list stays as long as it is.
+//! more, or too much was looked at ([`WORK`]), a list stays as long as it is, and is written in any case.
 
 use super::{
     alloc::Vec,
@@ -470,8 +470,8 @@ impl Cut {
         1usize.wrapping_shl(self.width)
     }
 
-    /// Whether the item says none of the bits, and so lies in all cells. Of ports and classes it does
-    /// not tell.
+    /// Whether the item says none of the bits, and so lies in all cells. Of ports, protocols and
+    /// classes it does not tell.
     fn is_everywhere(&self, item: &Item) -> bool {
         self.word != TRANSPORT && item.mask(self.word) & self.mask == 0
     }
@@ -594,6 +594,14 @@ const MANY: usize = 48;
 const SAMPLE: usize = 64;
 const LARGE_SAMPLE: usize = 512;
 
+/// The work that so many items may take. See [`WORK`].
+fn work_for(items: usize) -> usize {
+    items
+        .saturating_mul(WORK)
+        .saturating_add(LEAST_WORK)
+        .min(MOST_WORK)
+}
+
 /// Makes trees.
 pub(super) struct Builder<'b> {
     family: Family,
@@ -613,8 +621,10 @@ pub(super) struct Builder<'b> {
     tasks: Vec<Task>,
     /// Cells that become what others are.
     aliases: Vec<(usize, usize)>,
-    /// How many items may be looked at, or put in cells.
+    /// How many items may be looked at, or put in cells, for the tree that is being made.
     work: core::cell::Cell<usize>,
+    /// The same for all trees yet to be made.
+    work_left: usize,
     worst: Cost,
     /// The sum of the costs of items, and their number.
     costs: u64,
@@ -660,13 +670,8 @@ impl<'b> Builder<'b> {
             seen: Vec::new(),
             tasks: Vec::new(),
             aliases: Vec::new(),
-            work: core::cell::Cell::new(
-                items
-                    .len()
-                    .saturating_mul(WORK)
-                    .saturating_add(LEAST_WORK)
-                    .min(MOST_WORK),
-            ),
+            work: core::cell::Cell::new(0),
+            work_left: work_for(items.len()),
             worst: 0,
             costs: 0,
             reached: 0,
@@ -707,13 +712,8 @@ impl<'b> Builder<'b> {
         self.stack.clear();
         self.stack.extend_from_slice(numbers)?;
         (self.worst, self.costs, self.reached) = (0, 0, 0);
-        self.work.set(
-            numbers
-                .len()
-                .saturating_mul(WORK)
-                .saturating_add(LEAST_WORK)
-                .min(MOST_WORK),
-        );
+        let granted = work_for(numbers.len()).min(self.work_left);
+        self.work.set(granted);
         let room = numbers.len().saturating_mul(ROOM).saturating_add(1 << 10);
         self.end = self.spent().saturating_add(room);
         let root = self.trees.cells.len();
@@ -735,6 +735,8 @@ impl<'b> Builder<'b> {
             let cell = self.trees.cells.get(from).copied().unwrap_or(Cell::EMPTY);
             self.set(to, cell);
         }
+        let spent = granted.saturating_sub(self.work.get());
+        self.work_left = self.work_left.saturating_sub(spent);
         let cell = self.trees.cells.get(root).copied().unwrap_or(Cell::EMPTY);
         if root.wrapping_add(1) == self.trees.cells.len() {
             self.trees.cells.truncate(root);
@@ -1133,7 +1135,11 @@ impl<'b> Builder<'b> {
             let width = width.max(1).min(most.ilog2());
             // What shares a cell by chance.
             let cells = 1u64.wrapping_shl(width);
-            let left = ratio(whole, values as u64).saturating_add(ratio(whole, cells) / 2);
+            let by_chance = match cells < values as u64 {
+                true => ratio(whole, cells),
+                false => ratio(whole, cells) / 2,
+            };
+            let left = ratio(whole, values as u64).saturating_add(by_chance);
             offer(
                 left,
                 Cut {
@@ -1242,7 +1248,9 @@ impl<'b> Builder<'b> {
             sum = sum.wrapping_add(count);
             squares = squares.wrapping_add(count.wrapping_mul(count));
         }
-        self.spend((sample as usize).saturating_add(cut.cells()));
+        let apart = sum.saturating_sub(everywhere.saturating_mul(cut.cells() as u64));
+        let looked_at = apart.saturating_add(sample) as usize;
+        self.spend(looked_at.saturating_add(cut.cells()));
         // In a sample, a cell has fewer beside an item than it will have.
         let scale = numbers.len() as u64;
         let left = ratio(ratio((squares << 4).wrapping_mul(scale), sum), sample);

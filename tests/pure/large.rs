@@ -228,8 +228,8 @@ fn worst(shape: Shape) {
     let compiled = Compiled::new(table(&shape.rules(4096, 1)));
     let most = match shape {
         Shape::LongLists => 50_000,
-        Shape::Mixed => 15_000,
-        _ => 4_000,
+        Shape::Mixed => 20_000,
+        _ => 6_000,
     };
     let worst = compiled.worst();
     assert!(worst < most, "{worst} instructions");
