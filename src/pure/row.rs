@@ -343,6 +343,7 @@ impl MaskedWord {
         }
     }
 
+    /// Whether a packet has these bits: all of what a mark asks for, half of what a device does.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
