@@ -39,7 +39,8 @@ WRAPPERS = """
 """.split()
 
 UNSAFE = re.compile(r"\bunsafe\b")
-UNSAFE_FN = re.compile(r"\bunsafe (extern \S+ )?fn \w")
+# What those who call or implement it are told of under `# Safety`.
+UNSAFE_ITEM = re.compile(r"\bunsafe ((extern \S+ )?fn|trait) \w")
 UNSAFE_FN_TYPE = re.compile(r"\bunsafe (extern \S+ )?fn\(")
 TRAIT_IMPL = re.compile(r"(unsafe )?impl\b.* for ")
 
@@ -58,11 +59,11 @@ def unsafe_code(path: Path, text: str) -> Iterator[str]:
         place = f"{path}:{number + 1}"
         if not is_wrapper:
             yield f"{place}: unsafe code outside the wrappers of the kernel"
-        elif UNSAFE_FN.search(code):
+        elif UNSAFE_ITEM.search(code):
             # In a trait's implementation, the trait says it.
             item = next(r for r in reversed(rows[: number + 1]) if r[:1].strip(" }"))
             if not TRAIT_IMPL.match(item) and "# Safety" not in "".join(head(rows, number)):
-                yield f"{place}: an unsafe function without `# Safety`"
+                yield f"{place}: an unsafe function or trait without `# Safety`"
         elif not UNSAFE_FN_TYPE.search(code) and not obligation(rows, number):
             yield f"{place}: unsafe code without `// SAFETY: `"
 

@@ -185,9 +185,10 @@ class RulesTest(unittest.TestCase):
             'type F = unsafe extern "C" fn(*mut X);',
         ):
             self.assertEqual(self.unsafe(text), [], text)
-        function = ["an unsafe function without `# Safety`"]
+        function = ["an unsafe function or trait without `# Safety`"]
         for text in (
             "unsafe fn f() {}",
+            "/// It is.\npub(crate) unsafe trait T {}",
             "/// Does it.\npub(crate) unsafe fn f() {}",
             '/// # Safety\nfn g() {}\nunsafe extern "C" fn f() {}',
             "impl X {\n    /// Does it.\n    unsafe fn f() {}",

@@ -16,7 +16,7 @@ use core::fmt::Display;
 
 use kernel::{
     fmt::Formatter,
-    impl_has_work, new_mutex, new_work,
+    impl_has_delayed_work, new_delayed_work, new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -24,12 +24,14 @@ use kernel::{
         Mutex, //
     },
     time::{
+        msecs_to_jiffies,
         Delta,
         Instant,
-        Monotonic, //
+        Monotonic,
+        Msecs, //
     },
     workqueue::{
-        Work,
+        DelayedWork,
         WorkItem, //
     },
 };
@@ -94,6 +96,9 @@ use crate::{
 /// How long a `load` may be silent before it gives way to another.
 const SILENCE: Delta = Delta::from_secs(10);
 
+/// How many milliseconds later what there was no memory for is tried again.
+const RETRY: Msecs = 1000;
+
 /// All that namespaces and files share.
 #[pin_data]
 pub(crate) struct Control {
@@ -107,11 +112,11 @@ pub(crate) struct Control {
     #[pin]
     refused: Mutex<Option<Refused>>,
     #[pin]
-    work: Work<Control>,
+    work: DelayedWork<Control>,
 }
 
-impl_has_work! {
-    impl HasWork<Self> for Control { self.work }
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Control { self.work }
 }
 
 /// What only writers need.
@@ -262,7 +267,7 @@ impl Control {
                 past: [0; Counter::COUNT],
             }),
             refused <- new_mutex!(None),
-            work <- new_work!("Control::work"),
+            work <- new_delayed_work!("Control::work"),
         });
         Arc::pin_init(control, GFP_KERNEL)
     }
@@ -275,10 +280,24 @@ impl Control {
         let first = view(&self.state.lock());
         // Allocated without the lock, which all namespaces' making and end wait for.
         let net = Arc::new(NetState::new(net.clone(), first)?, GFP_KERNEL)?;
-        let mut state = self.state.lock();
-        state.nets.push(net.clone(), GFP_KERNEL)?;
-        net.publish(view(&state));
-        Ok(net)
+        let mut larger = KVVec::new();
+        loop {
+            let mut state = self.state.lock();
+            let count = state.nets.len();
+            if count < larger.capacity() {
+                for net in state.nets.drain_all() {
+                    // Cannot fail: there is room for more.
+                    let _ = larger.push_within_capacity(net);
+                }
+                core::mem::swap(&mut state.nets, &mut larger);
+            }
+            if state.nets.push_within_capacity(net.clone()).is_ok() {
+                net.publish(view(&state));
+                return Ok(net);
+            }
+            drop(state);
+            larger = KVVec::with_capacity(count.saturating_mul(2).max(8), GFP_KERNEL)?;
+        }
     }
 
     /// Forgets a namespace that ends. Rules for it go soon after.
@@ -374,6 +393,7 @@ impl Control {
         text: &[u8],
     ) -> Result<Option<Change<Slot>>, Option<Report>> {
         writing.overtaken.retain(|overtaken| !overtaken.is_gone());
+        writing.load.take_if(|open| open.file.is_gone());
 
         let open = match writing.load.take_if(|open| open.file.is(file)) {
             Some(open) => open,
@@ -483,7 +503,7 @@ impl Control {
             named = named.saturating_add(usize::from(matches!(scope, Scope::Named(_))));
             net.publish(state.views.of(scope).clone());
         }
-        if named < state.views.named.len() {
+        if named < state.views.named.len() && !state.unloading {
             // One went between the parsing of its name and now.
             let _ = self.queue.enqueue(self.clone());
         }
@@ -535,12 +555,21 @@ impl Control {
 
     /// All namespaces, in the order in which they came.
     pub(crate) fn nets(&self) -> Result<KVVec<Arc<NetState>>> {
-        let state = self.state.lock();
-        let mut nets = KVVec::with_capacity(state.nets.len(), GFP_KERNEL)?;
-        for net in &state.nets {
-            nets.push(net.clone(), GFP_KERNEL)?;
+        let mut nets = KVVec::new();
+        loop {
+            let state = self.state.lock();
+            let count = state.nets.len();
+            if count <= nets.capacity() {
+                for net in &state.nets {
+                    // Cannot fail: there is room.
+                    let _ = nets.push_within_capacity(net.clone());
+                }
+                return Ok(nets);
+            }
+            // As in `join()`. Some more, as namespaces may come meanwhile.
+            drop(state);
+            nets = KVVec::with_capacity(count.saturating_add(8), GFP_KERNEL)?;
         }
-        Ok(nets)
     }
 
     /// What namespaces that are gone have counted.
@@ -556,18 +585,29 @@ impl WorkItem for Control {
     fn run(control: Arc<Self>) {
         let _writing = control.writer.lock();
         let (published, _) = control.published();
-        let gone = |id: NetnsId| control.find(|other| other == id).is_none();
-        let change = published.table().without_netns(gone);
+        let change = published.table().without_netns(|id| control.is_gone(id));
         let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
         match done {
             Ok(Some(done)) => done.log("as their namespaces are gone"),
-            // It is tried again when the next namespace goes or the next table comes.
-            Ok(None) | Err(NoMemory) => {}
+            Ok(None) => {}
+            Err(NoMemory) => {
+                if !control.state.lock().unloading {
+                    let delay = msecs_to_jiffies(RETRY);
+                    // Where it is queued already, it comes sooner.
+                    let _ = control.queue.enqueue_delayed(control.clone(), delay);
+                }
+            }
         }
     }
 }
 
 impl Control {
+    /// Tells whether a namespace is gone. On unload, when all leave, none is.
+    fn is_gone(&self, id: NetnsId) -> bool {
+        let state = self.state.lock();
+        !state.unloading && !state.nets.iter().any(|net| net.handle().id() == id)
+    }
+
     fn find(&self, wanted: impl Fn(NetnsId) -> bool) -> Option<Netns> {
         let state = self.state.lock();
         let net = state.nets.iter().find(|net| wanted(net.handle().id()))?;

@@ -28,10 +28,7 @@ use kernel::{
 
 use crate::{
     bindings as raw,
-    compat::{
-        self,
-        synchronize_rcu, //
-    },
+    compat::synchronize_rcu,
     pernet::Net,
     pure::{
         header::device_name,
@@ -203,6 +200,14 @@ impl Entry {
     /// The priority of the dummy that stands in the place of what is being unregistered, outside
     /// the order. C: `nf_hook_entries_grow()`.
     const DUMMY: i32 = i32::MIN;
+
+    /// Tells whether nft or BPF has put it there: what is not a subsystem's own.
+    fn is_chain_or_program(&self) -> bool {
+        matches!(
+            self.ops_type,
+            raw::nf_hook_ops_type_NF_HOOK_OP_NF_TABLES | raw::nf_hook_ops_type_NF_HOOK_OP_BPF
+        )
+    }
 }
 
 /// The hooks that a namespace has for a family at PRE_ROUTING, in the order of their priorities.
@@ -304,11 +309,12 @@ const NF_IP_PRI_NAT_DST: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
 
 /// Tells whether `net` translates addresses of `family`: nf_nat hooks PRE_ROUTING wherever it hooks
 /// any point. Follows `nf_nat_register_fn()`.
+///
+/// Not every kernel has a type for its hooks. What else may stand at its priority has one; of anything
+/// that is not known, the packets are tracked.
 pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
     Entries::of(net, family, rcu).is_some_and(|entries| {
-        entries.any_at(NF_IP_PRI_NAT_DST, |entry| {
-            entry.ops_type == compat::NF_HOOK_OP_NAT
-        })
+        entries.any_at(NF_IP_PRI_NAT_DST, |entry| !entry.is_chain_or_program())
     })
 }
 

@@ -24,7 +24,7 @@ use crate::{
         Slot, //
     },
     pernet::{
-        self,
+        impl_has_slot,
         NetHandle,
         PerNet, //
     },
@@ -431,15 +431,10 @@ impl Bytes for Unmarked<'_> {
     }
 }
 
-/// Where the registration is kept.
-static SLOT: pernet::Slot<NetState> = pernet::Slot::new();
+impl_has_slot!(NetState);
 
 impl PerNet for NetState {
     type Shared = Control;
-
-    fn slot() -> &'static pernet::Slot<Self> {
-        &SLOT
-    }
 
     fn init(net: NetHandle, control: &Arc<Control>) -> Result<Arc<Self>> {
         control.join(net)

@@ -210,12 +210,9 @@ impl NetHandle {
 }
 
 /// The state of a namespace, which handles its packets.
-pub(crate) trait PerNet: Handler + Sized {
+pub(crate) trait PerNet: HasSlot + Handler {
     /// What all namespaces share.
     type Shared: Send + Sync + 'static;
-
-    /// Gives the place that this type's registration is kept in: a `static` of its own.
-    fn slot() -> &'static Slot<Self>;
 
     /// Makes the state of `net`.
     ///
@@ -231,6 +228,32 @@ pub(crate) trait PerNet: Handler + Sized {
     /// reference on the state is dropped a grace period later. It must not wait long either.
     fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
 }
+
+/// A [`PerNet`] type that has a place for its registration; made by [`impl_has_slot!`].
+///
+/// # Safety
+///
+/// [`Self::slot()`] must give the same place each time, and no other type's.
+pub(crate) unsafe trait HasSlot: Sized {
+    /// Gives the place.
+    fn slot() -> &'static Slot<Self>
+    where
+        Self: PerNet;
+}
+
+/// Implements [`HasSlot`] by a `static` of the type's own.
+macro_rules! impl_has_slot {
+    ($type:ty) => {
+        // SAFETY: There is one `static` here, for this type.
+        unsafe impl $crate::pernet::HasSlot for $type {
+            fn slot() -> &'static $crate::pernet::Slot<Self> {
+                static SLOT: $crate::pernet::Slot<$type> = $crate::pernet::Slot::new();
+                &SLOT
+            }
+        }
+    };
+}
+pub(crate) use impl_has_slot;
 
 /// The place of a [`PerNet`] type's registration.
 ///

@@ -17,8 +17,10 @@ use kernel::{
         Arc,
         Completion, //
     },
+    time::Jiffies,
     workqueue::{
         Queue,
+        RawDelayedWorkItem,
         RawWorkItem, //
     },
 };
@@ -132,6 +134,19 @@ impl Handle {
     {
         // SAFETY: By the invariants of `Token`, the queue is valid as long as `self` is.
         unsafe { Queue::from_raw(self.0.wq.as_ptr()) }.enqueue(work)
+    }
+
+    /// The same, with a delay. Where the workqueue is to go meanwhile, its end waits for that too.
+    pub(crate) fn enqueue_delayed<W, const ID: u64>(
+        &self,
+        work: W,
+        delay: Jiffies,
+    ) -> W::EnqueueOutput
+    where
+        W: RawDelayedWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: As above.
+        unsafe { Queue::from_raw(self.0.wq.as_ptr()) }.enqueue_delayed(work, delay)
     }
 
     /// Has `func` called with `&work->work` from the workqueue after a grace period.

@@ -6,20 +6,26 @@ round its nth allocation fails, until a round has none left to fail. Where the k
 that memory (it tries another way), the round succeeds. Else it must say ENOMEM, and leave everything
 as it was. What it may have leaked is found at the end of the suite, see guest/suite.py.
 
+What the module asks for in a workqueue, for nobody who could be told, is another matter: all of it fails
+for a time. Memory per CPU does not fail here: mm/percpu.c has no faults to inject.
+
 It takes a kernel with fault injection, as the debug kernel is.
 """
 
+import contextlib
 import errno
 import itertools
 import os
 import random
 import re
 import socket
+import time
 from pathlib import Path
 
 import netlab
 import pytest
 from netlab import wait_until
+from test_netns import end
 
 DEBUGFS = Path("/sys/kernel/debug")
 ATTRIBUTES = [DEBUGFS / name for name in ("failslab", "fail_page_alloc")]
@@ -94,6 +100,21 @@ class Faults:
                 assert result == 0, errno.errorcode[result]
                 return
             yield result
+
+    @contextlib.contextmanager
+    def all(self):
+        """All of them fail, whichever task asks; gives a function that tells how often one did."""
+        most = 1_000_000
+        self.always(100, most)
+        try:
+            yield lambda: sum(most - int((path / "times").read_text()) for path in ATTRIBUTES)
+        finally:
+            self.always(0, 1)
+
+    def always(self, probability, times):
+        for path in ATTRIBUTES:
+            (path / "times").write_text(f"{times}\n")
+            (path / "probability").write_text(f"{probability}\n")
 
     def close(self):
         os.close(self.fd)
@@ -319,3 +340,30 @@ def test_namespace_that_another_module_fails(base, faults, lab):
         assert_namespaces_fail(base, faults)
     finally:
         lab.init.run("modprobe -r xt_recent")
+
+
+def test_rules_go_later(base, faults, lab):
+    """Where there is no memory to take them out when their namespace goes, it is tried again."""
+    ns = lab.ns()
+    base.commit(f"add udp dport=9 netns={ns.inode} id=9")
+    expected = [rule for rule in base.rules() if "id=9" not in rule]
+    with faults.all() as failed:
+        end(ns)
+        wait_until(failed, 60)
+        for _ in range(2):
+            time.sleep(0.5)  # what is tried is over
+            before = failed()
+            wait_until(lambda: failed() > before, 60)
+    wait_until(lambda: base.rules() == expected, 60)
+    assert_works(base)
+
+
+def test_unload_while_it_waits_for_memory(base, faults, lab):
+    """An unload does not wait for it."""
+    ns = lab.ns()
+    base.commit(f"add udp dport=9 netns={ns.inode} id=9")
+    with faults.all() as failed:
+        end(ns)
+        wait_until(failed, 60)
+        assert base.unload() == 0
+    assert base.load() == 0
