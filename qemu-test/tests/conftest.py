@@ -11,7 +11,7 @@ On a debug kernel, where all takes many times as long, a part of each test's var
 there is always one, in turn others from test to test: so each way through the module is taken under
 the eyes of its checks. What all the variants are for is found out on the stock kernel. Not so where
 it matters which memory is read or asked for: @pytest.mark.every_variant. With --quick, one variant of
-each test is run, of those as well.
+each test is run, of those as well, and none of what takes minutes for its size: @pytest.mark.large.
 
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
 began, and the rules, entries and ctskip's files as they were when it failed.
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if quick or not item.get_closest_marker("every_variant"):
             tests.setdefault((item.path, item.originalname), []).append(item)
-    left_out = []
+    left_out = [item for item in items if quick and item.get_closest_marker("large")]
     for turn, variants in enumerate(tests.values()):
         step = len(variants) if quick else max(ONE_IN, -(-len(variants) // MOST))
         run = variants[turn % min(len(variants), step) :: step]

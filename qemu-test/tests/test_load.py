@@ -72,6 +72,7 @@ def test_of_nothing_empties_the_table(ctskip):
     assert ctskip.rules() == []
 
 
+@pytest.mark.large
 def test_in_pieces_cut_anywhere(ctskip, lab):
     rules = table(9999)
     rules.insert(5000, "udp dport=53")
@@ -126,6 +127,7 @@ def test_equal_rules_each_keep_their_own(ctskip):
     assert ids(ctskip) == [first[1], first[0]]
 
 
+@pytest.mark.large
 def test_many_equal_rules(ctskip):
     """Comparing each with each would take minutes."""
     text = "udp dport=1\n" * 60000
