@@ -702,9 +702,9 @@ def slabs(*names):
 
     To look at some caches only saves seconds.
     """
-    for name in names or os.listdir(SLAB):
-        if not (SLAB / name).is_symlink():
-            (SLAB / name / "shrink").write_text("1\n")
+    folders = [SLAB / name for name in names] or [p for p in SLAB.iterdir() if not p.is_symlink()]
+    for folder in folders:
+        (folder / "shrink").write_text("1\n")
     found = {}
     for line in Path("/proc/slabinfo").read_text().splitlines()[2:]:
         name, active, _, size, *_ = line.split()

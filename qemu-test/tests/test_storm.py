@@ -18,8 +18,9 @@ import pytest
 import storm
 from netlab import wait_until
 
-# By how much more of a kind of memory may be in use afterwards: what caches keep is not exact.
-MORE = 1 << 18
+# By how much more of a kind of memory may be in use afterwards, what caches keep is not exact: of any,
+# and of kmalloc's, where there are no inodes, and a stock kernel has no bookkeeping of its own.
+MORE, MORE_KMALLOC = 1 << 18, 1 << 16 if netlab.SLOWER == 1 else 1 << 18
 TELL = 30  # seconds between two reports
 # Lines of the kernel's log in a minute at least: commits, and of these, such as took out rules with
 # their namespaces.
@@ -158,5 +159,6 @@ def test_storm(ctskip, seconds, request, capsys):
     for state, then, now in zip(("loaded", "unloaded"), before, after, strict=True):
         more = {kind: now[kind] - then.get(kind, 0) for kind in now}
         say(f"{state}: more bytes in use: { {k: v for k, v in more.items() if v} }")
-        assert not {kind: size for kind, size in more.items() if size > MORE}, state
+        most = {kind: MORE_KMALLOC if kind.startswith("kmalloc") else MORE for kind in more}
+        assert not {kind: size for kind, size in more.items() if size > most[kind]}, state
     assert ctskip.load() == 0
