@@ -52,27 +52,27 @@ SUITE_SECONDS = 3000
 NO_TESTS = 5  # the status that pytest ends with where none is chosen
 DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 
-# About how many seconds the files of tests take on a debug kernel, to deal them out to guests that run
-# at once; one that is not here counts as the least.
+# About how many seconds the files of tests take on a debug kernel with --quick, three guests at once, to
+# deal them out; one that is not here counts as the least.
 FILE_SECONDS = {
-    "test_faults.py": 600,
-    "test_storm.py": 500,
     "test_module.py": 450,
-    "test_table.py": 330,
-    "test_terms.py": 300,
-    "test_load.py": 280,
-    "test_access.py": 240,
-    "test_netns.py": 230,
-    "test_icmp_errors.py": 200,
-    "test_flows.py": 190,
-    "test_files.py": 130,
-    "test_marked.py": 110,
-    "test_headers.py": 110,
-    "test_smoke.py": 100,
-    "test_concurrency.py": 80,
-    "test_nat.py": 70,
+    "test_faults.py": 310,
+    "test_storm.py": 300,
+    "test_netns.py": 180,
+    "test_terms.py": 180,
+    "test_access.py": 180,
+    "test_icmp_errors.py": 170,
+    "test_flows.py": 130,
+    "test_files.py": 100,
+    "test_headers.py": 100,
+    "test_smoke.py": 90,
+    "test_marked.py": 90,
     "test_mode.py": 70,
-    "test_fuzz.py": 60,
+    "test_concurrency.py": 70,
+    "test_load.py": 50,
+    "test_nat.py": 40,
+    "test_fuzz.py": 30,
+    "test_table.py": 30,
 }
 LEAST_SECONDS = 20
 
