@@ -107,13 +107,18 @@ KERNEL_ARGUMENTS = [
 DEBUG_KERNEL_ARGUMENTS = ["acpi=noirq"]
 
 
+# Emulation of all CPUs in turn: slower, and none can run what another is patching (Guest.emulator_failed()).
+ONE_THREAD = "tcg, one thread"
+
+
 def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
     """The command line that all guests share."""
     if accel == "kvm":
         machine = ["-accel", "kvm", "-cpu", "host"]
     else:
         # What `max` has and a test does not need costs time: wider page tables, access checks.
-        machine = ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+        threads = "single" if accel == ONE_THREAD else "multi"
+        machine = ["-accel", f"tcg,thread={threads}", "-cpu", "max,la57=off"]
     return [
         "qemu-system-x86_64",
         *machine,
@@ -310,7 +315,7 @@ class Guest:
         As it emulates several CPUs, one may run a breakpoint that another has put into the kernel's code
         and taken out again (seen with 7.2).
         """
-        emulated = any(word.startswith("tcg") for word in self.arguments[0])
+        emulated = "tcg,thread=multi" in self.arguments[0]
         console = (self.run / "console.log").read_text(errors="replace")
         return emulated and "Oops: int3" in console
 

@@ -157,7 +157,8 @@ def main(argv):
     initrd = guest.initramfs(root, mods) / "base.cpio"
     images = root / "root.squashfs", mods / "modules.squashfs", initrd
     slower = run.DEBUG_SLOWER if stock.is_debug else 1
-    accel = run.accelerator(stock.vmlinuz, initrd)
+    # br_netfilter has code patched under load: neither of two guests that ran it otherwise outlived that.
+    accel = run.accelerator(stock.vmlinuz, initrd).replace("tcg", run.ONE_THREAD)
     results, wrong, logs = {}, [], []
     for state, rules in STATES.items():
         # A guest of its own, which knows nothing of the others.
