@@ -8,7 +8,7 @@ pytest takes them) and the behaviour that is broken (`why`). It is built in a co
 those tests are run on it: where they pass, the mutant has survived, and this fails.
 
 Files with `debug = true` are for a debug kernel (LINE-debug), and the only ones for it: `says` is what
-its checks must say of the mutant, as a pattern.
+its console or the tests must say of the mutant, as a pattern.
 
 usage: mutants.py [--kernel LINE] [--jobs N] [AREA ...]       an AREA is a file in mutants/
 """

@@ -15,7 +15,9 @@ short trial boot proves that it works here, else under emulation. It shares one 
     console.log   the kernel's console
 
 Its terminal (/dev/hvc0) is our standard output. A warning, an oops or a hang in the kernel ends the
-run, failed, whatever the tests say.
+run, failed, whatever the tests say. `Oops: int3` under emulation is QEMU's (Guest.emulator_failed()): that
+guest is started once more, and first-out/, first-console.log are of the first time. What is found after
+the tests, such as a leak, is said on the terminal only. The last RUNS_KEPT runs are kept.
 
 With --guests N, N guests run at once, each with its part of the files of tests and a run of its own: a
 test mostly waits, and uses one CPU where it does not.
@@ -387,7 +389,7 @@ def boot(*arguments):
 
 
 def finish(guests):
-    """Wait for the end of all, of those that QEMU failed twice; return what was wrong with each."""
+    """Wait for the end of all, run once more those that QEMU made fail; return what was wrong with each."""
     try:
         faults = [one.wait() for one in guests]
         for number, one in enumerate(guests):

@@ -175,7 +175,10 @@ def get(line: str | None = None) -> Kernel:
     """Return the newest kernel of a line, by default the newest line; fetch it first if need be."""
     line = line or DEFAULT
     if line.endswith(DEBUG):  # alone, the newest line's
-        return importlib.import_module("debug_kernel").get(get(line.removesuffix(DEBUG)))
+        stock = line.removesuffix(DEBUG)
+        if stock.endswith(DEBUG):
+            raise cache.Failed(f"{stock} is a debug kernel already")
+        return importlib.import_module("debug_kernel").get(get(stock))
     if line not in LINES:
         raise cache.Failed(f"no kernel line {line}; there are: {' '.join(LINES)}")
     return fetch(line, *newest(line))

@@ -15,6 +15,10 @@ import checks
 import fuzz
 import kernel
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "qemu-test"))
+
+import mutants  # noqa: E402
+
 STOCK = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"
 
 
@@ -222,6 +226,18 @@ class FuzzTest(unittest.TestCase):
                 "FT 1 3 4\nFT 2 3 4\nFT 3 2 3 5 6\nFT 4 1 2 900001\nCOV 4 1\n"
             )
             self.assertEqual(list(fuzz.cover(control, files)), [3, 1])
+
+
+class MutantsTest(unittest.TestCase):
+    """What a mutant changes is in the source, once."""
+
+    def test_texts(self) -> None:
+        """Ask each of all areas."""
+        for debug in (False, True):
+            found = list(mutants.mutants([], debug))
+            self.assertTrue(found)
+            for mutant in found:
+                mutant.check()
 
 
 if __name__ == "__main__":

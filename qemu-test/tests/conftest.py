@@ -7,11 +7,14 @@
               not loaded, the test calls ctskip.load(rules=...) itself; it is unloaded afterwards
     dmesg     the kernel's log since the test began: .lines(), .text(), .wait(regex)
 
-On a debug kernel, where all takes many times as long, a part of each test's variants is run, of which
-there is always one, in turn others from test to test: so each way through the module is taken under
-the eyes of its checks. What all the variants are for is found out on the stock kernel. Not so where
-it matters which memory is read or asked for: @pytest.mark.every_variant. With --quick, one variant of
-each test is run, of those as well, and none of what takes minutes for its size: @pytest.mark.large.
+On a debug kernel, where all takes many times as long, one in ONE_IN of a test's variants is run, at most
+MOST, beginning with another one from test to test: so each way through the module is taken under the eyes
+of its checks, and what all the variants are for is found out on the stock kernel. Where it matters which
+memory is read or asked for, all are: @pytest.mark.every_variant. With --quick, one of each test is run, of
+those as well, and no @pytest.mark.large. Which one it is depends on the tests that were chosen: a failed
+one is run again by its whole id.
+
+CI runs all the rest: one that it must not run waits for an option of its own, as test_storm.py does.
 
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
 began, and the rules, entries and ctskip's files as they were when it failed.

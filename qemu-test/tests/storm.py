@@ -735,7 +735,7 @@ def vmalloc():
 
 
 def memory():
-    """Bytes in use, by kind; those of `kmalloc` are what asked for by size."""
+    """Bytes in use, by kind; `kmalloc-*` holds what was asked for by size alone."""
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
     per_cpu = re.search(r"Percpu: +(\d+) kB", Path("/proc/meminfo").read_text())
     found = slabs()
