@@ -354,7 +354,7 @@ def test_rules_go_later(base, faults, lab):
             time.sleep(0.5)  # what is tried is over
             before = failed()
             wait_until(lambda: failed() > before, 60)
-    wait_until(lambda: base.rules() == expected, 60)
+    wait_until(lambda: base.rules() == expected, 10)
     assert_works(base)
 
 
