@@ -13,8 +13,10 @@ state; exits nonzero where a state made a difference. One that passes nowhere sh
 """
 
 import argparse
+import concurrent.futures
 import itertools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -159,26 +161,31 @@ def main(argv):
     slower = run.DEBUG_SLOWER if stock.is_debug else 1
     # br_netfilter has code patched under load: neither of two guests that ran it otherwise outlived that.
     accel = run.accelerator(stock.vmlinuz, initrd).replace("tcg", run.ONE_THREAD)
-    results, wrong, logs = {}, [], []
-    for state, rules in STATES.items():
-        # A guest of its own, which knows nothing of the others.
+
+    def boot(state):
+        """All tests in a guest of their own; what came of them, and where more is said."""
+        rules = None if STATES[state] is None else list(itertools.islice(no_match(), STATES[state]))
+        job = {"tests": names, "runs": RUNS, "rules": rules}
         folder = run.new_run()
         run.fill(folder, module, slower, [])
-        job = {"tests": names, "state": state, "runs": RUNS}
-        job["rules"] = None if rules is None else list(itertools.islice(no_match(), rules))
         (folder / "in/selftests.json").write_text(json.dumps(job))
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {folder}")
-        logs.append(f"ctskip: {state}: console: {folder}/console.log, tests: {folder}/out")
-        fault = run.boot("selftests", accel, stock, images, folder, SECONDS * slower, slower)
-        found = folder / "out/results.json"
+        limit = SECONDS * slower
+        fault = run.boot("selftests", accel, stock, images, folder, limit, slower, state)
+        found, logs = folder / "out/results.json", f"{folder}/console.log, {folder}/out"
         if fault or not found.exists():
-            raise cache.Failed(f"{fault or 'the guest ended before the tests did'}\n{logs[-1]}")
-        done = json.loads(found.read_text())
-        results[state] = done["tests"]
-        wrong += done["wrong"]
+            raise cache.Failed(f"{state}: {fault or 'the guest ended early'}\nctskip: {logs}")
+        return {"logs": logs, **json.loads(found.read_text())}
 
-    text, differ, nowhere = table(results, names)
-    cache.say("\n".join([text, *logs, *(f"ctskip: {what}" for what in wrong)]))
+    # As many at once as there are CPUs: emulated, each takes one.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = dict(zip(STATES, pool.map(boot, STATES), strict=True))
+
+    text, differ, nowhere = table({state: one["tests"] for state, one in done.items()}, names)
+    cache.say(text)
+    wrong = [what for one in done.values() for what in one["wrong"]]
+    for what in [*wrong, *(f"{state}: {one['logs']}" for state, one in done.items())]:
+        cache.say(f"ctskip: {what}")
     if nowhere:
         cache.say(f"ctskip: with the module or without, these do not pass: {' '.join(nowhere)}")
     if differ or wrong:
