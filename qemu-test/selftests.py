@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Run the kernel's own netfilter selftests in a guest: without ctskip, with it, and with rules in it.
+"""Run the kernel's own netfilter selftests in guests: without ctskip, with it, and with rules in it.
 
     qemu-test/selftests.py [--kernel LINE] [NAME ...]
 
@@ -13,7 +13,6 @@ state; exits nonzero where a state made a difference. One that passes nowhere sh
 """
 
 import argparse
-import concurrent.futures
 import itertools
 import json
 import os
@@ -142,7 +141,7 @@ def table(results, names):
 
 
 def main(argv):
-    """Boot the guest, and judge what it has found."""
+    """Boot the guests, and judge what they have found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--kernel", help="the kernel line, e.g. 7.3; 7.3-debug: its debug kernel")
     parser.add_argument("--module", type=Path, help="a ctskip.ko that is built already")
@@ -162,8 +161,8 @@ def main(argv):
     # br_netfilter has code patched under load: neither of two guests that ran it otherwise outlived that.
     accel = run.accelerator(stock.vmlinuz, initrd).replace("tcg", run.ONE_THREAD)
 
-    def boot(state):
-        """All tests in a guest of their own; what came of them, and where more is said."""
+    def start(state):
+        """A guest that runs all tests in that state."""
         rules = None if STATES[state] is None else list(itertools.islice(no_match(), STATES[state]))
         job = {"tests": names, "runs": RUNS, "rules": rules}
         folder = run.new_run()
@@ -171,25 +170,28 @@ def main(argv):
         (folder / "in/selftests.json").write_text(json.dumps(job))
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {folder}")
         limit = SECONDS * slower
-        fault = run.boot("selftests", accel, stock, images, folder, limit, slower, state)
-        found, logs = folder / "out/results.json", f"{folder}/console.log, {folder}/out"
-        if fault or not found.exists():
-            raise cache.Failed(f"{state}: {fault or 'the guest ended early'}\nctskip: {logs}")
-        return {"logs": logs, **json.loads(found.read_text())}
+        return run.start("selftests", accel, stock, images, folder, limit, slower, state)
 
+    done, wrong, logs = {}, [], []
     # As many at once as there are CPUs: emulated, each takes one.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = dict(zip(STATES, pool.map(boot, STATES), strict=True))
+    states, cpus = list(STATES), os.cpu_count()
+    for some in (states[first : first + cpus] for first in range(0, len(states), cpus)):
+        guests = [start(state) for state in some]
+        for state, one, fault in zip(some, guests, run.finish(guests), strict=True):
+            found = one.run / "out/results.json"
+            result = json.loads(found.read_text()) if found.exists() else {"tests": {}, "wrong": []}
+            done[state] = result["tests"]
+            wrong += result["wrong"]
+            if one.verdict("selftests", fault):
+                wrong.append(f"{state}: the guest did not come to its end")
+            logs.append(f"{state}: {one.run}/console.log, {one.run}/out")
 
-    text, differ, nowhere = table({state: one["tests"] for state, one in done.items()}, names)
-    cache.say(text)
-    wrong = [what for one in done.values() for what in one["wrong"]]
-    for what in [*wrong, *(f"{state}: {one['logs']}" for state, one in done.items())]:
-        cache.say(f"ctskip: {what}")
+    text, differ, nowhere = table(done, names)
+    cache.say("\n".join([text, *(f"ctskip: {what}" for what in [*logs, *wrong])]))
     if nowhere:
         cache.say(f"ctskip: with the module or without, these do not pass: {' '.join(nowhere)}")
     if differ or wrong:
-        raise cache.Failed(f"the module makes a difference: {' '.join(differ)}")
+        raise cache.Failed(f"not the same with the module and without: {' '.join(differ)}")
     cache.say(f"ctskip: {len(names)} selftests, the same with the module and without")
 
 

@@ -90,14 +90,20 @@ use crate::{
         OpenFile, //
     },
     task::Writer,
-    workqueue::Handle,
+    workqueue::{
+        enqueue_delayed,
+        impl_has_handle,
+        Handle, //
+    },
 };
 
 /// How long a `load` may be silent before it gives way to another.
 const SILENCE: Delta = Delta::from_secs(10);
 
-/// How many milliseconds later what there was no memory for is tried again.
+/// How many milliseconds later what there was no memory for is tried again, at first and at most. An
+/// unload waits for that.
 const RETRY: Msecs = 1000;
+const RETRY_MOST: Msecs = 8 * RETRY;
 
 /// All that namespaces and files share.
 #[pin_data]
@@ -118,6 +124,7 @@ pub(crate) struct Control {
 impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Control { self.work }
 }
+impl_has_handle!(Control, queue);
 
 /// What only writers need.
 struct Writing {
@@ -125,6 +132,8 @@ struct Writing {
     /// Those whose `load` another one has taken over: what is left of its text must not be carried
     /// out. Where a load was refused, its open file itself remembers that.
     overtaken: KVVec<HeldFile>,
+    /// When to try again what there is no memory for, the next time.
+    retry: Msecs,
 }
 
 /// A `load` that spans writes.
@@ -136,7 +145,7 @@ struct OpenLoad {
 
 impl OpenLoad {
     fn gives_way(&self) -> bool {
-        self.file.is_gone() || self.heard.elapsed() >= SILENCE
+        self.heard.elapsed() >= SILENCE
     }
 }
 
@@ -256,6 +265,7 @@ impl Control {
             writer <- new_mutex!(Writing {
                 load: None,
                 overtaken: KVVec::new(),
+                retry: RETRY,
             }),
             state <- new_mutex!(State {
                 published,
@@ -503,7 +513,7 @@ impl Control {
             named = named.saturating_add(usize::from(matches!(scope, Scope::Named(_))));
             net.publish(state.views.of(scope).clone());
         }
-        if named < state.views.named.len() && !state.unloading {
+        if named < state.views.named.len() {
             // One went between the parsing of its name and now.
             let _ = self.queue.enqueue(self.clone());
         }
@@ -583,18 +593,22 @@ impl WorkItem for Control {
 
     /// Takes out the rules for namespaces that are gone.
     fn run(control: Arc<Self>) {
-        let _writing = control.writer.lock();
+        let mut writing = control.writer.lock();
         let (published, _) = control.published();
         let change = published.table().without_netns(|id| control.is_gone(id));
         let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
+        let delay = core::mem::replace(&mut writing.retry, RETRY);
         match done {
             Ok(Some(done)) => done.log("as their namespaces are gone"),
             Ok(None) => {}
             Err(NoMemory) => {
+                if delay == RETRY {
+                    pr_warn!("no memory to take out rules whose namespaces are gone: trying again\n");
+                }
+                writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
                 if !control.state.lock().unloading {
-                    let delay = msecs_to_jiffies(RETRY);
                     // Where it is queued already, it comes sooner.
-                    let _ = control.queue.enqueue_delayed(control.clone(), delay);
+                    let _ = enqueue_delayed(control.clone(), msecs_to_jiffies(delay));
                 }
             }
         }

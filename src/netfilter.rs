@@ -201,7 +201,8 @@ impl Entry {
     /// the order. C: `nf_hook_entries_grow()`.
     const DUMMY: i32 = i32::MIN;
 
-    /// Tells whether nft or BPF has put it there: what is not a subsystem's own.
+    /// Tells whether nft or BPF has put it there: what is not a subsystem's own. Where it does not tell
+    /// of one, there is tracking that need not be.
     fn is_chain_or_program(&self) -> bool {
         matches!(
             self.ops_type,

@@ -101,6 +101,48 @@ impl Drop for Workqueue {
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Token>);
 
+/// What holds a [`Handle`]; made by [`impl_has_handle!`].
+///
+/// # Safety
+///
+/// [`Self::handle()`] must give a handle that is kept, and the same, for as long as `self` is there.
+pub(crate) unsafe trait HasHandle {
+    /// Gives the handle.
+    fn handle(&self) -> &Handle;
+}
+
+/// Implements [`HasHandle`] by a field that is not written to.
+macro_rules! impl_has_handle {
+    ($type:ty, $field:ident) => {
+        // SAFETY: What is borrowed is a part of `self`.
+        unsafe impl $crate::workqueue::HasHandle for $type {
+            fn handle(&self) -> &$crate::workqueue::Handle {
+                &self.$field
+            }
+        }
+    };
+}
+pub(crate) use impl_has_handle;
+
+/// Queues a work item with a delay, on the workqueue whose handle it holds; gives it back where it is
+/// queued already.
+///
+/// Any context, allocates nothing. The workqueue's end waits for it.
+pub(crate) fn enqueue_delayed<T, const ID: u64>(
+    work: Arc<T>,
+    delay: Jiffies,
+) -> <Arc<T> as RawWorkItem<ID>>::EnqueueOutput
+where
+    T: HasHandle,
+    Arc<T>: RawDelayedWorkItem<ID> + Send + 'static,
+{
+    let wq = work.handle().0.wq.as_ptr();
+
+    // SAFETY: By the invariants of `Token`, the queue is valid as long as the handle is. That is part
+    // of what the timer owns: the queue is there when it puts the item in.
+    unsafe { Queue::from_raw(wq) }.enqueue_delayed(work, delay)
+}
+
 /// What the handles of a workqueue share.
 ///
 /// # Invariants
@@ -134,19 +176,6 @@ impl Handle {
     {
         // SAFETY: By the invariants of `Token`, the queue is valid as long as `self` is.
         unsafe { Queue::from_raw(self.0.wq.as_ptr()) }.enqueue(work)
-    }
-
-    /// The same, with a delay. Where the workqueue is to go meanwhile, its end waits for that too.
-    pub(crate) fn enqueue_delayed<W, const ID: u64>(
-        &self,
-        work: W,
-        delay: Jiffies,
-    ) -> W::EnqueueOutput
-    where
-        W: RawDelayedWorkItem<ID> + Send + 'static,
-    {
-        // SAFETY: As above.
-        unsafe { Queue::from_raw(self.0.wq.as_ptr()) }.enqueue_delayed(work, delay)
     }
 
     /// Has `func` called with `&work->work` from the workqueue after a grace period.

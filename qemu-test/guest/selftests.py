@@ -72,6 +72,11 @@ def main():
     job = json.loads(Path("/root/selftests.json").read_text())
     rules = job["rules"]
     results, wrong = {}, []
+
+    def tell():
+        """What is known so far: one of the tests may end the guest."""
+        (OUT / "results.json").write_text(json.dumps({"tests": results, "wrong": wrong}))
+
     if rules is not None:
         load(rules)
     for name in job["tests"]:
@@ -81,10 +86,10 @@ def main():
             print(f"{name}: {runs[-1]}", flush=True)
             if runs[-1]["code"] in (0, 4):
                 break
+        tell()
     if rules is not None:
         wrong += unload(rules)
-    done = {"tests": results, "wrong": wrong}
-    (OUT / "results.json").write_text(json.dumps(done))
+    tell()
     return 0
 
 

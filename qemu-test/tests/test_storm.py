@@ -154,7 +154,9 @@ def test_storm(ctskip, seconds, request, capsys):
             print(f"\n{text}", end="", flush=True)
 
     say(f"storm: --storm={seconds} --seed={seed}")
-    before = storm_and_after(ctskip, f"{seed} first", min(10, seconds // 2), say, warming_up=True)
+    before = storm_and_after(
+        ctskip, f"{seed} first", max(5, min(10, seconds // 2)), say, warming_up=True
+    )
     after = storm_and_after(ctskip, seed, seconds, say)
     for state, then, now in zip(("loaded", "unloaded"), before, after, strict=True):
         more = {kind: now[kind] - then.get(kind, 0) for kind in now}
