@@ -580,6 +580,7 @@ def test_namespaces_that_go_log_no_more_than_were_named(ctskip, lab, dmesg):
     for ns in named:
         close(lab, ns)
     netlab.wait_until(lambda: not ctskip.rules(), 20)
+    netlab.wait_until(lambda: ours(dmesg))  # the last line is written behind the table
     lines = ours(dmesg)
     assert 1 <= len(lines) <= len(named)
     assert all("as their namespaces are gone" in line for line in lines)
