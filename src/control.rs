@@ -603,7 +603,9 @@ impl WorkItem for Control {
             Ok(None) => {}
             Err(NoMemory) => {
                 if delay == RETRY {
-                    pr_warn!("no memory to take out rules whose namespaces are gone: trying again\n");
+                    pr_warn!(
+                        "no memory to take out rules whose namespaces are gone: trying again\n"
+                    );
                 }
                 writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
                 if !control.state.lock().unloading {
