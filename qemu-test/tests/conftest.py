@@ -14,7 +14,8 @@ memory is read or asked for, all are: @pytest.mark.every_variant. With --quick, 
 those as well, and no @pytest.mark.large. Which one it is depends on the tests that were chosen: a failed
 one is run again by its whole id.
 
-CI runs all the rest: one that it must not run waits for an option of its own, as --storm is one.
+CI runs all of them on the stock kernel: one that it must not run waits for an option of its own, as
+test_storm.py does for --storm.
 
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
 began, and the rules, entries and ctskip's files as they were when it failed.
