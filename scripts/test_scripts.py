@@ -18,6 +18,7 @@ import kernel
 sys.path.append(str(Path(__file__).resolve().parent.parent / "qemu-test"))
 
 import mutants  # noqa: E402
+import run  # noqa: E402
 
 STOCK = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"
 
@@ -226,6 +227,38 @@ class FuzzTest(unittest.TestCase):
                 "FT 1 3 4\nFT 2 3 4\nFT 3 2 3 5 6\nFT 4 1 2 900001\nCOV 4 1\n"
             )
             self.assertEqual(list(fuzz.cover(control, files)), [3, 1])
+
+
+class GuestTest(unittest.TestCase):
+    """A guest that QEMU made fail is told from one that the kernel did."""
+
+    OOPS = "[ 9.1] Oops: int3: 0000 [#1] SMP PTI\n[ 9.1] RIP: 0010:f+0x5/0x10\n[ 9.1] Code: 0f 1f "
+
+    def ended(self, console: str, accel: str = "tcg,thread=multi") -> run.Guest:
+        """A guest of no more than its console."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        place = Path(folder.name)
+        (place / "console.log").write_text(console)
+        (place / "out").mkdir()
+        one = run.Guest(["sh", "-c", ":", accel], place, 60, 60, "name")
+        one.wait()
+        one.process.stdout.close()
+        return one
+
+    def test_emulator_failed(self) -> None:
+        """It ran a breakpoint where an instruction is."""
+        self.assertTrue(self.ended(self.OOPS + "44 00 <eb> 0b 90\n").emulator_failed())
+
+    def test_kernel_failed(self) -> None:
+        """The breakpoint is there, or no code is shown, or no other CPU could have been patching."""
+        for console, accel in (
+            ("", "tcg,thread=multi"),
+            (self.OOPS + "44 cc <eb> 0b 90\n", "tcg,thread=multi"),
+            (self.OOPS.partition("Code")[0], "tcg,thread=multi"),
+            (self.OOPS + "44 00 <eb> 0b 90\n", "tcg,thread=single"),
+        ):
+            self.assertFalse(self.ended(console, accel).emulator_failed(), (console, accel))
 
 
 class MutantsTest(unittest.TestCase):
