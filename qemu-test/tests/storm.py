@@ -206,6 +206,13 @@ class Actor:
         """What it did: {what: times}."""
         return dict(zip(self.LEAST, self.counts))
 
+    def choose(self, weights):
+        """One of these by its weight; every other time, what was never done yet: a short storm has all."""
+        never = [what for what in weights if not self.done()[what]]
+        if never and self.random.random() < 0.5:
+            return self.random.choice(never)
+        return self.random.choices(list(weights), list(weights.values()))[0]
+
     def pause(self, longest):
         time.sleep(self.random.uniform(0, longest * netlab.SLOWER))
 
@@ -242,16 +249,14 @@ class Tables(Actor):
         size = rand.choice(self.SIZES)
         lines = rand.choices(self.rules, k=size)
         piece = rand.choice((100, 900, 4096))
-        start, kind = time.monotonic(), rand.random()
-        if kind < 0.7:
-            text = ["load", *self.places.witnessed, *lines, "commit"]
-            what = "tables"
-        elif kind < 0.9:
-            text = [f"load tag={rand.choice(TAGS)}", *lines, "commit"]
-            what = "tags"
-        else:
-            text = ["load", *lines, *(["abort"] if kind < 0.95 else [])]
-            what = "aborted"
+        start = time.monotonic()
+        match what := self.choose({"tables": 70, "tags": 20, "aborted": 10}):
+            case "tables":
+                text = ["load", *self.places.witnessed, *lines, "commit"]
+            case "tags":
+                text = [f"load tag={rand.choice(TAGS)}", *lines, "commit"]
+            case "aborted":
+                text = ["load", *lines, *rand.choice((["abort"], []))]
         number = put("".join(f"{line}\n" for line in text), piece)
         # One that took long may have been taken over.
         late = [errno.EINVAL] if time.monotonic() - start > 9 else []
@@ -265,6 +270,7 @@ class Writer(Actor):
     """Adds, inserts and deletes rules, several in a transaction or one, and some that are refused."""
 
     LEAST = {"added": 50, "inserted": 5, "deleted": 5, "tags": 5, "flushed": 2, "refused": 2}
+    WEIGHTS = {"added": 40, "inserted": 15, "deleted": 20, "tags": 15, "flushed": 5, "refused": 5}
 
     def begin(self):
         self.ids = []
@@ -280,25 +286,25 @@ class Writer(Actor):
     def step(self):
         rand, count = self.random, self.random.choice((1, 1, 3, 10))
         lines = rand.choices(self.rules, k=count)
-        kind = rand.random()
-        if not self.ids or kind < 0.1:
+        if not self.ids or rand.random() < 0.1:
             self.look()
-        where = rand.choice(self.ids or [5])
-        if kind < 0.4:
-            what, text, may = "added", lines, ()
-        elif kind < 0.55:
-            place = rand.choice(("", f"before={where} "))
-            what, text, may = "inserted", [f"insert {place}{line}" for line in lines], ()
-        elif kind < 0.75:
-            what, text, may = "deleted", [f"delete {where}"], ()
-            self.ids = [number for number in self.ids if number != where]
-        elif kind < 0.9:
-            what, text, may = "tags", [f"delete tag={rand.choice(TAGS)}", *lines[:2]], ()
-        elif kind < 0.95:
-            what, text, may = "flushed", ["flush", *self.places.witnessed, *lines], ()
-        else:
-            wrong = rand.choice(("nonsense", "udp dport=0-70000", "udp dst=10.0.0.1/8", "load x"))
-            what, text, may = "refused", ["flush", *lines, wrong], [errno.EINVAL]
+        where, may = rand.choice(self.ids or [5]), ()
+        match what := self.choose(self.WEIGHTS):
+            case "added":
+                text = lines
+            case "inserted":
+                place = rand.choice(("", f"before={where} "))
+                text = [f"insert {place}{line}" for line in lines]
+            case "deleted":
+                text = [f"delete {where}"]
+                self.ids = [number for number in self.ids if number != where]
+            case "tags":
+                text = [f"delete tag={rand.choice(TAGS)}", *lines[:2]]
+            case "flushed":
+                text = ["flush", *self.places.witnessed, *lines]
+            case "refused":
+                wrong = ("nonsense", "udp dport=0-70000", "udp dst=10.0.0.1/8", "load x")
+                text, may = ["flush", *lines, rand.choice(wrong)], [errno.EINVAL]
         number = put("".join(f"{line}\n" for line in text), 1 << 20)
         if self.taken(number, *may):
             assert what != "refused", text
@@ -520,7 +526,7 @@ class Firewall(Actor):
         self.has[what] = not self.has[what]
 
     def step(self):
-        what = self.random.choice(list(self.has))
+        what = self.choose(dict.fromkeys(self.has, 1))
         self.turn(what)
         self.did(what)
         for ns in self.random.sample(self.places.every, 3):
@@ -595,8 +601,7 @@ class Flows(Actor):
         rand, family = self.random, self.random.choice((V4, V6))
         way = rand.choice(self.places.ways)
         ns, address, timeout = way.ns, way.last.addr(family), 0.3 * netlab.SLOWER
-        what = rand.choice(list(self.LEAST))
-        match what:
+        match what := self.choose(dict.fromkeys(self.LEAST, 1)):
             case "udp" | "fragments":
                 data = b"ping" if what == "udp" else bytes(4000)
                 done = ns.udp(address, ECHO, data, timeout=timeout, count=rand.randint(1, 5))
