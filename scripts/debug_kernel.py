@@ -77,7 +77,7 @@ def get(stock: kernel.Kernel) -> DebugKernel:
 
     folder = cache.entry(
         f"kernel-{stock.line}-debug",
-        *(stock.version, release, config, FRAGMENTS, FRAGMENT.read_text()),
+        *(stock.version, release, config, FRAGMENTS, *asked_for(FRAGMENT.read_text())),
         *(make_arguments(release)[:-1], where.root.parent.name),
         make=make,
     )
