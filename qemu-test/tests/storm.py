@@ -286,10 +286,12 @@ class Writer(Actor):
     def step(self):
         rand, count = self.random, self.random.choice((1, 1, 3, 10))
         lines = rand.choices(self.rules, k=count)
-        if not self.ids or rand.random() < 0.1:
+        what, may = self.choose(self.WEIGHTS), ()
+        # An old id is mostly gone with its table: fine, but for what was never done yet.
+        if not self.ids or not self.done()[what] or rand.random() < 0.1:
             self.look()
-        where, may = rand.choice(self.ids or [5]), ()
-        match what := self.choose(self.WEIGHTS):
+        where = rand.choice(self.ids or [5])
+        match what:
             case "added":
                 text = lines
             case "inserted":

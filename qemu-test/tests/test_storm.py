@@ -80,13 +80,14 @@ class Storm:
         return more and all(actor.alive() for actor in self.actors)
 
     def tell(self, seconds):
-        """What each has done, to whoever watches; the host sees that this is not stuck."""
+        """What each has done and what is missing, to whoever watches; the host sees that this is not stuck."""
         os.utime(netlab.OUT / "running")
         parts = [
             f"{actor.name} " + " ".join(f"{what}={times}" for what, times in actor.done().items())
             for actor in self.actors
         ]
-        self.say(f"{seconds:.0f} s: {'; '.join(parts)}; commits={self.logged('generation ')}")
+        parts += [f"commits={self.logged('generation ')}", *self.missing()]
+        self.say(f"{seconds:.0f} s: {'; '.join(parts)}")
 
     def logged(self, text):
         return sum(1 for line in self.kmsg.lines() if text in line)
