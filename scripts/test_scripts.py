@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "qemu-test"))
 
 import mutants  # noqa: E402
 import run  # noqa: E402
+import selftests  # noqa: E402
 
 STOCK = "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\n"
 
@@ -259,6 +260,44 @@ class GuestTest(unittest.TestCase):
             (self.OOPS + "44 00 <eb> 0b 90\n", "tcg,thread=single"),
         ):
             self.assertFalse(self.ended(console, accel).emulator_failed(), (console, accel))
+
+
+class SelftestsTest(unittest.TestCase):
+    """The kernel's selftests: what is the same in every state, and what is not."""
+
+    PASS = {"code": 0, "seconds": 1, "passed": 2, "skipped": 0, "missed": 0, "failed": 0}
+    MISSED = {**PASS, "passed": 1, "missed": 1}
+    NONE = {**MISSED, "code": 2, "passed": 0, "missed": 2}
+    FAIL = {**PASS, "code": 1, "passed": 1, "failed": 1}
+
+    def judged(self, without: list, empty: list, rules: list) -> tuple[bool, bool]:
+        """Whether a test with these runs differs between the states; whether it shows nothing."""
+        states = zip(selftests.STATES, (without, empty, rules), strict=True)
+        results = {state: {"x": runs} for state, runs in states if runs}
+        _, differ, nowhere = selftests.table(results, ["x"])
+        return bool(differ), bool(nowhere)
+
+    def test_same(self) -> None:
+        """Once failed is a busy host; what misses its moment in one state has not failed there."""
+        one, missed, none, fail = self.PASS, self.MISSED, self.NONE, self.FAIL
+        self.assertEqual(self.judged([one], [one], [one]), (False, False))
+        self.assertEqual(self.judged([one], [fail, one], [one]), (False, False))
+        self.assertEqual(self.judged([one], [missed, missed, one], [missed] * 3), (False, False))
+        self.assertEqual(self.judged([one], [one], [none] * 3), (False, False))
+
+    def test_shows_nothing(self) -> None:
+        """It fails in all states, or misses its moment in all."""
+        self.assertEqual(self.judged([self.FAIL], [self.FAIL], [self.FAIL]), (False, True))
+        self.assertEqual(self.judged([self.MISSED], [self.MISSED], [self.NONE]), (False, True))
+
+    def test_differs(self) -> None:
+        """It fails with the module only, or more often, or was not run, or a part of it is gone."""
+        one, fail = self.PASS, self.FAIL
+        self.assertTrue(self.judged([one], [one], [fail] * 3)[0])
+        self.assertTrue(self.judged([one], [one], [fail, fail, one])[0])
+        self.assertTrue(self.judged([one], [one], [])[0])
+        self.assertTrue(self.judged([one], [{**one, "passed": 1}], [one])[0])
+        self.assertTrue(self.judged([{**one, "code": 4}], [one], [one])[0])
 
 
 class MutantsTest(unittest.TestCase):
