@@ -18,6 +18,8 @@ MODULE = Path("/root/ctskip.ko")
 SYSFS = Path("/sys/kernel/ctskip")
 TIMEOUT = 1800  # their own, see the file `settings` beside them
 RUNNING = OUT / "running"
+TAINTED = Path("/proc/sys/kernel/tainted")
+UNTAINTED = Path("/tmp/untainted")
 
 
 # What a line that tells of one of its parts begins with, in the words that one or the other uses.
@@ -50,16 +52,26 @@ def run(name, log):
 
 
 def load(rules):
-    """Load the module, with these rules."""
+    """Load the module, with these rules; return how that taints the kernel, which is hidden.
+
+    A module from out of the tree does, and br_netfilter would not run then.
+    """
     subprocess.run(["insmod", MODULE], check=True)
+    taint = TAINTED.read_text()
+    UNTAINTED.write_text("0\n")
+    subprocess.run(["mount", "--bind", UNTAINTED, TAINTED], check=True)
     text = "".join(f"{rule}\n" for rule in ["load", *rules, "commit"]).encode()
     with open(SYSFS / "rules", "wb", buffering=0) as file:
         for start in range(0, len(text), 4096):
             file.write(text[start : start + 4096])
+    return taint
 
 
-def unload(rules):
-    """Unload it; what is wrong with what it has counted."""
+def unload(rules, taint):
+    """Unload it; what is wrong with what it has counted, or tainted the kernel since."""
+    subprocess.run(["umount", TAINTED], check=True)
+    if TAINTED.read_text() != taint:
+        yield f"tainted was {taint.strip()}, is {TAINTED.read_text().strip()}"
     stats = (SYSFS / "stats").read_text()
     if rules:
         counters = (SYSFS / "counters").read_text().splitlines()
@@ -83,7 +95,7 @@ def main():
         (OUT / "results.json").write_text(json.dumps({"tests": results, "wrong": wrong}))
 
     if rules is not None:
-        load(rules)
+        taint = load(rules)
     for name in job["tests"]:
         runs = results[name] = []
         for _ in range(job["runs"]):
@@ -93,7 +105,7 @@ def main():
                 break
         tell()
     if rules is not None:
-        wrong += unload(rules)
+        wrong += unload(rules, taint)
     tell()
     return 0
 
