@@ -17,8 +17,6 @@ from netlab import V4, V6, wait_until
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 NOBODY = 4194303  # no process has that number: it is the limit
 KMOD30 = "/opt/kmod30"
-# How often what is a matter of luck is tried: on a debug kernel one round takes ten seconds.
-ROUNDS = 5 if netlab.SLOWER == 1 else 2
 
 pytestmark = pytest.mark.own_module
 
@@ -401,6 +399,12 @@ class Worker(threading.Thread):
         assert self.error is None, repr(self.error)
 
 
+@pytest.fixture
+def rounds(request):
+    """How often what is a matter of luck is tried: on a debug kernel a round takes ten seconds."""
+    return 2 if request.config.getoption("quick") else 5
+
+
 def flooder(lab):
     """Datagrams of both families: over loopback in two namespaces, and from one to another."""
     client, server = lab.pair()
@@ -463,11 +467,11 @@ def test_unload_and_load_under_traffic(ctskip, lab):
         wait_until(lambda: ns.count() == entries)  # noqa: B023
 
 
-def test_unload_while_tables_change(ctskip, lab):
+def test_unload_while_tables_change(ctskip, lab, rounds):
     """With a table of its own for a namespace, commits going on until the last moment."""
     spaces, flood = flooder(lab)
     with Worker(flood):
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             assert ctskip.load(rules="udp dport=7") == 0
             wait_until(lambda: ctskip.netns(spaces[0])["skipped"], 20)
             for ns in spaces:
@@ -480,9 +484,9 @@ def test_unload_while_tables_change(ctskip, lab):
             assert ctskip.unload() == 0
 
 
-def test_namespaces_made_while_it_loads(ctskip, lab):
+def test_namespaces_made_while_it_loads(ctskip, lab, rounds):
     """None is missed: each is looked at from its first packet on."""
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         begun = threading.Event()
 
         def make(begun=begun):
@@ -506,8 +510,8 @@ def test_namespaces_made_while_it_loads(ctskip, lab):
         assert ctskip.unload() == 0
 
 
-def test_namespaces_made_while_it_unloads(ctskip, lab):
-    for _ in range(ROUNDS):
+def test_namespaces_made_while_it_unloads(ctskip, lab, rounds):
+    for _ in range(rounds):
         assert ctskip.load(rules="udp dport=7") == 0
         begun = threading.Event()
 
@@ -544,7 +548,7 @@ def test_unload_with_files_open(ctskip):
         os.close(reader)
 
 
-def test_unload_while_it_is_read_and_written(ctskip):
+def test_unload_while_it_is_read_and_written(ctskip, rounds):
     """Readers and writers in the midst of it get an error, at worst."""
     expected = {errno.ENODEV, errno.ENOENT, errno.ESTALE, errno.EBUSY}
 
@@ -563,7 +567,7 @@ def test_unload_while_it_is_read_and_written(ctskip):
             assert number in expected | {0}, errno.errorcode[number]
 
     with Worker(read), Worker(write):
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             assert ctskip.load() == 0
             wait_until(lambda: len(ctskip.rules()) > 3, 20)
             assert ctskip.unload() == 0
