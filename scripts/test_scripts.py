@@ -298,6 +298,7 @@ class SelftestsTest(unittest.TestCase):
         self.assertTrue(self.judged([one], [one], [])[0])
         self.assertTrue(self.judged([one], [{**one, "passed": 1}], [one])[0])
         self.assertTrue(self.judged([{**one, "code": 4}], [one], [one])[0])
+        self.assertTrue(self.judged([one], [self.MISSED] * 3, [self.NONE] * 3)[0])
 
 
 class MutantsTest(unittest.TestCase):

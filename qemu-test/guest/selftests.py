@@ -67,12 +67,16 @@ def load(rules):
     return taint
 
 
+def packets():
+    """How many packets the module has seen."""
+    return sum(map(int, re.findall(r"\bseen=(\d+)", (SYSFS / "stats").read_text())))
+
+
 def unload(rules, taint):
     """Unload it; what is wrong with what it has counted, or tainted the kernel since."""
     subprocess.run(["umount", TAINTED], check=True)
     if TAINTED.read_text() != taint:
         yield f"tainted was {taint.strip()}, is {TAINTED.read_text().strip()}"
-    stats = (SYSFS / "stats").read_text()
     if rules:
         counters = (SYSFS / "counters").read_text().splitlines()
         if len(counters) != len(rules):
@@ -80,19 +84,18 @@ def unload(rules, taint):
         matched = [line for line in counters if not re.search(r"\bpackets=0\b.*\bheld=0\b", line)]
         if matched:
             yield f"rules that should match nothing did: {matched[:3]}"
-        if re.search(r"\bseen=0\b", stats):
-            yield f"no packet was seen: {stats}"
     subprocess.run(["rmmod", "ctskip"], check=True)
 
 
 def main():
     job = json.loads(Path("/root/selftests.json").read_text())
     rules = job["rules"]
-    results, wrong = {}, []
+    results, wrong, seen = {}, [], 0
 
     def tell():
         """What is known so far: one of the tests may end the guest."""
-        (OUT / "results.json").write_text(json.dumps({"tests": results, "wrong": wrong}))
+        found = {"tests": results, "wrong": wrong, "seen": seen}
+        (OUT / "results.json").write_text(json.dumps(found))
 
     if rules is not None:
         taint = load(rules)
@@ -105,6 +108,7 @@ def main():
                 break
         tell()
     if rules is not None:
+        seen = packets()
         wrong += unload(rules, taint)
     tell()
     return 0
