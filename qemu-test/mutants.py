@@ -10,7 +10,9 @@ those tests are run on it: where they pass, the mutant has survived, and this fa
 Files with `debug = true` are for a debug kernel (LINE-debug), and the only ones for it: `says` is what
 its console or the tests must say of the mutant, as a pattern.
 
-usage: mutants.py [--kernel LINE] [--jobs N] [AREA ...]       an AREA is a file in mutants/
+usage: mutants.py [--kernel LINE] [--jobs N] [AREA | AREA-N ...]
+
+An AREA is a file in mutants/, AREA-N its Nth mutant.
 """
 
 import argparse
@@ -75,13 +77,22 @@ class Mutant:
         return "caught" if " failed" in text or "console" in text else "harness failed"
 
 
-def mutants(areas, debug):
-    """The mutants of these areas, or of all, that are for a debug kernel or a stock one."""
+def mutants(names, debug):
+    """The mutants of these names, or all, that are for a debug kernel or a stock one."""
+    found, known = [], set()
     for file in sorted((HERE / "mutants").glob("*.toml")):
         area = tomllib.loads(file.read_text())
-        if area.get("debug", False) == debug and (not areas or file.stem in areas):
-            for number, fields in enumerate(area["mutant"], 1):
-                yield Mutant(file.stem, number, fields)
+        if area.get("debug", False) != debug:
+            continue
+        for number, fields in enumerate(area["mutant"], 1):
+            mutant = Mutant(file.stem, number, fields)
+            called = {file.stem, mutant.name}
+            known |= called
+            if not names or called & set(names):
+                found.append(mutant)
+    if unknown := sorted(set(names) - known):
+        sys.exit(f"no such mutants for this kernel: {' '.join(unknown)}")
+    return found
 
 
 def main():
@@ -89,10 +100,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kernel", help="the kernel line; -debug: the newest line's debug kernel")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("areas", nargs="*")
+    parser.add_argument("names", nargs="*", metavar="AREA[-N]")
     options = parser.parse_args()
     kind = kernel.get(options.kernel)
-    todo = list(mutants(options.areas, kind.is_debug))
+    todo = mutants(options.names, kind.is_debug)
     for mutant in todo:
         mutant.check()
 

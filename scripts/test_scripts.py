@@ -307,10 +307,18 @@ class MutantsTest(unittest.TestCase):
     def test_texts(self) -> None:
         """Ask each of all areas."""
         for debug in (False, True):
-            found = list(mutants.mutants([], debug))
+            found = mutants.mutants([], debug)
             self.assertTrue(found)
             for mutant in found:
                 mutant.check()
+
+    def test_names(self) -> None:
+        """By areas, by names of their own; what nothing is called is no empty list that passes."""
+        chosen = [one.name for one in mutants.mutants(["storm", "table-2"], debug=False)]
+        self.assertEqual(chosen, ["storm-1", "storm-2", "table-2"])
+        for name in ("tabel", "table-0", "debug"):
+            with self.assertRaises(SystemExit):
+                mutants.mutants([name], debug=False)
 
 
 if __name__ == "__main__":
