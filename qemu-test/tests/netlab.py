@@ -452,10 +452,11 @@ class Netns:
                     s.shutdown(socket.SHUT_WR)
                     return b"".join(iter(lambda: s.recv(65536), b""))
                 return s.recv(65536)
-            except (TimeoutError, ConnectionError, OSError) as error:
+            except OSError as error:
                 if isinstance(error, (TimeoutError, ConnectionError)) or error.errno in (
                     errno.EHOSTUNREACH,
                     errno.ENETUNREACH,
+                    errno.ENOTCONN,  # of shutdown(), where the other end has reset it
                 ):
                     return None
                 raise
@@ -486,7 +487,8 @@ class Netns:
                         break
                     if family.version == 4:
                         got = got[(got[0] & 15) * 4 :]
-                    if got[0] == family.echo_reply and got[4:8] == body[4:8]:
+                    # Empty, where an IP header is all that came.
+                    if got[:1] == bytes([family.echo_reply]) and got[4:8] == body[4:8]:
                         answered += 1
                         break
         return answered

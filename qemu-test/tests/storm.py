@@ -22,6 +22,7 @@ import re
 import socket
 import struct
 import time
+import traceback
 from pathlib import Path
 
 import netlab
@@ -29,6 +30,19 @@ from netlab import V4, V6, Ctskip, OpenFile
 from test_headers import Wire, mutated, seeds
 
 ECHO, CLOSED, WITNESS = 7, 9, 7777
+# What an ICMP error makes of a socket's next call, the frames' too: icmp_err_convert, icmpv6_err_convert().
+ICMP_ERRORS = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENOPROTOOPT,
+    errno.ECONNREFUSED,
+    errno.EMSGSIZE,
+    errno.EOPNOTSUPP,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EPROTO,
+    errno.EACCES,
+}
 TAGS = ("a", "b", "c", "d")
 # What a file may say that goes with the module.
 AWAY = {errno.ENOENT, errno.ENODEV}
@@ -167,6 +181,7 @@ class Actor:
         self.random = random.Random(f"{seed} {name}")
         self.counts = _fork.RawArray("Q", len(self.LEAST))
         self.stage = _fork.RawValue("b", BEGIN)
+        self.raised = _fork.RawArray("c", 4096)  # what ended it, as text
         self.process = None
 
     def start(self):
@@ -175,18 +190,27 @@ class Actor:
         self.process.start()
 
     def run(self):
-        self.begin()
-        self.stage.value = READY
-        while self.stage.value == READY:
-            time.sleep(0.05)
-        while self.stage.value == GO:
-            self.step()
+        try:
+            self.begin()
+            self.stage.value = READY
+            while self.stage.value == READY:
+                time.sleep(0.05)
+            while self.stage.value == GO:
+                self.step()
+        except BaseException:
+            # Not left to its standard error: under pytest that is memory of this process's own.
+            self.raised.value = traceback.format_exc().encode()[-4000:]
+            raise
+
+    def is_ready(self):
+        """Whether it waits to be told to go, or has ended already."""
+        return self.stage.value == READY or not self.alive()
 
     def alive(self):
         return self.process.exitcode is None
 
     def ended(self):
-        """Wait for its end; say what was wrong with it. What it raised is on its standard error."""
+        """Wait for its end; say what was wrong with it."""
         self.process.join(180 * netlab.SLOWER)
         if self.alive():
             stack = Path(f"/proc/{self.process.pid}/stack").read_text()
@@ -194,7 +218,8 @@ class Actor:
             self.process.join()
             yield f"{self.name} did not end; it was in\n{stack}"
         elif self.process.exitcode:
-            yield f"{self.name} ended with {self.process.exitcode}"
+            raised = self.raised.value.decode(errors="replace")
+            yield f"{self.name} ended with {self.process.exitcode}\n{raised}"
 
     def begin(self):
         """In its process, before the first step."""
@@ -600,26 +625,36 @@ class Flows(Actor):
         del LEAST["sctp"]
 
     def step(self):
+        what = self.choose(dict.fromkeys(self.LEAST, 1))
+        try:
+            done = self.ask(what)
+        except OSError as error:
+            if error.errno not in ICMP_ERRORS:
+                raise
+            done = False
+        self.did(what, bool(done))
+        self.pause(0.02)
+
+    def ask(self, what):
+        """One exchange; whether it came to its end."""
         rand, family = self.random, self.random.choice((V4, V6))
         way = rand.choice(self.places.ways)
         ns, address, timeout = way.ns, way.last.addr(family), 0.3 * netlab.SLOWER
-        match what := self.choose(dict.fromkeys(self.LEAST, 1)):
+        match what:
             case "udp" | "fragments":
                 data = b"ping" if what == "udp" else bytes(4000)
-                done = ns.udp(address, ECHO, data, timeout=timeout, count=rand.randint(1, 5))
+                return ns.udp(address, ECHO, data, timeout=timeout, count=rand.randint(1, 5))
             case "tcp":
-                done = ns.tcp(address, ECHO, timeout=timeout)
+                return ns.tcp(address, ECHO, timeout=timeout)
             case "sctp":
-                done = ns.sctp(address, ECHO, timeout=timeout)
+                return ns.sctp(address, ECHO, timeout=timeout)
             case "ping":
-                done = ns.ping(address, timeout=timeout)
+                return ns.ping(address, timeout=timeout)
             case "closed":
-                done = self.error(ns, family, address, 64) == errno.ECONNREFUSED
+                return self.error(ns, family, address, 64) == errno.ECONNREFUSED
             case "expired":
                 address = self.places.server.addr(family)
-                done = self.error(self.places.client, family, address, 1) == errno.EHOSTUNREACH
-        self.did(what, bool(done))
-        self.pause(0.02)
+                return self.error(self.places.client, family, address, 1) == errno.EHOSTUNREACH
 
     def error(self, ns, family, address, hops):
         """The errno that a datagram to a closed port comes back as."""

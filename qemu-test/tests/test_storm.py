@@ -57,7 +57,7 @@ class Storm:
         gc.freeze()  # what is here is shared with the processes: it does not move
         for actor in self.everyone:
             actor.start()
-        wait_until(lambda: all(actor.stage.value == storm.READY for actor in self.everyone), 60)
+        wait_until(lambda: all(actor.is_ready() for actor in self.everyone), 60)
         for actor in self.everyone:
             actor.stage.value = storm.GO
         began = told = time.monotonic()
