@@ -548,9 +548,12 @@ def test_a_tenants_nat_writes_no_line_of_the_log(ctskip, dmesg):
 
 
 def test_packets_write_no_line_of_the_log(ctskip, lab, dmesg):
-    """Skipped, tracked by rule, held, ICMP errors about them: thousands of each."""
+    """Skipped, tracked by rule, held, ICMP errors about them, observed: thousands of each."""
     client, server = lab.pair()
     server.nft("table ip t { chain c { type nat hook prerouting priority -100; }; }")
+    for name in ("icmp_msgs_per_sec", "icmp_msgs_burst"):
+        server.sysctl(f"net.ipv4.{name}", 1_000_000)
+    server.sysctl("net.ipv4.icmp_ratelimit", 0)
     address = server.addr(V4)
     ctskip.commit("udp dport=1 nat=ok", "track udp dport=2", "udp dport=3")
     dmesg.clear()
@@ -558,6 +561,12 @@ def test_packets_write_no_line_of_the_log(ctskip, lab, dmesg):
         client.udp_send(address, port, count=2000)
     counters = ctskip.counters()
     assert min(c["packets"] + c["held"] for c in counters) >= 2000 and counters[2]["held"] >= 2000
+    assert ctskip.stats()["icmp_errors_followed"] >= 2000
+    assert ours(dmesg) == []
+    ctskip.mode = "observe"
+    dmesg.clear()  # of who has changed the mode
+    client.udp_send(address, 1, count=2000)
+    assert ctskip.stats()["observed"] >= 2000
     assert ours(dmesg) == []
 
 
