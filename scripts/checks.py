@@ -83,7 +83,7 @@ def obligation(rows: Sequence[str], number: int) -> bool:
         if comment:
             return "// SAFETY: " in comment
         number -= 1
-        if rows[number].strip()[-1:] in ("", ";", "{", "}"):
+        if rows[number].strip()[-1:] in ("", ",", ";", "{", "}"):
             return False
     return False
 

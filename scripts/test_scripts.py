@@ -179,6 +179,7 @@ class RulesTest(unittest.TestCase):
             "// SAFETY: Of another one.\nf();\nunsafe { f() }",
             "// SAFETY: Of another one.\n\nunsafe { f() }",
             "// SAFETY: Of the outer one.\nmatch {\n    unsafe { f() }",
+            "f(\n    // SAFETY: Of another one.\n    x,\n    unsafe { f() },\n);",
             "unsafe impl Send for X {}",
             "mac! {\n    unsafe(uninit) static X: Y;\n}",
         ):
