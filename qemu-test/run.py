@@ -80,8 +80,11 @@ SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
     r"|KCSAN: |unregister_netdevice: waiting|possible .*deadlock|circular locking|suspicious RCU"
     r"|list_(add|del) corruption|rcu: INFO: .* (stall|self-detected)|INFO: task .* blocked"
-    r"|rust_kernel: panicked|Bad page|corrupted|invoked oom-killer"
+    r"|rust_kernel: panicked|Bad page|corrupted|invoked oom-killer|ODEBUG disabled"
 )
+
+SAYS = "the kernel says: "
+OOPS = SAYS + "Oops"
 
 KERNEL_ARGUMENTS = [
     "console=ttyS0",
@@ -265,7 +268,7 @@ class Console(threading.Thread):
         end = text.rfind(b"\n") + 1
         found = SPLAT.search(text[:end].decode(errors="replace"))
         if found and not self.fault:
-            self.fault = f"the kernel says: {found.group()}"
+            self.fault = SAYS + found.group()
             self.end = min(self.end, time.monotonic() + 10)
         return seen + end
 
@@ -393,7 +396,7 @@ def finish(guests):
     try:
         faults = [one.wait() for one in guests]
         for number, one in enumerate(guests):
-            if one.emulator_failed():
+            if faults[number] == OOPS and one.emulator_failed():
                 cache.say(f"ctskip: QEMU ran into code that was being patched; again: {one.run}")
                 guests[number] = one.again()
                 faults[number] = guests[number].wait()
