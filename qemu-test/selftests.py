@@ -10,7 +10,7 @@ module; the guest's part is guest/selftests.py. One that fails, or by its own wo
 (XFAIL), is run again, RUNS times at most: their own timeouts are short for an emulated guest on a busy
 host. One that failed OFTEN times more than without the module is not the same, whatever its last run
 gave. Prints what came of each, and the seconds that its runs took in each state; exits nonzero where a
-state made a difference. One that passes nowhere shows nothing, and is named.
+state made a difference, or one passes in none and is not EXCUSED: that would show nothing.
 """
 
 import argparse
@@ -42,6 +42,11 @@ TESTS = """
     nft_queue nft_synproxy nft_conntrack_helper nft_fib nft_fib_nexthop nft_interface_stress nft_meta
     nft_tproxy_tcp nft_tproxy_udp rpath vxlan_mtu_frag xt_string ipvs
 """.split()
+
+# Those that may not pass in any state, and why.
+EXCUSED = {
+    "conntrack_clash": "two CPUs' packets clash by chance, and emulated ones take turns",
+}
 
 # How the module is: not there, with no rule, with rules that no packet of the tests matches.
 STATES = {"without": None, "empty": 0, "rules": 1000}
@@ -221,13 +226,15 @@ def main(argv):
     if not seen["rules"] and not options.names:
         wrong.append("rules: the module has seen no packet")
     text, differ, nowhere = table(results, names)
+    for name in nowhere:
+        if name in EXCUSED:
+            text += f"\nctskip: {name} shows nothing this time: {EXCUSED[name]}"
+        else:
+            wrong.append(f"{name} shows nothing: it does not pass without the module either")
+    wrong += [f"{name} is not the same with the module and without" for name in differ]
     cache.say("\n".join([text, *(f"ctskip: {what}" for what in [*logs, *wrong])]))
-    if nowhere:
-        cache.say(
-            f"ctskip: with the module or without, these do not pass in all parts: {' '.join(nowhere)}"
-        )
-    if differ or wrong:
-        raise cache.Failed(f"not the same with the module and without: {' '.join(differ)}")
+    if wrong:
+        raise cache.Failed("the selftests do not show that the module leaves them as they were")
     cache.say(f"ctskip: {len(names)} selftests, the same with the module and without")
 
 
