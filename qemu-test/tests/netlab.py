@@ -67,7 +67,7 @@ SLOWER = int(os.environ.get("SLOWER", 1))  # how many times longer all may take:
 _libc = ctypes.CDLL(None, use_errno=True)
 _INIT = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 _MS_BIND, _MNT_DETACH = 4096, 2
-_SYS_FINIT_MODULE, _SYS_DELETE_MODULE = 313, 176
+_SYS_INIT_MODULE, _SYS_DELETE_MODULE = 175, 176
 _IPV6_HDRINCL, _SO_MARK, _IFA_F_NODAD, _NUD_PERMANENT = 36, 36, 2, 0x80
 IPPROTO_SCTP, IPPROTO_GRE = 132, 47
 
@@ -1031,21 +1031,22 @@ class Ctskip:
     def loaded():
         return Path("/sys/module/ctskip").exists()
 
-    @staticmethod
-    def load(**parameters):
+    @classmethod
+    def load(cls, **parameters):
         """Load it with parameters as given (rules="a b"; mode=...); errno, 0 if it is in.
 
         Straight to the kernel: what insmod and modprobe make of a command line is theirs to test.
         """
+        return cls.load_image(MODULE.read_bytes(), **parameters)
+
+    @staticmethod
+    def load_image(image, **parameters):
+        """The same with what its file holds."""
         text = " ".join(
             f'{k}="{v}"' if re.search(r"\s", str(v)) else f"{k}={v}" for k, v in parameters.items()
         )
-        fd = os.open(MODULE, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            failed = _libc.syscall(_SYS_FINIT_MODULE, fd, text.encode(), 0)
-            return ctypes.get_errno() if failed else 0
-        finally:
-            os.close(fd)
+        failed = _libc.syscall(_SYS_INIT_MODULE, image, ctypes.c_ulong(len(image)), text.encode())
+        return ctypes.get_errno() if failed else 0
 
     @staticmethod
     def unload(timeout=5.0 * SLOWER):
