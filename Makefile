@@ -25,7 +25,7 @@ test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in a guest
 
 test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns', QUICK=1)
 	@$(SUITE) test --kernel=$(KERNEL)-debug $(or $(TESTS),--guests=3 --seed=$$(date +%s) \
-		$(if $(QUICK),--quick --storm=30 --loads=32,--storm=120 --loads=4))
+		$(if $(QUICK),--quick --storm=30 --loads=32,--storm=120))
 	@$(if $(TESTS)$(QUICK),,$(PYTHON) qemu-test/mutants.py --kernel=$(KERNEL)-debug)
 
 host-test: ## test the pure core and the scripts, without a guest
