@@ -6,6 +6,7 @@ What each said goes to /host/out/NAME.log, what came of it to /host/out/results.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -31,8 +32,11 @@ PARTS = {
 }
 
 
-def run(name, log):
-    """One run of one test: exit status (124 where it did not end), seconds, how many parts passed, ..."""
+def run(name, log, env):
+    """One run of one test, in this environment.
+
+    Its exit status (124 where it did not end), seconds, and how many of its parts passed, were skipped, ...
+    """
     start = time.monotonic()
     with log.open("a") as out:
         out.write(f"--- {name}\n")
@@ -40,7 +44,7 @@ def run(name, log):
         begin = out.tell()
         cmd = ["timeout", "-k", "30", str(TIMEOUT), f"./{name}.sh"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
-        process = subprocess.Popen(cmd, cwd=PLACE, **quiet)
+        process = subprocess.Popen(cmd, cwd=PLACE, env=env, **quiet)
         while process.poll() is None:
             time.sleep(0.2)
             RUNNING.write_text(name)  # the host: it is not stuck
@@ -102,7 +106,7 @@ def main():
     for name in job["tests"]:
         runs = results[name] = []
         for _ in range(job["runs"]):
-            runs.append(run(name, OUT / f"{name}.log"))
+            runs.append(run(name, OUT / f"{name}.log", {**os.environ, **job["env"]}))
             print(f"{name}: {runs[-1]}", flush=True)
             if runs[-1]["code"] in (0, 4) and not runs[-1]["missed"]:
                 break
