@@ -270,6 +270,7 @@ class SelftestsTest(unittest.TestCase):
     MISSED = {**PASS, "passed": 1, "missed": 1}
     NONE = {**MISSED, "code": 2, "passed": 0, "missed": 2}
     FAIL = {**PASS, "code": 1, "passed": 1, "failed": 1}
+    SLOW = {**PASS, "passed": 1, "failed": 1}
 
     def judged(self, without: list, empty: list, rules: list) -> tuple[bool, bool]:
         """Whether a test with these runs differs between the states; whether it shows nothing."""
@@ -285,6 +286,7 @@ class SelftestsTest(unittest.TestCase):
         self.assertEqual(self.judged([one], [fail, one], [one]), (False, False))
         self.assertEqual(self.judged([one], [missed, missed, one], [missed] * 3), (False, False))
         self.assertEqual(self.judged([one], [one], [none] * 3), (False, False))
+        self.assertEqual(self.judged([self.SLOW], [one], [self.SLOW]), (False, False))
 
     def test_shows_nothing(self) -> None:
         """It fails in all states, or misses its moment in all."""
@@ -296,6 +298,9 @@ class SelftestsTest(unittest.TestCase):
         one, fail = self.PASS, self.FAIL
         self.assertTrue(self.judged([one], [one], [fail] * 3)[0])
         self.assertTrue(self.judged([one], [one], [fail, fail, one])[0])
+        self.assertTrue(self.judged([one], [self.SLOW], [one])[0])
+        self.assertTrue(self.judged([fail], [one], [fail])[0])
+        self.assertTrue(self.judged([self.SLOW], [{**one, "passed": 1}], [self.SLOW])[0])
         self.assertTrue(self.judged([one], [one], [])[0])
         self.assertTrue(self.judged([one], [{**one, "passed": 1}], [one])[0])
         self.assertTrue(self.judged([{**one, "code": 4}], [one], [one])[0])
