@@ -189,6 +189,10 @@ def fetch(line: str, release: str, version: str) -> Kernel:
     where = chroot.get(LINES[line]["chroot"])
 
     def make(new: Path) -> None:
+        # The running kernel may be newer than the lists.
+        with cache.lock(cache.ROOT / "newest" / "lock"):
+            if version not in where.output(["apt-cache", "madison", f"{packages[0]}{release}"]):
+                update_lists(where)
         with cache.step(f"fetching Linux {release}"):
             download(where, new, [f"{name}{release}={version}" for name in packages])
         inside = "/usr/src/new"
@@ -212,16 +216,21 @@ def newest(line: str) -> tuple[str, str]:
         return known[0], known[1]
     with cache.lock(answer.parent / "lock"):
         if known:  # else the chroot is new, and so are its lists
-            with cache.step("looking for newer kernel packages"):
-                try:
-                    where.run(["apt-get", "-q", "update"], log="apt")
-                except cache.Failed as error:
-                    cache.say(f"ctskip: {error}; going on with {known[0]}")
-                    answer.touch()
-                    return known[0], known[1]
+            try:
+                update_lists(where)
+            except cache.Failed as error:
+                cache.say(f"ctskip: {error}; going on with {known[0]}")
+                answer.touch()
+                return known[0], known[1]
         release, version = look_up_newest(where, line)
         answer.write_text(f"{release} {version}\n")
     return release, version
+
+
+def update_lists(where: chroot.Chroot) -> None:
+    """Have apt in the chroot fetch the package lists anew; the caller holds newest/lock."""
+    with cache.step("looking for newer kernel packages"):
+        where.run(["apt-get", "-q", "update"], log="apt")
 
 
 def look_up_newest(where: chroot.Chroot, line: str) -> tuple[str, str]:
@@ -295,9 +304,9 @@ def running() -> tuple[Path, str]:
     if any(prepared.glob("rust/libkernel.rmeta")):
         return build_with_host_tools(prepared, output), release
     raise cache.Failed(
-        f"the running kernel, {release}, is not Debian's {' or '.join(LINES)} and has no Rust "
-        "metadata (CONFIG_RUST), so it cannot load ctskip: "
-        f"make KERNEL={DEFAULT} builds for Debian's, make KDIR=TREE against a prepared tree"
+        f"the running kernel, {release}, is none of scripts/kernels.toml, and what is at {prepared} "
+        f"has no Rust metadata (CONFIG_RUST): make KERNEL={DEFAULT} builds for Debian's kernel, "
+        "make KDIR=TREE against a prepared tree of the running one"
     )
 
 

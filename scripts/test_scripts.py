@@ -135,6 +135,24 @@ class KernelTest(unittest.TestCase):
         with mock.patch.dict(kernel.LINES, {"7.9": line}):
             self.assertEqual(kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
 
+    def test_newer_than_the_lists(self) -> None:
+        """A kernel that the package lists do not know yet is fetched after these were."""
+        line = {"chroot": "c", "packages": ["linux-h-"]}
+        for known, updates in (("7.9.9-1", True), ("7.9.10-1", False)):
+            where = mock.Mock()
+            where.output.return_value = f" linux-h-7.9 | {known} | http://somewhere Packages"
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                mock.patch("cache.ROOT", Path(folder)),
+                mock.patch("cache.say"),
+                mock.patch("chroot.get", return_value=where),
+                mock.patch.dict(kernel.LINES, {"7.9": line}),
+            ):
+                kernel.fetch("7.9", "7.9.10", "7.9.10-1")
+            done = [call.args[0] for call in where.run.call_args_list]
+            self.assertEqual(done[0] == ["apt-get", "-q", "update"], updates)
+            self.assertIn("linux-h-7.9.10=7.9.10-1", done[updates])
+
 
 class RulesTest(unittest.TestCase):
     """The tree's own rules find what they are for."""
