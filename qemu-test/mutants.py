@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
 sys.path.insert(0, str(TOP / "scripts"))
 
+import cache  # noqa: E402
 import kernel  # noqa: E402
 
 NOT_COPIED = (".git", "build", "target", "__pycache__")
@@ -91,17 +92,17 @@ def mutants(names, debug):
             if not names or called & set(names):
                 found.append(mutant)
     if unknown := sorted(set(names) - known):
-        sys.exit(f"no such mutants for this kernel: {' '.join(unknown)}")
+        raise cache.Failed(f"no such mutants for this kernel: {' '.join(unknown)}")
     return found
 
 
-def main():
+def main(argv):
     """Judge the mutants, as many at once as there are copies of the tree."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kernel", help="the kernel line; -debug: the newest line's debug kernel")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("names", nargs="*", metavar="AREA[-N]")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     kind = kernel.get(options.kernel)
     todo = mutants(options.names, kind.is_debug)
     for mutant in todo:
@@ -133,4 +134,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    cache.entry_point(main)

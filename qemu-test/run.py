@@ -388,12 +388,6 @@ def start(mode, accel, stock, images, run, limit, slower, name=""):
     return Guest(words, run, limit, STUCK_SECONDS * slower, name)
 
 
-def boot(*arguments):
-    """Start one and wait for its end; return what was wrong, or None."""
-    (fault,) = finish([start(*arguments)])
-    return fault
-
-
 def finish(guests):
     """Wait for the end of all, run once more those that QEMU made fail; return what was wrong with each."""
     try:

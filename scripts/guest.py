@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """The guest that the QEMU suite, the demo and `make shell` run in.
 
@@ -177,13 +176,3 @@ def get(release, tree):
     host.need("cpio", "depmod", "mksquashfs")
     root, mods = root_fs(), modules(release, Path(tree))
     return root / "root.squashfs", mods / "modules.squashfs", initramfs(root, mods) / "base.cpio"
-
-
-def main(argv):
-    if len(argv) != 2:
-        raise cache.Failed("usage: guest.py RELEASE MODULES_TREE")
-    print(*get(*argv), sep="\n")
-
-
-if __name__ == "__main__":
-    cache.entry_point(main)

@@ -18,15 +18,12 @@ PACKAGES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "cpio": "cpio",
     "depmod": "kmod",
-    "dpkg-deb": "dpkg",
     "mmdebstrap": "mmdebstrap",
     "mksquashfs": "squashfs-tools",
-    "modinfo": "kmod",
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
     "unshare": "util-linux",
     "unsquashfs": "squashfs-tools",
-    "xz": "xz-utils",
     "zstd": "zstd",
 }
 

@@ -341,7 +341,7 @@ class MutantsTest(unittest.TestCase):
         chosen = [one.name for one in mutants.mutants(["storm", "table-2"], debug=False)]
         self.assertEqual(chosen, ["storm-1", "storm-2", "table-2"])
         for name in ("tabel", "table-0", "debug"):
-            with self.assertRaises(SystemExit):
+            with self.assertRaises(cache.Failed):
                 mutants.mutants([name], debug=False)
 
 

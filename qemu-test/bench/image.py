@@ -45,8 +45,6 @@ MODULES = """
     ip_tables iptable_raw xt_CT xt_tcpudp xt_set ip_set_hash_netport ip_set_hash_ipport
 """.split()
 
-INSIDE = "/usr/src/bench"
-
 
 @dataclass(frozen=True)
 class Image:

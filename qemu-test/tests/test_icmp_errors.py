@@ -386,7 +386,6 @@ def test_every_kind(ctskip, target, family):
     assert states == {"invalid": len(errors)}
 
 
-FLOW = "udp dport=53"
 TABLES = [
     # rules, whether the error is skipped, whether it counts as one that followed
     ("udp dport=53", True, True),

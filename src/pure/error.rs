@@ -14,7 +14,7 @@ use super::print::DisplayPrefix;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The errno of a refusal, as in `INTERFACE` of the README.
+/// The errno of a refusal, as in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errno {
     /// EINVAL: the text is wrong.
