@@ -31,7 +31,7 @@ test-debug: ## test all of it on a kernel full of checks, and that these see bug
 host-test: ## test the pure core and the scripts, without a guest
 	@$(PYTHON) scripts/checks.py test
 
-mutants: ## break the module in many ways, and see the tests fail each time
+mutants: ## break the module in many ways, and see the tests fail each time (AREAS=terms)
 	@$(PYTHON) qemu-test/mutants.py $(LINE) $(AREAS)
 
 bench: ## count what ctskip and its peers cost (QUICK=1: in less than five minutes)
@@ -40,7 +40,7 @@ bench: ## count what ctskip and its peers cost (QUICK=1: in less than five minut
 bench-check: ## see that what a packet costs is what was recorded (RECORD=1: record it)
 	@$(BENCH) $(if $(RECORD),record,check) $(LINE)
 
-fuzz: ## feed it what nobody writes or sends (TIME=seconds, then 10^6 frames in a guest; SEED=)
+fuzz: ## feed it what nobody writes or sends (TIME=seconds, then 10^6 frames in a guest; TARGETS=, SEED=)
 	@$(PYTHON) scripts/fuzz.py run $(or $(TIME),300) $(TARGETS)
 	@$(if $(TARGETS),,$(SUITE) test $(LINE) test_fuzz.py --frames=1000000 \
 		--seed=$(or $(SEED),$$(date +%s)))
@@ -61,7 +61,7 @@ lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff and the tree's own rules
 format: ## lay out the Rust and Python code as lint wants it
 	@$(PYTHON) scripts/checks.py format
 
-install: ## install the module for the running kernel
+install: ## install the module for the running kernel, or with KDIR=<its prepared tree>
 	@KDIR='$(KDIR)' $(PYTHON) scripts/kernel.py install
 
 clean: ## remove what was built here
