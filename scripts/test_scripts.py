@@ -284,11 +284,19 @@ class GuestTest(unittest.TestCase):
 class SelftestsTest(unittest.TestCase):
     """The kernel's selftests: what is the same in every state, and what is not."""
 
-    PASS = {"code": 0, "seconds": 1, "passed": 2, "skipped": 0, "missed": 0, "failed": 0}
+    PASS = {
+        "code": 0,
+        "seconds": 1,
+        "passed": 2,
+        "skipped": 0,
+        "missed": 0,
+        "failed": 0,
+        "fails": [],
+    }
     MISSED = {**PASS, "passed": 1, "missed": 1}
     NONE = {**MISSED, "code": 2, "passed": 0, "missed": 2}
-    FAIL = {**PASS, "code": 1, "passed": 1, "failed": 1}
-    SLOW = {**PASS, "passed": 1, "failed": 1}
+    SLOW = {**PASS, "passed": 1, "failed": 1, "fails": ["FAIL: a"]}
+    FAIL = {**SLOW, "code": 1}
 
     def judged(self, without: list, empty: list, rules: list) -> tuple[bool, bool]:
         """Whether a test with these runs differs between the states; whether it shows nothing."""
@@ -317,6 +325,8 @@ class SelftestsTest(unittest.TestCase):
         self.assertTrue(self.judged([one], [one], [fail] * 3)[0])
         self.assertTrue(self.judged([one], [one], [fail, fail, one])[0])
         self.assertTrue(self.judged([one], [self.SLOW], [one])[0])
+        other = {**self.SLOW, "fails": ["FAIL: b"]}
+        self.assertTrue(self.judged([self.SLOW], [self.SLOW], [other])[0])
         self.assertTrue(self.judged([fail], [one], [fail])[0])
         self.assertTrue(self.judged([self.SLOW], [{**one, "passed": 1}], [self.SLOW])[0])
         self.assertTrue(self.judged([one], [one], [])[0])

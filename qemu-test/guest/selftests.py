@@ -35,7 +35,8 @@ PARTS = {
 def run(name, log, env):
     """One run of one test, in this environment.
 
-    Its exit status (124 where it did not end), seconds, and how many of its parts passed, were skipped, ...
+    Its exit status (124 where it did not end), seconds, how many of its parts passed, were skipped, ...,
+    and which ones failed: what they said, with numbers left out, as these may be times.
     """
     start = time.monotonic()
     with log.open("a") as out:
@@ -52,7 +53,10 @@ def run(name, log, env):
     RUNNING.unlink()
     said = log.read_bytes()[begin:].decode(errors="replace")
     parts = {part: len(re.findall(f"(?m)^{word}", said)) for part, word in PARTS.items()}
-    return {"code": process.returncode, "seconds": round(time.monotonic() - start), **parts}
+    fails = re.findall(f"(?m)^{PARTS['failed']}.*", said)
+    fails = sorted({re.sub(r"\d+", "N", line.strip()) for line in fails})
+    seconds = round(time.monotonic() - start)
+    return {"code": process.returncode, "seconds": seconds, **parts, "fails": fails}
 
 
 def load(rules):
