@@ -563,8 +563,9 @@ impl Control {
         (net, state.left)
     }
 
-    /// All namespaces, in the order in which they came.
-    pub(crate) fn nets(&self) -> Result<KVVec<Arc<NetState>>> {
+    /// All namespaces, in the order in which they came, and what those that are gone have counted: at one
+    /// time, so that what each has counted is in one of them.
+    pub(crate) fn nets(&self) -> Result<(KVVec<Arc<NetState>>, [u64; Counter::COUNT])> {
         let mut nets = KVVec::new();
         loop {
             let state = self.state.lock();
@@ -574,17 +575,12 @@ impl Control {
                     // Cannot fail: there is room.
                     let _ = nets.push_within_capacity(net.clone());
                 }
-                return Ok(nets);
+                return Ok((nets, state.past));
             }
             // As in `join()`. Some more, as namespaces may come meanwhile.
             drop(state);
             nets = KVVec::with_capacity(count.saturating_add(8), GFP_KERNEL)?;
         }
-    }
-
-    /// What namespaces that are gone have counted.
-    pub(crate) fn past(&self) -> [u64; Counter::COUNT] {
-        self.state.lock().past
     }
 }
 
@@ -700,7 +696,7 @@ impl Control {
         /// In how many namespaces at most.
         const MOST: usize = 16;
 
-        let Ok(nets) = self.nets() else {
+        let Ok((nets, _)) = self.nets() else {
             return;
         };
         let (published, _) = self.published();

@@ -310,9 +310,9 @@ impl File for Stats {
     const MODE: u16 = 0o400;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let mut counters = self.0.past();
+        let (nets, mut counters) = self.0.nets()?;
         let mut entries = 0u64;
-        for net in &self.0.nets()? {
+        for net in &nets {
             for (sum, count) in counters.iter_mut().zip(net.counts()) {
                 *sum = sum.wrapping_add(count);
             }
