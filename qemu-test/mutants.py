@@ -7,8 +7,11 @@ A test that cannot fail proves nothing. Each [[mutant]] of mutants/*.toml is a c
 pytest takes them) and the behaviour that is broken (`why`). It is built in a copy of the checkout and
 those tests are run on it: where they pass, the mutant has survived, and this fails.
 
-Files with `debug = true` are for a debug kernel (LINE-debug), and the only ones for it: `says` is what
-its console or the tests must say of the mutant, as a pattern.
+Where others than the one that has to notice could fail, `says` is what the tests or the console must say
+of the mutant, as a pattern. Files with `debug = true` are for a debug kernel (LINE-debug), and the only
+ones for it.
+
+That the tests pass on what is not broken is not seen here: `make test` first.
 
 usage: mutants.py [--kernel LINE] [--jobs N] [AREA | AREA-N ...]
 
@@ -33,6 +36,11 @@ sys.path.insert(0, str(TOP / "scripts"))
 
 import cache  # noqa: E402
 import kernel  # noqa: E402
+import run  # noqa: E402
+
+# How the suite ends (guest/suite.py): pytest's own status where a test failed, and where all passed but
+# something was left behind.
+TESTS_FAILED, LEFT_BEHIND = 1, 9
 
 NOT_COPIED = (".git", "build", "target", "__pycache__")
 
@@ -50,7 +58,7 @@ class Mutant:
         """Fail unless the text to change is there exactly once."""
         count = (TOP / self.file).read_text().count(self.old)
         if count != 1 or self.old == self.new:
-            sys.exit(f"{self.name}: {self.file} has its old text {count} times, not once")
+            raise cache.Failed(f"{self.name}: {self.file} has its old text {count} times, not once")
 
     def judge(self, tree, line, log):
         """Build it in `tree` and run its tests: give the verdict."""
@@ -62,9 +70,9 @@ class Mutant:
                 make = ["make", f"KERNEL={line}"]
                 if subprocess.run(make, cwd=tree, stdout=out, stderr=out).returncode:
                     return "does not build"
-                run = [sys.executable, "qemu-test/run.py", "test", f"--kernel={line}"]
-                run += [f"--module=build/{line}/ctskip.ko", "-x", *shlex.split(self.tests)]
-                code = subprocess.run(run, cwd=tree, stdout=out, stderr=out).returncode
+                suite = [sys.executable, "qemu-test/run.py", "test", f"--kernel={line}"]
+                suite += [f"--module=build/{line}/ctskip.ko", "-x", *shlex.split(self.tests)]
+                code = subprocess.run(suite, cwd=tree, stdout=out, stderr=out).returncode
         finally:
             path.write_text(good)
         text = log.read_text(errors="replace")
@@ -74,8 +82,13 @@ class Mutant:
             for console in re.findall(r"console: (\S+)", text):
                 text += Path(console).read_text(errors="replace")
             return "caught" if re.search(self.says, text) else "not seen"
-        # It must be a test or the kernel that has failed, not the harness.
-        return "caught" if " failed" in text or "console" in text else "harness failed"
+        return "caught" if noticed(code, text) else "harness failed"
+
+
+def noticed(code, text):
+    """Whether a run failed by a test, the kernel, or what was left behind: not by the harness."""
+    tests = code == TESTS_FAILED and re.search(r"\b\d+ (failed|errors?)\b", text)
+    return bool(tests) or code == LEFT_BEHIND or run.SAYS in text or run.STUCK in text
 
 
 def mutants(names, debug):

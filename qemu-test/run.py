@@ -86,6 +86,7 @@ SPLAT = re.compile(
 )
 
 SAYS = "the kernel says: "
+STUCK = "one test did not end within "
 OOPS = SAYS + "Oops"
 
 KERNEL_ARGUMENTS = [
@@ -249,7 +250,7 @@ class Console(threading.Thread):
             time.sleep(0.5)
             seen = self.look(seen)
             if self.test_age() > self.stuck_seconds:
-                self.fault = self.fault or f"one test did not end within {self.stuck_seconds} s"
+                self.fault = self.fault or f"{STUCK}{self.stuck_seconds} s"
                 self.process.kill()
             if time.monotonic() > self.end:
                 self.fault = self.fault or f"no end after {self.seconds} s"

@@ -346,6 +346,26 @@ class MutantsTest(unittest.TestCase):
             for mutant in found:
                 mutant.check()
 
+    def test_noticed(self) -> None:
+        """A test that failed, a fault of the kernel's or what was left; not a guest or a name gone wrong."""
+        console = "ctskip: console: a/console.log"
+        for code, text in (
+            (1, "=== 1 failed, 3 passed in 5.00s ==="),
+            (1, "=== 3 passed, 1 error in 5.00s ==="),
+            (1, "ctskip: the kernel says: BUG: "),
+            (1, "ctskip: one test did not end within 600 s"),
+            (9, "after the suite: ctskip cannot be unloaded"),
+        ):
+            self.assertTrue(mutants.noticed(code, f"{text}\n{console}"), text)
+        for code, text in (
+            (1, "ctskip: no end after 3600 s"),
+            (1, "ctskip: the guest ended before the test did"),
+            (2, "=== 1 error in 0.50s ==="),
+            (4, "ERROR: file or directory not found: test_nothing.py"),
+            (5, "ctskip: no test is chosen by these words"),
+        ):
+            self.assertFalse(mutants.noticed(code, f"{text}\n{console}"), text)
+
     def test_names(self) -> None:
         """By areas, by names of their own; what nothing is called is no empty list that passes."""
         chosen = [one.name for one in mutants.mutants(["storm", "table-2"], debug=False)]
