@@ -18,12 +18,13 @@ CI runs all of them on the stock kernel: one that it must not run waits for an o
 test_storm.py does for --storm.
 
 A failed test leaves NAME.log in the run's folder on the host: the traceback, the kernel's log since it
-began, and the rules, entries and ctskip's files as they were when it failed.
+began, and the modules, rules, entries and ctskip's files as they were when it failed.
 """
 
 import re
 import subprocess
 import traceback
+from pathlib import Path
 
 import netlab
 import pytest
@@ -144,6 +145,7 @@ def state(item):
                     yield f"--- ctskip/{name}: {error}"
         if hasattr(item, "lab"):
             yield from item.lab.report()
+        yield "--- modules\n" + Path("/proc/modules").read_text()
         yield (
             "--- processes\n" + subprocess.run(["ps", "axf"], capture_output=True, text=True).stdout
         )
