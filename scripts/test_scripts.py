@@ -305,6 +305,15 @@ class SelftestsTest(unittest.TestCase):
         _, differ, nowhere = selftests.table(results, ["x"])
         return bool(differ), bool(nowhere)
 
+    def test_lasting(self) -> None:
+        """What a part that failed says is the same in each state, and another's is not."""
+        for line, lasting in (
+            ("ERROR: cannot ping ns1-aBcDeF via ipv6\n", "ERROR: cannot ping ns1 via ipv6"),
+            ("FAIL: 1200 entries in 34 ms, 5ms, 6.7s", "FAIL: N entries in N ms, Nms, Ns"),
+            ("FAIL: veth1, 10.3.0.99, 2001:db8::1", "FAIL: veth1, 10.3.0.99, 2001:db8::1"),
+        ):
+            self.assertEqual(selftests.lasting(line), lasting)
+
     def test_same(self) -> None:
         """Once failed is a busy host; what misses its moment in one state has not failed there."""
         one, missed, none, fail = self.PASS, self.MISSED, self.NONE, self.FAIL

@@ -36,7 +36,7 @@ def run(name, log, env):
     """One run of one test, in this environment.
 
     Its exit status (124 where it did not end), seconds, how many of its parts passed, were skipped, ...,
-    and which ones failed: what they said, with numbers left out, as these may be times.
+    and which ones failed, in their words.
     """
     start = time.monotonic()
     with log.open("a") as out:
@@ -54,7 +54,6 @@ def run(name, log, env):
     said = log.read_bytes()[begin:].decode(errors="replace")
     parts = {part: len(re.findall(f"(?m)^{word}", said)) for part, word in PARTS.items()}
     fails = re.findall(f"(?m)^{PARTS['failed']}.*", said)
-    fails = sorted({re.sub(r"\d+", "N", line.strip()) for line in fails})
     seconds = round(time.monotonic() - start)
     return {"code": process.returncode, "seconds": seconds, **parts, "fails": fails}
 
@@ -112,7 +111,8 @@ def main():
         for _ in range(job["runs"]):
             runs.append(run(name, OUT / f"{name}.log", {**os.environ, **job["env"]}))
             print(f"{name}: {runs[-1]}", flush=True)
-            if runs[-1]["code"] in (0, 4) and not runs[-1]["missed"]:
+            last = runs[-1]
+            if last["code"] in (0, 4) and not last["missed"] and not last["failed"]:
                 break
         tell()
     if rules is not None:
