@@ -280,6 +280,12 @@ class GuestTest(unittest.TestCase):
         ):
             self.assertFalse(self.ended(console, accel).emulator_failed(), (console, accel))
 
+    def test_tsc_khz(self) -> None:
+        """How fast an emulated guest's clock runs is the same each time."""
+        first, second = run.tsc_khz(), run.tsc_khz()
+        self.assertGreater(first, 100_000)
+        self.assertLess(abs(first - second), first / 1000)
+
 
 class SelftestsTest(unittest.TestCase):
     """The kernel's selftests: what is the same in every state, and what is not."""
