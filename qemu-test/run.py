@@ -422,6 +422,8 @@ def finish(guests):
                 cache.say(f"ctskip: QEMU ran into code that was being patched; again: {one.run}")
                 guests[number] = one.again()
                 faults[number] = guests[number].wait()
+                if faults[number] == OOPS and guests[number].emulator_failed():
+                    faults[number] = "QEMU ran into code that was being patched, twice"
         return faults
     finally:
         for one in guests:
