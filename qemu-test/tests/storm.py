@@ -186,13 +186,14 @@ class Actor:
 
     def start(self):
         """Have it begin, in a process of its own; it is READY when it has, and waits to be told to GO."""
-        self.process = _fork.Process(target=self.run, name=self.name)
+        self.process = _fork.Process(target=self.run, name=self.name, daemon=True)
         self.process.start()
 
     def run(self):
         try:
             self.begin()
-            self.stage.value = READY
+            if self.stage.value == BEGIN:
+                self.stage.value = READY
             while self.stage.value == READY:
                 time.sleep(0.05)
             while self.stage.value == GO:

@@ -121,8 +121,12 @@ class Storm:
         assert [ns for ns in every if ns.count()] != []
 
     def close(self):
-        self.servers.stage.value = storm.END
-        wrong = list(self.servers.ended())
+        """The servers end, and all others that a storm which broke off has left."""
+        left = [one for one in self.actors if one.process and one.alive()]
+        left += [self.servers] if self.servers.process else []
+        for actor in left:
+            actor.stage.value = storm.END
+        wrong = [text for actor in left for text in actor.ended()]
         self.lab.close()
         self.kmsg.close()
         assert not wrong, wrong
