@@ -393,7 +393,7 @@ def test_the_log_names_no_rule(ctskip, lab, dmesg):
     assert ctskip.refused(f"{SECRET_RULE} nonsense\n") == "EINVAL"
     ctskip.mode = "observe"
     close(lab, gone)
-    dmesg.wait("ctskip: .* namespaces are gone")
+    dmesg.wait("ctskip: .* namespaces are gone", 20)
     ctskip.commit("delete tag=quietly")
     text = dmesg.text()
     assert "rules 12345" in text
@@ -465,7 +465,7 @@ def test_nothing_prints_an_address(ctskip, lab, dmesg):
     ctskip.refused("udp dprot=53\n")
     ctskip.write("load\n")
     close(lab, gone)
-    dmesg.wait("namespaces are gone")
+    dmesg.wait("namespaces are gone", 20)
     files = {name: ctskip.text(name) for name in PRIVATE + PUBLIC}
     files["modinfo"] = subprocess.run(
         ["modinfo", netlab.MODULE], capture_output=True, text=True
