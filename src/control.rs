@@ -310,7 +310,7 @@ impl Control {
         }
     }
 
-    /// Forgets a namespace that ends, whose last packet is counted. Rules for it go soon after.
+    /// Forgets a namespace that ends. Rules for it go soon after.
     pub(crate) fn leave(self: &Arc<Self>, net: &Arc<NetState>) {
         let mut state = self.state.lock();
         if let Some(at) = state.nets.iter().position(|other| Arc::ptr_eq(other, net)) {

@@ -224,8 +224,8 @@ pub(crate) trait PerNet: HasSlot + Handler {
     /// Undoes what [`Self::init()`] did outside of the state.
     ///
     /// Runs when the namespace ends, on unload, and where its hooks could not be registered. The
-    /// hooks are off, `net` looks at nothing any more, and but for that last case no packet is in the
-    /// handler. The reference on the state is dropped behind it. It must not wait long either.
+    /// hooks are off, `net` looks at nothing any more, but packets may still be in the handler. The
+    /// reference on the state is dropped a grace period later. It must not wait long either.
     fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
 }
 
@@ -430,22 +430,20 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
     // SAFETY: They were registered in this namespace, and this is called once.
     unsafe { state.hooks.unregister(net) };
     state.handle.clear();
+
+    // SAFETY: As above.
+    if let Ok(shared) = unsafe { slot.shared() } {
+        T::exit(state.hooks.handler(), shared);
+    }
 }
 
-/// Undoes what the state's making did, and drops it.
+/// Drops a namespace's state.
 ///
 /// # Safety
 ///
 /// To be used as `exit` of the slot's `ops` only.
 unsafe extern "C" fn exit<T: PerNet>(net: *mut net) {
-    let slot = T::slot();
-
     // SAFETY: As in `pre_exit()`, after which a grace period has passed: no packet is in the
     // handler, and nothing borrows the state. Nobody looks at the place after this.
-    let state = unsafe { <Pin<KBox<State<T>>>>::from_foreign(*slot.storage(net)) };
-
-    // SAFETY: We are in a callback.
-    if let Ok(shared) = unsafe { slot.shared() } {
-        T::exit(state.hooks.handler(), shared);
-    }
+    drop(unsafe { <Pin<KBox<State<T>>>>::from_foreign(*T::slot().storage(net)) });
 }
