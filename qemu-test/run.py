@@ -61,7 +61,7 @@ DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
 FILE_SECONDS = {
     "test_module.py": 340,
     "test_storm.py": 330,
-    "test_faults.py": 420,
+    "test_faults.py": 560,
     "test_access.py": 180,
     "test_terms.py": 180,
     "test_netns.py": 140,

@@ -305,6 +305,7 @@ def test_command_without_memory(base, faults, spaces, command):
     assert refusals(base, faults, lambda: carry_out(command, spaces), rest=True) > 0
 
 
+@pytest.mark.large
 def test_slots_without_memory(base, faults):
     """A rule that has no slot to count in, as all that lie together are taken (percpu.rs)."""
 
