@@ -6,12 +6,12 @@
 
 They are those of the kernel's source package, unchanged, with their own helpers compiled. Each runs in
 every state of STATES, in one of its GUESTS, and must give in all of them what it gives without the
-module; the guest's part is guest/selftests.py. One that fails, in part even, or by its own words has
+module; the guest's part is guest/selftests.py. One that fails, if only in part, or by its own words has
 missed its moment (XFAIL), is run again, RUNS times at most: their own timeouts are short for an emulated
-guest on a busy host, although they are told that it is slow. One that failed OFTEN times more than without the module
-is not the same, whatever its last run gave. Prints what came of each, and the seconds that its runs took
-in each state; exits nonzero where a state made a difference, or one passes in none and is not EXCUSED:
-that would show nothing.
+guest on a busy host, although they are told that it is slow. One that failed OFTEN times more than without
+the module is not the same, whatever its last run gave. Prints what came of each, and the seconds that its
+runs took in each state; exits nonzero where a state made a difference, or one passes in none and is not
+EXCUSED: that would show nothing.
 """
 
 import argparse
