@@ -591,7 +591,7 @@ impl WorkItem for Control {
     fn run(control: Arc<Self>) {
         let mut writing = control.writer.lock();
         let (published, _) = control.published();
-        let change = published.table().without_netns(|id| control.is_gone(id));
+        let change = control.without_gone(&published.ruleset);
         let done = change.and_then(|change| change.map(|c| control.commit(c)).transpose());
         let delay = core::mem::replace(&mut writing.retry, RETRY);
         match done {
@@ -614,10 +614,30 @@ impl WorkItem for Control {
 }
 
 impl Control {
-    /// Tells whether a namespace is gone. On unload, when all leave, none is.
-    fn is_gone(&self, id: NetnsId) -> bool {
+    /// The table without the rules for namespaces that are gone; [`None`] where there are none, and on
+    /// unload, when all leave. `writer` is held.
+    ///
+    /// Goes through the namespaces once, however many rules there are.
+    fn without_gone(&self, ruleset: &Ruleset<Slot>) -> Result<Option<Change<Slot>>, NoMemory> {
+        let count = ruleset.named().count();
+        let mut is_there = KVVec::from_elem(false, count, GFP_KERNEL).map_err(|_| NoMemory)?;
         let state = self.state.lock();
-        !state.unloading && !state.nets.iter().any(|net| net.handle().id() == id)
+        if state.unloading {
+            return Ok(None);
+        }
+        for net in &state.nets {
+            let Scope::Named(number) = state.scope(net.handle()) else {
+                continue;
+            };
+            if let Some(is_there) = is_there.get_mut(number) {
+                *is_there = true;
+            }
+        }
+        drop(state);
+        ruleset.table().without_netns(|id| {
+            let scope = ruleset.scope(false, id.cookie);
+            matches!(scope, Scope::Named(number) if is_there.get(number) == Some(&false))
+        })
     }
 
     fn find(&self, wanted: impl Fn(NetnsId) -> bool) -> Option<Netns> {
