@@ -21,6 +21,12 @@ HERE = kernel.MODULE  # the checkout's place in the chroot
 CARGO = "/usr/src/cargo"
 RUFF = "/usr/src/ruff"
 RUFF_VERSION = "0.17.6"
+# The kernel lines in whose chroot the linters are.
+LINTED = [
+    name
+    for name, line in kernel.LINES.items()
+    if "rust-clippy" in chroot.CONFIG["chroot"][line["chroot"]]["packages"]
+]
 
 # What may not be named in the tree: registries, mirrors, places of one machine. (The brackets keep
 # these lines from matching themselves; the lock file has to name its registry.)
@@ -244,8 +250,14 @@ def main(argv: Sequence[str]) -> None:
         case ["test"]:
             with cache.step("host tests"):
                 Checks(None).host_tests()
-        case ["lint", *line] if len(line) < 2:
-            Checks(line[0] if line else None).lint()
+        case ["lint"]:
+            Checks(None).lint()
+        case ["lint", line]:
+            if line not in LINTED:
+                raise cache.Failed(
+                    f"lint takes no kernel line {line}, but one of {', '.join(LINTED)}"
+                )
+            Checks(line).lint()
         case ["format"]:
             checks = Checks(None)
             checks.rustfmt()
