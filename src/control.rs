@@ -598,16 +598,16 @@ impl WorkItem for Control {
             Ok(Some(done)) => done.log("as their namespaces are gone"),
             Ok(None) => {}
             Err(NoMemory) => {
-                if delay == RETRY {
-                    pr_warn!(
-                        "no memory to take out rules whose namespaces are gone: trying again\n"
-                    );
-                }
-                writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
                 if !control.state.lock().unloading {
+                    if delay == RETRY {
+                        pr_warn!(
+                            "no memory to take out rules whose namespaces are gone: trying again\n"
+                        );
+                    }
                     // Where it is queued already, it comes sooner.
                     let _ = enqueue_delayed(control.clone(), msecs_to_jiffies(delay));
                 }
+                writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
             }
         }
     }
@@ -626,7 +626,8 @@ impl Control {
             return Ok(None);
         }
         for net in &state.nets {
-            let Scope::Named(number) = state.scope(net.handle()) else {
+            let (is_init, id) = (net.handle().is_init(), net.handle().id());
+            let Scope::Named(number) = ruleset.scope(is_init, id.cookie) else {
                 continue;
             };
             if let Some(is_there) = is_there.get_mut(number) {
@@ -634,6 +635,10 @@ impl Control {
             }
         }
         drop(state);
+        // Another run may have taken them out already.
+        if is_there.iter().all(|is_there| *is_there) {
+            return Ok(None);
+        }
         ruleset.table().without_netns(|id| {
             let scope = ruleset.scope(false, id.cookie);
             matches!(scope, Scope::Named(number) if is_there.get(number) == Some(&false))
