@@ -15,7 +15,6 @@
 use core::fmt::Display;
 
 use kernel::{
-    fmt::Formatter,
     impl_has_delayed_work, new_delayed_work, new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -37,6 +36,7 @@ use kernel::{
 };
 
 use crate::{
+    held,
     packet::{
         Counter,
         NetState,
@@ -65,12 +65,9 @@ use crate::{
         listing::Listing,
         report::Report,
         rule::{
-            Action,
-            Family,
             Namespaces,
             Netns,
-            NetnsId,
-            Rule, //
+            NetnsId, //
         },
         ruleset::{
             Ruleset,
@@ -79,7 +76,6 @@ use crate::{
         table::{
             self,
             Change,
-            Entry,
             Table, //
         },
         verdict::Mode,
@@ -718,87 +714,10 @@ impl Commit {
 impl Control {
     /// Logs which rules NAT holds and where.
     fn log_held(&self) {
-        /// In how many namespaces at most.
-        const MOST: usize = 16;
-
-        let Ok((nets, _)) = self.nets() else {
-            return;
-        };
-        let (published, _) = self.published();
-        let ruleset = &published.ruleset;
-        let entries = ruleset.table().entries().iter();
-        // Else each namespace with NAT looks through all of the table in vain.
-        if !entries.map(Entry::rule).any(may_be_held) {
-            return;
-        }
-        let mut logged = 0usize;
-        for net in &nets {
-            let handle = net.handle();
-            let nat = |family| handle.with(|net| net.nat_in_use(family)) == Some(true);
-            let held = Held {
-                ruleset,
-                scope: ruleset.scope(handle.is_init(), handle.id().cookie),
-                ipv4: nat(Family::Ipv4),
-                ipv6: nat(Family::Ipv6),
-            };
-            if !(held.ipv4 || held.ipv6) || held.ids().next().is_none() {
-                continue;
-            }
-            if logged == MOST {
-                pr_info!("rules are held in further namespaces: see the file netns\n");
-                return;
-            }
-            logged = logged.saturating_add(1);
-            pr_info!(
-                "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
-                format_args!("{held}"),
-                handle.id().inum,
-            );
-        }
-    }
-}
-
-/// Whether NAT holds a rule where it is in use.
-fn may_be_held(rule: &Rule) -> bool {
-    rule.action() == Action::Skip && !rule.nat_ok()
-}
-
-/// The rules that NAT holds in a namespace; printed as their ids.
-struct Held<'a> {
-    ruleset: &'a Ruleset<Slot>,
-    scope: Scope,
-    ipv4: bool,
-    ipv6: bool,
-}
-
-impl Held<'_> {
-    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        let entries = self.ruleset.table().entries().iter();
-        entries
-            .filter(|entry| {
-                let rule = entry.rule();
-                let nat = match rule.family() {
-                    None => self.ipv4 || self.ipv6,
-                    Some(Family::Ipv4) => self.ipv4,
-                    Some(Family::Ipv6) => self.ipv6,
-                };
-                nat && may_be_held(rule) && self.ruleset.holds_in(self.scope, rule.netns())
-            })
-            .map(|entry| entry.id())
-    }
-}
-
-impl Display for Held<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
-        /// How many ids at most.
-        const MOST: usize = 16;
-
-        for (i, id) in self.ids().take(MOST).enumerate() {
-            write!(f, "{}{id}", if i == 0 { "" } else { "," })?;
-        }
-        match self.ids().skip(MOST).count() {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+        // Without the memory for it, the log does without.
+        if let Ok((nets, _)) = self.nets() {
+            let (published, _) = self.published();
+            let _ = held::log(&published.ruleset, &nets);
         }
     }
 }

@@ -22,6 +22,7 @@ mod compat;
 mod conntrack;
 mod control;
 mod files;
+mod held;
 mod memory;
 mod netfilter;
 mod packet;

@@ -302,9 +302,20 @@ def test_commit_logs_which_rules_are_held_and_where(ctskip, lab, family, dmesg):
     )
     held = re.findall(r"ctskip: rules (\S+) are held in netns (\d+)", dmesg.text())
     assert held == [("11,15,18,19", str(router.inode))]
-    dmesg.clear()
-    ctskip.commit("flush", "add udp dport=2 nat=ok")
-    assert "held" not in dmesg.text()
+    for rule, is_held in {
+        "udp dport=1": True,
+        f"{family.ip} udp dport=1": True,
+        f"{other.ip} udp dport=1": False,
+        "udp dport=1 netns=init": False,
+        "udp dport=1 netns!=init": True,
+        f"udp dport=1 netns={router.inode}": True,
+        f"udp dport=1 netns={plain.inode}": False,
+        "track udp dport=1": False,
+        "udp dport=1 nat=ok": False,
+    }.items():
+        dmesg.clear()
+        ctskip.commit("flush", f"add {rule} id=7")
+        assert ("ctskip: rules 7 are held" in dmesg.text()) == is_held, rule
 
 
 def test_nat_ok_stands_on_skip_rules_only(ctskip):
