@@ -111,10 +111,6 @@ KERNEL_ARGUMENTS = [
     "hung_task_panic=0",
 ]
 
-# Full of checks, it interprets ACPI's table of interrupts for minutes; there is an older one.
-DEBUG_KERNEL_ARGUMENTS = ["acpi=noirq"]
-
-
 # Emulation of all CPUs in turn: slower, and none can run what another is patching (Guest.emulator_failed()).
 ONE_THREAD = "tcg, one thread"
 
@@ -155,7 +151,7 @@ def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
         "-M",
         "pc,hpet=off,usb=off",
         "-smp",
-        "2",
+        "2,sockets=2",  # the table that a kernel without ACPI reads has one CPU of each socket
         "-m",
         memory,
         "-nodefaults",
@@ -389,10 +385,8 @@ def command(mode, accel, stock, images, run):
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
     console.touch()
-    arguments, memory = [f"guest={mode}"], MEMORY
-    if stock.is_debug:
-        arguments, memory = [*arguments, *DEBUG_KERNEL_ARGUMENTS], DEBUG_MEMORY
-    words = qemu(accel, stock.vmlinuz, initrd, arguments, console, memory)
+    memory = DEBUG_MEMORY if stock.is_debug else MEMORY
+    words = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console, memory)
     for image in (root, modules):
         words += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
     words += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
