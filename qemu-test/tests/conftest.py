@@ -56,11 +56,11 @@ def pytest_collection_modifyitems(config, items):
     if netlab.SLOWER == 1:
         return
     quick = config.getoption("quick")
+    left_out = [item for item in items if quick and item.get_closest_marker("large")]
     tests = {}
     for item in items:
-        if quick or not item.get_closest_marker("every_variant"):
+        if item not in left_out and (quick or not item.get_closest_marker("every_variant")):
             tests.setdefault((item.path, item.originalname), []).append(item)
-    left_out = [item for item in items if quick and item.get_closest_marker("large")]
     for turn, variants in enumerate(tests.values()):
         step = len(variants) if quick else max(ONE_IN, -(-len(variants) // MOST))
         run = variants[turn % min(len(variants), step) :: step]

@@ -323,7 +323,9 @@ def test_nginx_under_load(ctskip, lab, family):
 
     def load():
         done = client.run(
-            f"wrk -t 1 -c 20 -d {SLOWER}s -H 'Connection: close' http://{host}/file", timeout=60
+            f"wrk -t 1 -c 20 -d {SLOWER}s --timeout {2 * SLOWER}s -H 'Connection: close'"
+            f" http://{host}/file",
+            timeout=60,
         )
         assert not re.search("Socket errors|Non-2xx", done.stdout), done.stdout
         return int(re.search(r"(\d+) requests in", done.stdout)[1])
