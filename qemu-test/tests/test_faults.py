@@ -289,7 +289,7 @@ def refusals(ctskip, faults, act, rest=False):
         else:
             refused += 1
             assert result == errno.ENOMEM, errno.errorcode[result]
-            assert ctskip.read("last_error").startswith("errno=ENOMEM ")
+            assert ctskip.read("last_error").startswith("errno=ENOMEM\n")
             assert ctskip.snapshot() == before
         assert_works(ctskip)
         before = ctskip.snapshot()
