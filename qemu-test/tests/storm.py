@@ -407,7 +407,7 @@ class Settings(Actor):
 class Module(Actor):
     """Unloads the module and loads it, with any parameters; it is there for most of the time."""
 
-    LEAST = {"unloaded": 2, "loaded": 2, "refused": 1}
+    LEAST = {"unloaded": 5, "loaded": 5, "refused": 1}
 
     def begin(self):
         self.away = 0
