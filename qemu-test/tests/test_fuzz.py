@@ -14,6 +14,7 @@ import os
 import random
 import socket
 import struct
+import time
 
 import netlab
 import pytest
@@ -28,7 +29,7 @@ SPLATS = "WARNING:", "BUG:", "Oops", "UBSAN", "KASAN", "rust_kernel: panicked"
 
 def pytest_generate_tests(metafunc):
     frames = metafunc.config.getoption("frames")
-    parts = {"part": 4, "writing": 20}
+    parts = {"part": 4, "skipping": 20, "writing": 20}
     for name, share in parts.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, range(max(1, frames // (share * PART))))
@@ -161,6 +162,38 @@ def test_frames(ctskip, lab, family, way, part, request, dmesg):
     if kind != 2:
         wait_until(lambda: ctskip.counters()[2]["packets"] > last)
     assert not [line for line in dmesg.lines() if any(splat in line for splat in SPLATS)]
+
+
+@pytest.mark.parametrize("way", [Ring, Raw], ids=["pre_routing", "local_out"])
+def test_none_tracked(ctskip, lab, family, way, skipping, request):
+    """Where all is skipped, none has an entry: nothing that conntrack takes for a packet is overlooked."""
+    wire = Wire(lab, family, silent=False)
+    sender = way(wire.link, wire.client, family)
+    looks = wire.server if way is Ring else wire.client
+    looks.track()
+    generator = random.Random(f"{request.config.getoption('seed')} {request.node.name}")
+    base = [packet for packet in seeds(wire, family) if len(packet) < Ring.SIZE // 2]
+    full = range(Ring.FRAMES)
+    frames = [[mutated(generator, base, family) for _ in full] for _ in range(0, PART, len(full))]
+
+    def send():
+        seen = ctskip.stats()["seen"]
+        for some in frames:
+            sender.send(some)
+        before, now = None, seen
+        while now != before:  # what the softirq has not come to yet
+            time.sleep(0.2)
+            before, now = now, ctskip.stats()["seen"]
+        return now - seen
+
+    ctskip.commit("track ip any", "track ip6 any")
+    assert send() > PART // 2
+    assert len(looks.entries()) > PART // 100
+    ctskip.commit("flush", "ip any", "ip6 any")
+    looks.flush()
+    assert send() > PART // 2
+    assert looks.entries() == []
+    sender.close()
 
 
 # --- writes ----------------------------------------------------------------------------------------

@@ -30,10 +30,11 @@ def ports(source, destination, data=b"data"):
 class Wire:
     """client and server, and IP packets from the one to the other."""
 
-    def __init__(self, lab, family, mtu=None):
+    def __init__(self, lab, family, mtu=None, silent=True):
         self.client, self.server = lab.ns("client"), lab.ns("server")
         self.link = lab.link(self.client, self.server, mtu=mtu)
-        self.server.silent()
+        if silent:
+            self.server.silent()
         self.family = family
         self.source, self.here = self.client.addr(family), self.server.addr(family)
         self.watching = None

@@ -3,7 +3,8 @@
 //! A packet's bytes dissected into the keys that rules are matched against.
 //!
 //! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): what
-//! cannot be read leaves the key without it, and never fails the packet.
+//! cannot be read leaves the key without it, and never fails the packet. Nor does either ask for the
+//! version, which the hook's family tells: a raw socket may send any (`IP_HDRINCL`).
 
 use super::rule::{
     protocol,
@@ -145,10 +146,6 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         }
         Family::Ipv6 => {
             let header: &[u8] = &bytes.read_in_place::<44>()?;
-            let [version] = header.read(0)?;
-            if version >> 4 != 6 {
-                return None;
-            }
             (
                 header.read(6)?,
                 u128::from_be_bytes(header.read(8)?),
@@ -285,7 +282,7 @@ fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
     let [version_ihl, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         bytes.read::<20>(offset)?;
     let header_len = usize::from(version_ihl & 0xf).wrapping_mul(4);
-    if version_ihl >> 4 != 4 || header_len < 20 {
+    if header_len < 20 {
         return None;
     }
     let first = !ipv4_is_later_fragment([f0, f1]);
@@ -302,10 +299,7 @@ fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
 fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
     const HEADER_LEN: usize = 40;
 
-    let [version, _, _, _, _, _, next_header, _] = bytes.read::<8>(offset)?;
-    if version >> 4 != 6 {
-        return None;
-    }
+    let [next_header] = bytes.read(offset.checked_add(6)?)?;
     let source = bytes.read::<16>(offset.checked_add(8)?)?;
     let destination = bytes.read::<16>(offset.checked_add(24)?)?;
     let (protocol, transport_offset) =
