@@ -230,8 +230,8 @@ def test_extension_headers_cut_short(ctskip, wire6):
     ]
     wire6.send(*sent)
     wait_until(lambda: sum(packets(ctskip)) >= len(sent))
-    # The third's header is known to lead to UDP; its ports lie behind the packet's end.
-    assert packets(ctskip) == [0, 1, len(sent) - 1]
+    # The second's and the third's are known to lead to UDP; its ports lie behind the packet's end.
+    assert packets(ctskip) == [0, 2, len(sent) - 2]
 
 
 # --- headers cut short, and options ----------------------------------------------------------------
@@ -276,6 +276,31 @@ def test_ip_options(ctskip, lab):
     ]
     assert wire.states(*sent) == {"untracked": len(sent)}
     assert packets(ctskip) == [len(sent), 0]
+
+
+def test_any_version(ctskip, wire, family):
+    """Conntrack does not ask a raw socket's packet for its version."""
+    client = wire.client
+    client.track()
+    sent = []
+    for version in (0, 15):
+        packet = bytearray(wire.packet(253, b"data"))
+        packet[0] = version << 4 | packet[0] & 15
+        sent.append(packet)
+
+    def entries():
+        with client.socket(family.af, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+            s.setsockopt(*family.pick((socket.SOL_IP, 3), (socket.IPPROTO_IPV6, 36)), 1)  # HDRINCL
+            for packet in sent:
+                s.sendto(packet, (wire.here, 0))
+        return len(client.entries(family))
+
+    assert entries() == 1
+    client.flush()
+    rule = ctskip.add(f"proto=253 dst={wire.here} any")
+    assert entries() == 0
+    # Where it is taken in, ip_rcv() has them dropped.
+    assert ctskip.counter(rule)["packets"] == len(sent)
 
 
 # --- headers outside the linear part ---------------------------------------------------------------

@@ -3,8 +3,10 @@
 //! A packet's bytes dissected into the keys that rules are matched against.
 //!
 //! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): what
-//! cannot be read leaves the key without it, and never fails the packet. Nor does either ask for the
-//! version, which the hook's family tells: a raw socket may send any (`IP_HDRINCL`).
+//! cannot be read leaves the key without it, and never fails the packet. Neither asks for the version,
+//! which the hook's family tells, nor whether an IPv4 header is as long as one must be: not all that
+//! comes to the hooks has been through `ip_rcv()`. A raw socket sends any version (`IP_HDRINCL`), and
+//! segment routing hands on any header (`input_action_end_dx4()`).
 
 use super::rule::{
     protocol,
@@ -282,9 +284,6 @@ fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
     let [version_ihl, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         bytes.read::<20>(offset)?;
     let header_len = usize::from(version_ihl & 0xf).wrapping_mul(4);
-    if header_len < 20 {
-        return None;
-    }
     let first = !ipv4_is_later_fragment([f0, f1]);
     Some(IpHeader {
         source: ipv4_address([s0, s1, s2, s3]),
@@ -337,15 +336,16 @@ fn skip_extension_headers(
         if next == NONE {
             return (next, None);
         }
-        let Some([following, len, f0, f1]) = bytes.read::<4>(offset) else {
+        let Some([following, len]) = bytes.read(offset) else {
             return (next, None);
         };
         let len = usize::from(len);
         let header_len = match next {
-            FRAGMENT if u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0 => {
-                return (following, None)
-            }
-            FRAGMENT => 8,
+            FRAGMENT => match bytes.read(offset.wrapping_add(2)).map(u16::from_be_bytes) {
+                None => return (next, None),
+                Some(field) if field & FRAGMENT_OFFSET != 0 => return (following, None),
+                Some(_) => 8,
+            },
             AUTH => len.wrapping_add(2).wrapping_mul(4),
             _ => len.wrapping_add(1).wrapping_mul(8),
         };
