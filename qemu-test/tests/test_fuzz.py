@@ -188,7 +188,7 @@ def test_none_tracked(ctskip, lab, family, way, skipping, request):
             before, now = now, watch.read()
         return {state for counts in now.values() for state in counts}
 
-    # As many are tracked by conntrack as are kept out of it then.
+    # Frames that conntrack takes in are among them.
     ctskip.commit("track ip any", "track ip6 any")
     assert states() >= {"new", "invalid"}
     assert ctskip.netns(looks)["skipped"] == 0
