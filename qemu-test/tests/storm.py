@@ -757,18 +757,33 @@ def slabs(*names):
     return found
 
 
+def namespaces_go():
+    """Whether the kernel is taking network namespaces down: its worker's name ends with `+netns` then."""
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if comm.read_text().endswith("+netns\n"):
+                return True
+    return False
+
+
 def only_initial_namespace():
     """Whether the kernel holds no network namespace any more but the initial one.
 
-    It frees those that it has taken down when it takes down the next: so one is made here, and it alone
-    may be left, some time later.
+    It frees those that it has taken down when it takes down the next: so one is made here, when none is
+    going, and it alone may be left, some time after it went.
     """
+    if namespaces_go():
+        return False
     child = _fork.Process(target=os.unshare, args=(os.CLONE_NEWNET,))
     child.start()
     child.join()
-    end = time.monotonic() + 10 * netlab.SLOWER
-    while (left := slabs("net_namespace")["net_namespace"][0]) > 1 and time.monotonic() < end:
-        time.sleep(0.2 * netlab.SLOWER)
+    quiet = time.monotonic()
+    while (left := slabs("net_namespace")["net_namespace"][0]) > 1:
+        if namespaces_go():
+            quiet = time.monotonic()
+        elif time.monotonic() > quiet + 2 * netlab.SLOWER:
+            break
+        time.sleep(0.1 * netlab.SLOWER)
     return left <= 1
 
 

@@ -137,7 +137,7 @@ class Storm:
 
 def storm_and_after(ctskip, seed, seconds, say, warming_up=False):
     """One storm: what memory there is in use after it, with the module and without."""
-    wait_until(storm.only_initial_namespace, 60)
+    wait_until(storm.only_initial_namespace, 60, 0.5)
     one = Storm(ctskip, seed, seconds, say, warming_up)
     try:
         wrong = one.rage()
@@ -146,7 +146,7 @@ def storm_and_after(ctskip, seed, seconds, say, warming_up=False):
             one.check()
     finally:
         one.close()
-    wait_until(storm.only_initial_namespace, 120)
+    wait_until(storm.only_initial_namespace, 120, 0.5)
     wait_until(lambda: len(ctskip.netns()) == 1)
     used = [storm.memory()]
     assert ctskip.unload() == 0
