@@ -363,12 +363,10 @@ class Netns:
 
     def entries(self, family=None, protocol=None, arguments=""):
         """`conntrack -L`, a list of Entry; of both families unless one is given."""
-        found = []
-        for one in [family] if family else [V4, V6]:
-            wanted = f"-p {protocol}" if protocol else ""
-            done = self.run(f"conntrack -L -f {one.conntrack} {wanted} {arguments}")
-            found += [Entry(line) for line in done.stdout.splitlines() if line.strip()]
-        return found
+        of_family = f"-f {family.conntrack}" if family else ""
+        wanted = f"-p {protocol}" if protocol else ""
+        done = self.run(f"conntrack -L {of_family} {wanted} {arguments}")
+        return [Entry(line) for line in done.stdout.splitlines() if line.strip()]
 
     def count(self):
         """`conntrack -C`: the number of entries."""
