@@ -11,7 +11,7 @@ On a debug kernel, where all takes many times as long, one in ONE_IN of a test's
 MOST, beginning with another one from test to test: so each way through the module is taken under the eyes
 of its checks, and what all the variants are for is found out on the stock kernel. Where it matters which
 memory is read or asked for, all are: @pytest.mark.every_variant. With --quick, one of each test is run, of
-those as well, and no @pytest.mark.large. Which one it is depends on the tests that were chosen: a failed
+those as well, but no @pytest.mark.not_quick. Which one it is depends on the tests that were chosen: a failed
 one is run again by its whole id.
 
 CI runs all of them on the stock kernel: one that it must not run waits for an option of its own, as
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config, items):
     if netlab.SLOWER == 1:
         return
     quick = config.getoption("quick")
-    left_out = [item for item in items if quick and item.get_closest_marker("large")]
+    left_out = [item for item in items if quick and item.get_closest_marker("not_quick")]
     tests = {}
     for item in items:
         if item not in left_out and (quick or not item.get_closest_marker("every_variant")):

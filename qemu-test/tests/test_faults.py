@@ -5,6 +5,7 @@ Loading, each command, each read and each making of a namespace is done again an
 round its nth allocation fails, until a round has none left to fail. Where the kernel gets by without
 that memory (it tries another way), the round succeeds, and all must be done. Else it must say ENOMEM, and
 leave everything as it was. What it may have leaked is found at the end of the suite, see guest/suite.py.
+With --quick, behind the first eight one in four fails; of a load, one in --loads.
 
 One that fails is not enough for what kvmalloc() gives, which tries again: the `without_memory` ones have
 all fail from the nth on. What the module asks for in a workqueue, for nobody who could be told, fails for
@@ -49,6 +50,9 @@ SETTINGS = {
     "min-order": 0,
 }
 
+# With --quick, behind so many allocations one in so many fails, of all but those of a load.
+FIRST, QUICK_STEP = 8, 4
+
 # Where the functions of all modules are, of one that is to come as well (x86-64, without KASLR:
 # Documentation/arch/x86/x86_64/mm.rst).
 MODULES = 0xFFFF_FFFF_A000_0000, 0xFFFF_FFFF_FF00_0000
@@ -81,23 +85,29 @@ def module(name):
 class Faults:
     """Has an allocation fail that is made for certain functions, on their way or below."""
 
-    def __init__(self):
+    def __init__(self, step, seed):
+        self.step, self.random = step, random.Random(seed)
         for path, (name, value) in itertools.product(ATTRIBUTES, SETTINGS.items()):
             if (path / name).exists():
                 (path / name).write_text(f"{value}\n")
         self.fd = os.open("/proc/thread-self/fail-nth", os.O_RDWR | os.O_CLOEXEC)
+
+    def nths(self):
+        """Each allocation; with --quick, behind the first ones some, from the seed which."""
+        yield from range(1, 1 + FIRST)
+        yield from itertools.count(1 + FIRST + self.random.randrange(self.step), self.step)
 
     def within(self, addresses):
         """From now on, of the allocations that functions at these addresses make."""
         for path, (name, value) in itertools.product(ATTRIBUTES, zip(("start", "end"), addresses)):
             (path / f"require-{name}").write_text(f"{value:#x}\n")
 
-    def each(self, act, first=1, step=1, rest=False, before=lambda: None):
-        """Yield what act() returns when its first allocation fails, its second, and so on; or others.
+    def each(self, act, nths=None, rest=False, before=lambda: None):
+        """Yield what act() returns when its first allocation fails, its second, and so on; or the nths.
 
         With `rest`, all behind it fail too. Before each round, before() has all memory that it wants.
         """
-        for nth in itertools.count(first, step):
+        for nth in nths or self.nths():
             os.utime(netlab.OUT / "running")  # the host: it is not stuck
             before()
             with self.all() if rest else contextlib.nullcontext():
@@ -134,8 +144,9 @@ class Faults:
 
 
 @pytest.fixture
-def faults():
-    made = Faults()
+def faults(request):
+    option = request.config.getoption
+    made = Faults(QUICK_STEP if option("quick") else 1, option("seed"))
     yield made
     made.close()
 
@@ -164,14 +175,14 @@ def test_load(ctskip, faults, lab, request):
     has one allocation in N fail, from the seed which.
     """
     step = request.config.getoption("loads")
-    first = 1 + random.Random(request.config.getoption("seed")).randrange(step)
+    nths = itertools.count(1 + faults.random.randrange(step), step)
     spaces = [lab.init, lab.ns()]
     rules = f"udp dport=7; tcp dport=8 netns={spaces[1].inode} tag=t"
     # Read before: a module that is a file system has a part in that.
     image = netlab.MODULE.read_bytes()
     faults.within(MODULES)
     failed = 0
-    for result in faults.each(lambda: ctskip.load_image(image, rules=rules), first, step):
+    for result in faults.each(lambda: ctskip.load_image(image, rules=rules), nths):
         if result == 0:
             assert len(ctskip.rules()) == 2
             assert ctskip.unload() == 0
@@ -297,9 +308,9 @@ def refusals(ctskip, faults, act, rest=False):
 
 
 def commands(*names):
-    """COMMANDS of these names, to run a test with each; those with many allocations are large."""
-    large = {"add many", "load in pieces"}
-    return [pytest.param(name, marks=[pytest.mark.large] * (name in large)) for name in names]
+    """COMMANDS of these names, to run a test with each; --quick leaves out what has many allocations."""
+    many = {"add many", "load in pieces"}
+    return [pytest.param(name, marks=[pytest.mark.not_quick] * (name in many)) for name in names]
 
 
 @pytest.mark.parametrize("command", commands(*COMMANDS))
@@ -312,7 +323,7 @@ def test_command_without_memory(base, faults, spaces, command):
     assert refusals(base, faults, lambda: carry_out(command, spaces), rest=True) > 0
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 def test_slots_without_memory(base, faults):
     """A rule that has no slot to count in, as all that lie together are taken (percpu.rs)."""
 

@@ -105,7 +105,7 @@ def test_dns_under_load(ctskip, lab, family):
 HALF = 25 // SLOWER
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 @pytest.mark.own_module
 @pytest.mark.timeout(240 * SLOWER)
 def test_dns_in_fifty_namespaces(ctskip, lab):

@@ -164,7 +164,7 @@ def test_frames(ctskip, lab, family, way, part, request, dmesg):
     assert not [line for line in dmesg.lines() if any(splat in line for splat in SPLATS)]
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 @pytest.mark.parametrize("way", [Ring, Raw], ids=["pre_routing", "local_out"])
 def test_none_tracked(ctskip, lab, family, way, skipping, request):
     """Where all is skipped, none has an entry: nothing that conntrack takes for a packet is overlooked."""

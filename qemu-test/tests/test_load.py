@@ -72,7 +72,7 @@ def test_of_nothing_empties_the_table(ctskip):
     assert ctskip.rules() == []
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 def test_in_pieces_cut_anywhere(ctskip, lab):
     rules = table(9999)
     rules.insert(5000, "udp dport=53")
@@ -127,7 +127,7 @@ def test_equal_rules_each_keep_their_own(ctskip):
     assert ids(ctskip) == [first[1], first[0]]
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 def test_many_equal_rules(ctskip):
     """To compare each with each would take many times longer than as many different ones do."""
     number = 60000 // netlab.SLOWER

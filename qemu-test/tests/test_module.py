@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shutil
@@ -448,12 +449,12 @@ def churner(lab):
     return work
 
 
-def test_unload_and_load_under_traffic(ctskip, lab):
+def test_unload_and_load_under_traffic(ctskip, lab, rounds):
     spaces, flood = flooder(lab)
     for ns in spaces[1:]:
         ns.track()
     with Worker(flood), Worker(churner(lab)):
-        for round_ in range(20 // netlab.SLOWER):
+        for round_ in range(math.ceil(4 * rounds / netlab.SLOWER)):
             assert ctskip.load(rules="udp dport=7; track tcp dport=7") == 0, round_
             wait_until(lambda: all(ctskip.netns(ns)["skipped"] > 40 for ns in spaces), 20)
             assert ctskip.unload() == 0, round_

@@ -9,6 +9,8 @@ from pathlib import Path
 import netlab
 import pytest
 
+pytestmark = pytest.mark.not_quick
+
 TOOLS = (
     "bash busybox nft iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy ipset conntrack ip "
     "insmod modprobe dnsmasq dig dnsperf nginx curl wrk iperf3 ping socat ethtool capsh setpriv "

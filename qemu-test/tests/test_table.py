@@ -326,7 +326,7 @@ def test_load_by_a_here_document(ctskip):
 # --- the most rules ------------------------------------------------------------------------------
 
 
-@pytest.mark.large
+@pytest.mark.not_quick
 def test_the_most_rules(ctskip, capsys):
     start = time.monotonic()
     text = "".join(f"{name} dport={port}\n" for name in ("udp", "tcp") for port in range(65536))
