@@ -20,8 +20,8 @@ modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prep
 demo: ## see conntrack overflow in a guest, and with ctskip not
 	@$(SUITE) demo $(LINE)
 
-test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in a guest (TESTS='-k dns')
-	@$(SUITE) test $(LINE) $(TESTS)
+test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in two guests (TESTS='-k dns')
+	@$(SUITE) test $(LINE) $(or $(TESTS),--guests=2)
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
 test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns', QUICK=1)
