@@ -129,8 +129,11 @@ def test_equal_rules_each_keep_their_own(ctskip):
 
 @pytest.mark.not_quick
 def test_many_equal_rules(ctskip):
-    """To compare each with each would take many times longer than as many different ones do."""
-    number = 60000 // netlab.SLOWER
+    """To compare each with each would take many times longer than as many different ones do.
+
+    The least of three, in turn: the host may take time from any one.
+    """
+    number = 20_000 // netlab.SLOWER
 
     def seconds(rules):
         text = "".join(f"{rule}\n" for rule in rules)
@@ -141,8 +144,8 @@ def test_many_equal_rules(ctskip):
         assert ctskip.generation == generation
         return time.process_time() - start
 
-    different = seconds(f"udp dport={port + 1}" for port in range(number))
-    equal = seconds(["udp dport=1"] * number)
+    tables = [f"udp dport={port + 1}" for port in range(number)], ["udp dport=1"] * number
+    different, equal = map(min, zip(*(map(seconds, tables) for _ in range(3)), strict=True))
     assert equal < 2 * different
 
 
