@@ -579,6 +579,7 @@ def test_packets_write_no_line_of_the_log(ctskip, lab, dmesg):
     assert ours(dmesg) == []
 
 
+@pytest.mark.not_quick
 def test_a_commit_logs_no_more_the_more_namespaces_have_nat(ctskip, lab, dmesg):
     """Tenants make namespaces, and NAT there: of a commit they see some, whatever their number."""
     for _ in range(20):

@@ -466,6 +466,7 @@ def test_any_offset(listed, name):
         assert exactly(file, 100) == whole[:100].decode()
 
 
+@pytest.mark.not_quick
 def test_lines_keep_their_place_while_counters_grow(listed, lab):
     """A reader of `counters` in small steps gets whole lines, whatever the traffic."""
     ns = lab.ns()

@@ -78,6 +78,7 @@ def test_dns_behind_a_firewall(ctskip, lab, family, place):
     assert client.count() == server.count() == 1
 
 
+@pytest.mark.not_quick
 def test_dns_under_load(ctskip, lab, family):
     """Many sockets, so many flows: each would be an entry on both sides."""
     client, server = lab.pair()
@@ -313,6 +314,7 @@ def test_flow(ctskip, lab, family, kind):
         assert ctskip.netns(ns)["skipped"] > 0
 
 
+@pytest.mark.not_quick
 def test_nginx_under_load(ctskip, lab, family):
     client, server = lab.pair()
     server.nginx(size=1000)

@@ -222,6 +222,7 @@ def test_rules_as_typed_to_insmod(ctskip, tool, typed):
         assert ctskip.rules() == expected
 
 
+@pytest.mark.not_quick
 def test_long_rules(ctskip):
     """Over the 1,024 bytes of the kernel's own string parameter, and over a page."""
     rules = [f"udp dport={port}" for port in range(1, 5001)]

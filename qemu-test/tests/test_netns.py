@@ -148,6 +148,7 @@ def test_first_match_across_common_and_own_rules(ctskip, lab, family, more):
         assert ns.count() == entries, order
 
 
+@pytest.mark.not_quick
 def test_many_namespaces_with_rules_of_their_own(ctskip, lab):
     """Each acts in its own only, also after every second one has gone."""
     spaces = [lab.ns() for _ in range(50)]
