@@ -39,7 +39,7 @@ def pytest_addoption(parser):
     group.addoption("--frames", type=int, default=20_000, help="mutated frames for test_fuzz.py")
     group.addoption("--storm", type=int, default=0, help="seconds of test_storm.py")
     group.addoption("--loads", type=int, default=1, help="one in so many of test_faults.py's loads")
-    group.addoption("--quick", action="store_true", help="one variant of each, on a debug kernel")
+    group.addoption("--quick", action="store_true", help="less of all, on a debug kernel")
     group.addoption("--seed", default="1", help="what all these draw from")
 
 
