@@ -32,6 +32,7 @@ PACKAGES = """
     nftables iptables ipset conntrack
     dnsmasq-base bind9-dnsutils dnsperf nginx-light curl wrk iperf3 socat
     python3 python3-pytest python3-pytest-timeout python3-scapy python3-pyroute2
+    python3-nftables
 """.split()
 
 # Run in the new root file system: a kmod that insmod and modprobe of older Debian are.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Network namespaces, packets and ctskip itself, for the tests.
 
-Emulation makes starting a process cost 30-80 ms and a thousand Python instructions nearly nothing, so
-all that can be done in this process is: sockets, netlink, namespaces, files. What users use (nft,
-conntrack, iptables, dig) is started as a program where it is what the test is about.
+Emulation makes starting a process cost 30-80 ms, half a second on a debug kernel, and a thousand Python
+instructions nearly nothing, so all that can be done in this process is: sockets, netlink, namespaces, files,
+nft's rules. What users use (conntrack, iptables, dig) is started as a program where the test is about it.
 
     def test_dns(ctskip, lab, family):
         client, server = lab.pair()                     # two namespaces, a veth between them
@@ -56,6 +56,7 @@ import threading
 import time
 from pathlib import Path
 
+from nftables import Nftables
 from pyroute2 import IPRoute, NFCTSocket
 
 NETNS = Path("/run/netns")
@@ -197,7 +198,8 @@ class Netns:
 
     def index(self, device):
         """The index of a device."""
-        return self.ip.link_lookup(ifname=device)[0]
+        with self.inside():
+            return socket.if_nametoindex(device)
 
     def addr(self, family=V4, number=0):
         """One of its addresses, as text; the first unless said."""
@@ -342,10 +344,16 @@ class Netns:
         )
         return int(done.stdout) if done.returncode == 0 else None
 
-    def nft(self, text, check=True):
-        """`nft -f -` with that text."""
+    def nft(self, text, as_json=False):
+        """What `nft -f -` does with that text, and with as_json `nft -j -f -`; what it prints."""
         self.rules_made = True
-        return self.run(["nft", "-f", "-"], stdin=text, check=check)
+        with self.inside():
+            # A new one each time: it keeps its socket, and the devices that it has seen.
+            nft = Nftables()
+            nft.set_json_output(as_json)
+            failed, printed, error = nft.cmd(text)
+        assert not failed, f"nft: {text}\n{error}"
+        return printed
 
     def iptables(self, family, arguments, legacy=False, check=True):
         """iptables or ip6tables (by family), the nft one unless `legacy`."""
@@ -361,16 +369,23 @@ class Netns:
             "table inet lab_track { chain c { type filter hook input priority 300; ct state new; }; }"
         )
 
-    def entries(self, family=None, protocol=None, arguments=""):
-        """`conntrack -L`, a list of Entry; of both families unless one is given."""
-        of_family = f"-f {family.conntrack}" if family else ""
-        wanted = f"-p {protocol}" if protocol else ""
-        done = self.run(f"conntrack -L {of_family} {wanted} {arguments}")
-        return [Entry(line) for line in done.stdout.splitlines() if line.strip()]
+    def entries(self, family=None, protocol=None):
+        """What `conntrack -L` lists, as Entry; of both families unless one is given."""
+        with self.inside():
+            try:
+                text = Path("/proc/thread-self/net/nf_conntrack").read_text()
+            except FileNotFoundError:  # before conntrack is loaded
+                return []
+        wanted = {"ipv4", "ipv6"} if family is None else {family.conntrack}
+        return [
+            entry
+            for entry in map(Entry, text.splitlines())
+            if entry.family in wanted and protocol in (None, entry.protocol)
+        ]
 
     def count(self):
-        """`conntrack -C`: the number of entries."""
-        return int(self.run("conntrack -C").stdout)
+        """What `conntrack -C` says: the number of entries."""
+        return int(self.sysctl("net.netfilter.nf_conntrack_count"))
 
     def flush(self):
         """What `conntrack -F` does, without starting it: no entries."""
@@ -566,16 +581,22 @@ class Netns:
 
 
 class Entry:
-    """A line of `conntrack -L`: .protocol, .original and .reply (dicts), .text."""
+    """An entry: .family ("ipv4"), .protocol, .number (of it), .original and .reply (dicts), .text."""
 
     def __init__(self, line):
         self.text = line
-        self.protocol = line.split()[0]
-        pairs = re.findall(r"(\w+)=(\S+)", line)
-        tuple_keys = ("src", "dst", "sport", "dport", "type", "code", "id", "packets", "bytes")
-        half = next((i for i, (k, _) in enumerate(pairs) if k == "src" and i), len(pairs))
-        self.original = {k: v for k, v in pairs[:half] if k in tuple_keys}
-        self.reply = {k: v for k, v in pairs[half:] if k in tuple_keys}
+        self.family, _, self.protocol, number = line.split()[:4]
+        self.number = int(number)
+        keys = ("src", "dst", "sport", "dport", "type", "code", "id", "packets", "bytes")
+        halves = []
+        for key, value in re.findall(r"(\w+)=(\S+)", line):
+            if key == "src":
+                halves.append({})
+            if key in ("src", "dst"):
+                value = str(ipaddress.ip_address(value))
+            if halves and key in keys:
+                halves[-1][key] = value
+        self.original, self.reply = halves
 
     def __repr__(self):
         return f"<{self.text}>"
@@ -608,9 +629,9 @@ class Watch:
 
     def read(self, hook=None):
         """{hook: {state: packets}} without zeros, or of one hook {state: packets}."""
-        done = self.ns.run(f"nft -j list counters table {self.family} {self.table}")
+        listed = self.ns.nft(f"list counters table {self.family} {self.table}", as_json=True)
         found = {}
-        for item in json.loads(done.stdout)["nftables"]:
+        for item in json.loads(listed)["nftables"]:
             if "counter" in item and item["counter"]["packets"]:
                 name, _, state = item["counter"]["name"].partition("-")
                 found.setdefault(name, {})[state] = item["counter"]["packets"]
@@ -630,7 +651,7 @@ class Watch:
     def reset(self):
         """All zero."""
         self.last = {}
-        self.ns.run(f"nft reset counters table {self.family} {self.table}")
+        self.ns.nft(f"reset counters table {self.family} {self.table}")
 
 
 class Capture:
@@ -820,8 +841,8 @@ class Lab:
                     if names.exists() and table in names.read_text().split():
                         for what in ("-F", "-X"):
                             self.init.iptables(family, f"-t {table} {what}", legacy=True)
-            self.init.run("nft flush ruleset")
-            self.init.run("conntrack -F", check=False)
+            self.init.nft("flush ruleset")
+            self.init.flush()
         self.init.close()
 
 

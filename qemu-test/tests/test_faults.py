@@ -164,7 +164,7 @@ def number(act, *arguments):
 
 
 def hooked(ns):
-    return "-0000000299" in ns.run("nft list hooks").stdout
+    return "-0000000299" in ns.nft("list hooks")
 
 
 @pytest.mark.timeout(7200)  # some hundred rounds

@@ -53,7 +53,7 @@ def masquerade(router):
 
 def dropped(ns, chain):
     """How many packets that firewall has dropped."""
-    text = ns.run(f"nft list chain inet firewall {chain}").stdout
+    text = ns.nft(f"list chain inet firewall {chain}")
     return int(text.split("counter packets ")[1].split()[0])
 
 
@@ -187,7 +187,7 @@ def test_closed_port(ctskip, lab, family):
     # A rule for the server alone, whose error then is invalid at the client.
     ctskip.load_table(f"udp dst={address} dport=9 netns={server.inode}")
     client.nft("flush chain inet firewall output")
-    client.run("conntrack -F")
+    client.flush()
     assert Sender(client, address, 9).send().error() == (*unreachable(family), 0)
     assert followed() == 3
     assert len(client.entries(family)) == 1 and server.entries() == []

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.own_module
 def hooks(ns):
     """Where ctskip's priority is taken in a namespace, as ["ip prerouting", ...]."""
     found, family, hook = [], None, None
-    for line in ns.run("nft list hooks").stdout.splitlines():
+    for line in ns.nft("list hooks").splitlines():
         words = line.split()
         match words:
             case ["family", family, "{"]:
@@ -368,7 +368,7 @@ def test_needs_no_other_module_and_keeps_none(ctskip, lab):
     assert ctskip.netns(ns)["entries"] == ns.count() == 1
     assert ctskip.netns(ns)["ct"] == "on"
     # ... and goes.
-    ns.run("nft flush ruleset")
+    ns.nft("flush ruleset")
     remove_module("nf_conntrack")
     assert ctskip.netns(ns)["max"] == ctskip.stats()["buckets"] == 0
     assert ctskip.unload() == 0

@@ -157,7 +157,7 @@ class Bench:
         for entry in self.server.entries(self.family):
             tuple_ = entry.original
             ports = [tuple_["sport"], tuple_["dport"]] if "sport" in tuple_ else []
-            entries.add((int(entry.text.split()[1]), tuple_["src"], tuple_["dst"], *ports))
+            entries.add((entry.number, tuple_["src"], tuple_["dst"], *ports))
         return [probe.text for probe in sent if probe.entry in entries]
 
     def rules(self, *rules):
