@@ -83,7 +83,7 @@ class Family:
         self.ip = "ip" if v4 else "ip6"  # ctskip and nft
         self.icmp = "icmp" if v4 else "icmp6"  # ctskip
         self.nft_icmp = "icmp" if v4 else "icmpv6"  # nft
-        self.conntrack = "ipv4" if v4 else "ipv6"  # conntrack -f
+        self.conntrack = "ipv4" if v4 else "ipv6"  # conntrack -f, nf_conntrack
         self.iptables = "iptables" if v4 else "ip6tables"
         self.bits = 32 if v4 else 128
         self.ethertype = 0x0800 if v4 else 0x86DD
@@ -181,7 +181,10 @@ class Netns:
 
     @contextlib.contextmanager
     def inside(self):
-        """This thread is in the namespace: sockets and processes made here belong to it."""
+        """This thread is in the namespace: sockets and processes made here belong to it.
+
+        Not inside another: at the end it is in the initial namespace.
+        """
         os.setns(self.fd, os.CLONE_NEWNET)
         try:
             yield self
@@ -345,13 +348,20 @@ class Netns:
         return int(done.stdout) if done.returncode == 0 else None
 
     def nft(self, text, as_json=False):
-        """What `nft -f -` does with that text, and with as_json `nft -j -f -`; what it prints."""
-        self.rules_made = True
+        """What `nft -f -` does with that text, and with as_json `nft -j -f -`; what it prints.
+
+        In one thread at a time: libnftables keeps the devices that it has seen for the whole process.
+        """
+        self.rules_made |= not text.startswith("list ")
         with self.inside():
-            # A new one each time: it keeps its socket, and the devices that it has seen.
+            # It goes before we return: its socket keeps the namespace, and where that is closed the kernel
+            # waits until it has let go of what deleted rules used.
             nft = Nftables()
-            nft.set_json_output(as_json)
-            failed, printed, error = nft.cmd(text)
+            try:
+                nft.set_json_output(as_json)
+                failed, printed, error = nft.cmd(text)
+            finally:
+                del nft
         assert not failed, f"nft: {text}\n{error}"
         return printed
 
@@ -370,12 +380,9 @@ class Netns:
         )
 
     def entries(self, family=None, protocol=None):
-        """What `conntrack -L` lists, as Entry; of both families unless one is given."""
+        """What `conntrack -L` lists, as Entry; of both families unless one is given. Conntrack is loaded."""
         with self.inside():
-            try:
-                text = Path("/proc/thread-self/net/nf_conntrack").read_text()
-            except FileNotFoundError:  # before conntrack is loaded
-                return []
+            text = Path("/proc/thread-self/net/nf_conntrack").read_text()
         wanted = {"ipv4", "ipv6"} if family is None else {family.conntrack}
         return [
             entry
@@ -384,15 +391,17 @@ class Netns:
         ]
 
     def count(self):
-        """What `conntrack -C` says: the number of entries."""
+        """What `conntrack -C` says: the number of entries. Conntrack is loaded."""
         return int(self.sysctl("net.netfilter.nf_conntrack_count"))
 
     def flush(self):
         """What `conntrack -F` does, without starting it: no entries."""
         with self.inside():
             netlink = NFCTSocket()
-        netlink.flush()
-        netlink.close()
+        try:
+            netlink.flush()
+        finally:
+            netlink.close()
 
     def watch(self, match="", name="lab_watch", family="inet"):
         """Count packets behind conntrack by their `ct state`; `match` (nft) narrows. Turns it on."""
@@ -645,6 +654,7 @@ class Watch:
             new = {state: n - last.get(state, 0) for state, n in now.items()}
             if sum(new.values()) >= packets or time.monotonic() > end:
                 break
+            time.sleep(0.01)
         self.last[hook] = now
         return {state: n for state, n in new.items() if n}
 

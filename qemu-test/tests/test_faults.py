@@ -192,6 +192,7 @@ def test_load(ctskip, faults, lab, request):
         assert not ctskip.loaded() and not netlab.SYSFS.exists()
     assert failed > 0
     assert len(ctskip.rules()) == 2
+    assert all(hooked(ns) for ns in spaces)
     assert ctskip.unload() == 0
     assert not any(hooked(ns) for ns in spaces)
 

@@ -426,6 +426,7 @@ def test_stats_tell_of_the_shared_hash(ctskip, lab, family, small_table):
     small_table(65536, 512)
     flood(client, server.addr(family), 200)
     buckets = int(lab.init.sysctl("net.netfilter.nf_conntrack_buckets"))
+    wait_until(lambda: server.count() >= 200)
     entries = sum(ns.count() for ns in (client, server, lab.init))
     assert entries >= 400
     # Those of namespaces that are on their way out count too.

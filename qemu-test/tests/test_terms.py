@@ -2,8 +2,8 @@
 """Every term of a rule: what it matches, and what it leaves alone, at both hooks.
 
 A Bench is a namespace S with a neighbour C. Packets are put on the wire ahead of S ("in", so they
-meet PRE_ROUTING) or sent by S itself ("out", LOCAL_OUT), one kind at a time, and `conntrack -L` in S
-tells which of them were tracked:
+meet PRE_ROUTING) or sent by S itself ("out", LOCAL_OUT), one kind at a time, and the entries of S
+tell which of them were tracked:
 
     bench.check("udp dport=53 local=dst",
                 skipped=["in C.* > S.53", "out S.53 > C.*"],
