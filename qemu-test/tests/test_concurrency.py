@@ -193,7 +193,7 @@ def test_no_packet_sees_an_empty_table_and_no_read_mixes_two(ctskip, family, net
     # The same traffic with no table makes an entry and is new: so it would have been seen.
     ctskip.commit("flush")
     client.udp_send(address, PORT)
-    netlab.wait_until(lambda: watches[1].read("prerouting").get("new"))
+    assert netlab.wait_until(lambda: watches[1].read("prerouting").get("new")) == 1
     assert client.count() == 1 and server.count() == 1
 
 
