@@ -8,7 +8,6 @@ usage: checks.py test | lint [LINE] | format
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -129,9 +128,6 @@ class Checks:
         cargo_home, cargo_target = cache.ROOT / "cargo", CHECKOUT / "build/cargo"
         cargo_home.mkdir(parents=True, exist_ok=True)
         cargo_target.mkdir(parents=True, exist_ok=True)
-        settings = Path.home() / ".cargo/config.toml"
-        if settings.exists():
-            shutil.copy(settings, cargo_home)
         variables = {
             "CARGO_HOME": CARGO,
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
@@ -141,6 +137,9 @@ class Checks:
             **env,
         }
         binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        settings = Path.home() / ".cargo/config.toml"
+        if settings.exists():
+            binds[settings] = f"{CARGO}/config.toml"
         return {"binds": binds, "cwd": HERE, "env": variables}
 
     def run(self, *cmd: str | Path, **env: str) -> None:
