@@ -105,8 +105,13 @@ def family_of(address):
 
 
 def wait_until(condition, timeout=5.0, interval=0.01):
-    """Wait until condition() is true and return what it returned; AssertionError after the timeout."""
+    """Wait until condition() is true and return what it returned; AssertionError after the timeout.
+
+    It looks every `interval` seconds at first, and less often as time goes: to look costs processor time,
+    which what is waited for may need.
+    """
     end = time.monotonic() + timeout * SLOWER
+    longest = max(interval, 0.1)
     while True:
         value = condition()
         if value:
@@ -116,6 +121,7 @@ def wait_until(condition, timeout=5.0, interval=0.01):
                 f"not within {timeout * SLOWER} s: {getattr(condition, '__name__', condition)}"
             )
         time.sleep(interval)
+        interval = min(1.5 * interval, longest)
 
 
 def steady(read):
