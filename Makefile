@@ -8,7 +8,9 @@ ifeq ($(shell command -v python3),)
 $(error python3 (3.11 or newer) is needed)
 endif
 
-PYTHON := PYTHONDONTWRITEBYTECODE=1 python3
+# Not set before each command: a shell between make and the script would keep the signal that ends both.
+export PYTHONDONTWRITEBYTECODE := 1
+PYTHON := python3
 SUITE := $(PYTHON) qemu-test/run.py
 BENCH := $(PYTHON) qemu-test/bench/run.py
 LINE := $(addprefix --kernel=,$(KERNEL))
