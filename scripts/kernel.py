@@ -211,10 +211,10 @@ def newest(line: str) -> tuple[str, str]:
     """
     where = chroot.get(LINES[line]["chroot"])
     answer = cache.ROOT / "newest" / f"{line}-{where.root.parent.name}"
-    known = answer.read_text().split() if answer.exists() else []
-    if known and time.time() - answer.stat().st_mtime < LISTS_FRESH:
-        return known[0], known[1]
     with cache.lock(answer.parent / "lock"):
+        known = answer.read_text().split() if answer.exists() else []
+        if known and time.time() - answer.stat().st_mtime < LISTS_FRESH:
+            return known[0], known[1]
         if known:  # else the chroot is new, and so are its lists
             try:
                 update_lists(where)
