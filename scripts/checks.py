@@ -138,7 +138,7 @@ class Checks:
         }
         binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
         settings = Path.home() / ".cargo/config.toml"
-        if settings.exists():
+        if settings.is_file():  # within CARGO, so made after it
             binds[settings] = f"{CARGO}/config.toml"
         return {"binds": binds, "cwd": HERE, "env": variables}
 

@@ -2,7 +2,8 @@
 """The Debian chroot that has the kernel's own toolchain; kernels.toml says what is in it.
 
 It is made by mmdebstrap and works for root and, in a user namespace, for anybody with
-subordinate uids. Commands run in it with chosen folders of the host bound to places of the chroot.
+subordinate uids. Commands run in it with chosen folders and files of the host bound to places of
+the chroot, in the order in which they are given.
 
     chroot.get("trixie").run(["make", "-C", "/usr/src/linux"], binds={tree: "/usr/src/linux"})
 """
