@@ -225,6 +225,16 @@ class Netns:
         )
         self.addresses[family_of(address).version].append(address)
 
+    def add_neighbour(self, device, address, mac):
+        """Enter where an address is found, so that nobody asks, and no error comes where nobody answers."""
+        self.ip.neigh(
+            "replace",
+            dst=address,
+            lladdr=mac,
+            ifindex=self.index(device),
+            state=_NUD_PERMANENT,
+        )
+
     def sysctl(self, name, value=None):
         """Read (no value) or write a sysctl: ns.sysctl("net.ipv4.ip_forward", 1)."""
         path = Path("/proc/sys") / name.replace(".", "/")
@@ -771,13 +781,7 @@ class Lab:
             for ns, device, own, peer_mac in ends:
                 for prefix, length in ((f"10.0.{number}.", 24), (f"fd00:{number}::", 64)):
                     ns.add_address(device, f"{prefix}{own}", length)
-                    ns.ip.neigh(
-                        "replace",
-                        dst=f"{prefix}{3 - own}",
-                        lladdr=peer_mac,
-                        ifindex=ns.index(device),
-                        state=_NUD_PERMANENT,
-                    )
+                    ns.add_neighbour(device, f"{prefix}{3 - own}", peer_mac)
         return link
 
     def pair(self):
@@ -814,13 +818,7 @@ class Lab:
         for number, (end, peer) in enumerate(zip((client, server), links[::-1]), 1):
             for prefix, length in (("10.9.0.", 24), ("fd00:9::", 64)):
                 end.add_address("eth0", f"{prefix}{number}", length)
-                end.ip.neigh(
-                    "replace",
-                    dst=f"{prefix}{3 - number}",
-                    lladdr=peer.a_mac,
-                    ifindex=end.index("eth0"),
-                    state=_NUD_PERMANENT,
-                )
+                end.add_neighbour("eth0", f"{prefix}{3 - number}", peer.a_mac)
         self.init.run("modprobe br_netfilter")
         for key in ("iptables", "ip6tables"):
             bridge.sysctl(f"net.bridge.bridge-nf-call-{key}", 1)
