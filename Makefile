@@ -8,9 +8,8 @@ ifeq ($(shell command -v python3),)
 $(error python3 (3.11 or newer) is needed)
 endif
 
-# Not set before each command: a shell between make and the script would keep the signal that ends both.
-export PYTHONDONTWRITEBYTECODE := 1
-PYTHON := python3
+# The shell that sets it gives way: between make and the script, it would keep the signal that ends both.
+PYTHON := PYTHONDONTWRITEBYTECODE=1 exec python3
 SUITE := $(PYTHON) qemu-test/run.py
 BENCH := $(PYTHON) qemu-test/bench/run.py
 LINE := $(addprefix --kernel=,$(KERNEL))
