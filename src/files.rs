@@ -269,13 +269,20 @@ impl Lines for NetnsText<'_> {
             return Ok(false);
         };
         let handle = net.handle();
-        let either = |test: fn(Net<'_>, Family) -> bool| {
-            let found = handle.with(|net| test(net, Family::Ipv4) || test(net, Family::Ipv6));
-            found.unwrap_or(false)
+        let seen = handle.with(|net| {
+            let either = |test: fn(Net<'_>, Family) -> bool| {
+                test(net, Family::Ipv4) || test(net, Family::Ipv6)
+            };
+            (
+                either(|net, family| net.conntrack_in_use(family)),
+                either(|net, family| net.nat_in_use(family)),
+                conntrack::usage(net),
+            )
+        });
+        // It goes, and leaves the list in a moment.
+        let Some((conntrack_on, nat, usage)) = seen else {
+            return Err(estale());
         };
-        let conntrack_on = either(|net, family| net.conntrack_in_use(family));
-        let nat = either(|net, family| net.nat_in_use(family));
-        let usage = handle.with(conntrack::usage).flatten();
         writeln!(
             out,
             "netns={:<10} ct={:<3} entries={:<10} max={:<10} drop={:<20} early_drop={:<20} \
