@@ -166,6 +166,8 @@ struct State {
     nets: KVVec<Arc<NetState>>,
     /// How many namespaces have left the list: those behind them have moved up then.
     left: u64,
+    /// In how many namespaces there was no room for the hooks.
+    without_hooks: usize,
     /// Whether namespaces leave because the module does.
     unloading: bool,
     /// What namespaces that are gone have counted.
@@ -269,6 +271,7 @@ impl Control {
                 mode,
                 nets: KVVec::new(),
                 left: 0,
+                without_hooks: 0,
                 unloading: false,
                 past: [0; Counter::COUNT],
             }),
@@ -304,6 +307,35 @@ impl Control {
             drop(state);
             larger = KVVec::with_capacity(count.saturating_mul(2).max(8), GFP_KERNEL)?;
         }
+    }
+
+    /// Tells whether the module may do without its hooks in `net`, which has no room for them, and logs
+    /// where that is.
+    ///
+    /// In all but the initial namespace it may: whoever has one could keep it from all others else.
+    /// Fails with `E2BIG`.
+    pub(crate) fn no_room(&self, net: &NetHandle) -> Result {
+        /// How many namespaces the log names: others make them.
+        const MOST: usize = 16;
+
+        if net.is_init() {
+            pr_err!("netns init: no room for a hook, see nft list hooks\n");
+            return Err(E2BIG);
+        }
+        let mut state = self.state.lock();
+        let count = state.without_hooks;
+        state.without_hooks = count.saturating_add(1);
+        drop(state);
+        let inum = net.id().inum;
+        match count {
+            0..MOST => pr_warn!(
+                "netns {}: no room for a hook, so no rule acts there\n",
+                inum
+            ),
+            MOST => pr_warn!("further namespaces have no room for a hook\n"),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Forgets a namespace that ends. Rules for it go soon after.

@@ -353,15 +353,18 @@ const HOOKS: usize = 4;
 #[pin_data]
 pub(crate) struct Hooks<T: Handler> {
     handler: Arc<T>,
-    /// Pinned, because netfilter keeps pointers to it while the hooks are registered.
+    /// Pinned, because netfilter keeps pointers to it while the hooks are registered. All zero where
+    /// there was no room for them.
     #[pin]
     ops: Opaque<[raw::nf_hook_ops; HOOKS]>,
 }
 
 impl<T: Handler> Hooks<T> {
-    /// Registers the hooks in `net`. C: `nf_register_net_hooks()`.
+    /// Registers the hooks in `net`, or where a point has as many hooks as it may have, none. C:
+    /// `nf_register_net_hooks()`, and `MAX_HOOK_COUNT` of `net/netfilter/core.c`.
     ///
-    /// Process context. When it fails (`ENOMEM`), no packet is in the handler any more.
+    /// Process context. When it fails (`ENOMEM`), or there is no room, no packet is in the handler
+    /// any more.
     ///
     /// # Safety
     ///
@@ -392,12 +395,24 @@ impl<T: Handler> Hooks<T> {
                 to_result(unsafe {
                     raw::nf_register_net_hooks(net.as_ptr(), ops, HOOKS as c_uint)
                 })
-                .inspect_err(|_| {
+                .or_else(|error| {
                     // Those registered first have been taken off again, but may have seen packets.
                     synchronize_rcu();
+                    if error != E2BIG {
+                        return Err(error);
+                    }
+                    // SAFETY: As above; none is registered.
+                    unsafe { ops.write_bytes(0, HOOKS) };
+                    Ok(())
                 })
             }),
         })
+    }
+
+    /// Tells whether there was room for the hooks.
+    pub(crate) fn are_registered(&self) -> bool {
+        // SAFETY: They were initialized, and netfilter only reads them.
+        unsafe { (*self.ops.get())[0].hook }.is_some()
     }
 
     /// Takes the hooks off. Does not wait for packets in flight. C: `nf_unregister_net_hooks()`.
@@ -406,6 +421,9 @@ impl<T: Handler> Hooks<T> {
     ///
     /// `net` must be the namespace that they were registered in, and this be called only once.
     pub(crate) unsafe fn unregister(&self, net: Net<'_>) {
+        if !self.are_registered() {
+            return;
+        }
         // SAFETY: By the safety requirements, and by those of `new()`.
         unsafe {
             raw::nf_unregister_net_hooks(net.as_ptr(), self.ops.get().cast(), HOOKS as c_uint)

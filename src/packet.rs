@@ -3,7 +3,7 @@
 //! The way of a packet: from the hook to the verdict and the mark.
 //!
 //! Runs in softirq or process context under RCU. It takes no lock, allocates nothing, and writes to
-//! the packet's `_nfct` and to per-CPU counters only.
+//! the packet's mark of conntrack (`nf_ct_set()`) and to per-CPU counters only.
 
 use kernel::{
     prelude::*,
@@ -438,6 +438,10 @@ impl PerNet for NetState {
 
     fn init(net: NetHandle, control: &Arc<Control>) -> Result<Arc<Self>> {
         control.join(net)
+    }
+
+    fn no_room(this: &Arc<Self>, control: &Arc<Control>) -> Result {
+        control.no_room(this.handle())
     }
 
     fn exit(this: &Arc<Self>, control: &Arc<Control>) {

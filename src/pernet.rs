@@ -221,6 +221,12 @@ pub(crate) trait PerNet: HasSlot + Handler {
     /// takes long: no namespace can be made or ended meanwhile.
     fn init(net: NetHandle, shared: &Arc<Self::Shared>) -> Result<Arc<Self>>;
 
+    /// Says that no packet of the namespace will come, as a point there has as many hooks as it may
+    /// have. That is so only on registration: a new namespace has room.
+    ///
+    /// An error fails the registration, after [`Self::exit()`].
+    fn no_room(this: &Arc<Self>, shared: &Arc<Self::Shared>) -> Result;
+
     /// Undoes what [`Self::init()`] did outside of the state.
     ///
     /// Runs when the namespace ends, on unload, and where its hooks could not be registered. The
@@ -324,7 +330,8 @@ impl<T: PerNet> Registration<T> {
     /// Registers `T`. C: `register_pernet_subsys()`.
     ///
     /// Process context. Fails with what [`PerNet::init()`] fails with, `ENOMEM`, or `EBUSY` where
-    /// it is registered already; nothing is left then. On success every namespace has its hooks.
+    /// it is registered already; nothing is left then. On success every namespace has its hooks but
+    /// those that [`PerNet::no_room()`] was called for.
     pub(crate) fn new(shared: Arc<T::Shared>) -> Result<Self> {
         let slot = T::slot();
         if slot.taken.xchg(true, ordering::Acquire) {
@@ -401,7 +408,13 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
                 hooks <- unsafe { Hooks::new(net, handler) },
             }? Error)
         };
-        let state = KBox::try_pin_init(state, GFP_KERNEL).inspect_err(|_| {
+        let state = KBox::try_pin_init(state, GFP_KERNEL).and_then(|state| {
+            if !state.hooks.are_registered() {
+                T::no_room(&handler, shared)?;
+            }
+            Ok(state)
+        });
+        let state = state.inspect_err(|_| {
             handle.clear();
             T::exit(&handler, shared);
         })?;
@@ -427,7 +440,7 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
         (Net::from_raw(net), state)
     };
 
-    // SAFETY: They were registered in this namespace, and this is called once.
+    // SAFETY: They were made for this namespace, and this is called once.
     unsafe { state.hooks.unregister(net) };
     state.handle.clear();
 

@@ -475,3 +475,81 @@ def test_counters_of_a_namespace_outlive_it_in_the_totals(ctskip, lab, family):
     wait_until(lambda: inode not in here(ctskip), 20)
     assert ctskip.stats()["skipped"] == before + 5
     assert ctskip.counter(rule)["packets"] == 5
+
+
+# --- a namespace without room for hooks --------------------------------------------------------------
+
+
+def fill(ns, family, point="prerouting"):
+    """Have a point of the namespace have as many hooks as the kernel allows, 1,024."""
+    chains = [
+        f"chain c{number} {{ type filter hook {point} priority {number}; }}\n"
+        for number in range(1024)
+    ]
+    # Some are there already. What has no room is taken back as a whole.
+    while True:
+        try:
+            return ns.nft(f"table {family.ip} full {{\n{''.join(chains)}}}")
+        except AssertionError:
+            chains.pop()
+
+
+@pytest.mark.own_module
+@pytest.mark.parametrize("point", ("prerouting", "output"))
+def test_no_room_for_hooks(ctskip, lab, family, dmesg, point):
+    """Whoever has a namespace, and fills it up, keeps the module from that one only."""
+    client, server = lab.pair()
+    server.udp_echo(53)
+    for ns in (client, server):
+        ns.track()
+    fill(server, family, point)
+
+    def entries_after_load():
+        assert ctskip.load(rules="udp dport=53") == 0
+        for one in (V4, V6):
+            for ns in (client, server):
+                ns.flush()
+            assert client.udp(server.addr(one), 53) == b"ping"
+            yield len(client.entries(one, "udp")), len(server.entries(one, "udp"))
+        assert ctskip.unload() == 0
+
+    # Of both families: none of its hooks is there.
+    assert list(entries_after_load()) == [(0, 1), (0, 1)]
+    assert f"ctskip: netns {server.inode}: no room for a hook" in dmesg.text()
+    server.nft("flush ruleset")
+    server.track()
+    dmesg.clear()
+    assert list(entries_after_load()) == [(0, 0), (0, 0)]
+    assert "no room" not in dmesg.text()
+
+
+@pytest.mark.own_module
+def test_no_room_for_hooks_in_the_initial_namespace(ctskip, lab, family, dmesg):
+    client, init = lab.host()
+    init.udp_echo(53)
+    client.track()
+    fill(init, family)
+    try:
+        assert ctskip.load(rules="udp dport=53") == errno.E2BIG
+    finally:
+        init.nft("flush ruleset")
+    assert "ctskip: netns init: no room for a hook" in dmesg.text()
+    assert not ctskip.loaded()
+    assert ctskip.load(rules="udp dport=53") == 0
+    assert client.udp(init.addr(family), 53) == b"ping"
+    assert client.entries(family, "udp") == []
+
+
+@pytest.mark.own_module
+@pytest.mark.not_quick
+def test_no_room_for_hooks_in_many_namespaces(ctskip, lab, dmesg):
+    """Others make them, so the log names a few."""
+    spaces = [lab.ns() for _ in range(18)]
+    for ns in spaces:
+        fill(ns, V4)
+    assert ctskip.load() == 0
+    lines = [line for line in dmesg.lines() if "room for a hook" in line]
+    named = {int(found[1]) for line in lines if (found := re.search(r"netns (\d+):", line))}
+    assert len(lines) == 17
+    assert len(named) == 16
+    assert named < {ns.inode for ns in spaces}
