@@ -239,6 +239,10 @@ def main(argv: Sequence[str]) -> None:
     if options.mode in ("check", "record") and other_compilers(options.kernel):
         print("bench-check: skipped, as what is recorded holds for code that other compilers made")
         return
+    if (options.kernel or "").endswith(kernel.DEBUG):
+        raise cache.Failed(
+            f"no benchmarks on {options.kernel}: a debug kernel's cost tells nothing"
+        )
     files = image.get(options.kernel)
     run = Run(files, options.module or kernel.build(options.kernel))
     choose, do = MODES[options.mode]
