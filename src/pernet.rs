@@ -224,7 +224,7 @@ pub(crate) trait PerNet: HasSlot + Handler {
     /// Says that no packet of the namespace will come, as a point there has as many hooks as it may
     /// have. That is so only on registration: a new namespace has room.
     ///
-    /// An error fails the registration, after [`Self::exit()`].
+    /// An error, `E2BIG`, fails the registration, after [`Self::exit()`].
     fn no_room(this: &Arc<Self>, shared: &Arc<Self::Shared>) -> Result;
 
     /// Undoes what [`Self::init()`] did outside of the state.
