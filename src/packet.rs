@@ -26,7 +26,7 @@ use crate::{
             Slot, //
         },
         pernet::{
-            impl_has_slot,
+            impl_has_pernet_slot,
             PerNet, //
         },
         rcu::{
@@ -437,7 +437,7 @@ impl Bytes for Unmarked<'_> {
     }
 }
 
-impl_has_slot!(NetState);
+impl_has_pernet_slot!(NetState);
 
 impl PerNet for NetState {
     type Shared = Control;
