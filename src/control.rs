@@ -58,11 +58,7 @@ use crate::{
             Handle, //
         },
     },
-    packet::{
-        Counter,
-        NetState,
-        View, //
-    },
+    packet::NetState,
     pure::{
         alloc::{
             self,
@@ -75,11 +71,17 @@ use crate::{
             },
             report::Report, //
         },
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            plan::View,
+            ruleset::{
+                Ruleset,
+                Scope, //
+            },
         },
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::{
             Namespaces,
             Netns,
@@ -233,14 +235,14 @@ impl Published {
 
 /// A view for each scope.
 struct Views {
-    init: Shared<View>,
-    other: Shared<View>,
+    init: Shared<View<Slot>>,
+    other: Shared<View<Slot>>,
     /// As many as the ruleset has named namespaces, and in its order.
-    named: KVVec<Shared<View>>,
+    named: KVVec<Shared<View<Slot>>>,
 }
 
 impl Views {
-    fn of(&self, scope: Scope) -> &Shared<View> {
+    fn of(&self, scope: Scope) -> &Shared<View<Slot>> {
         match scope {
             Scope::Init => &self.init,
             Scope::Other => &self.other,

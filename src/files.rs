@@ -29,9 +29,11 @@ use crate::{
             Output, //
         },
     },
-    packet::Counter,
     pure::{
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::Family,
         table::listing::{
             CounterLine,
