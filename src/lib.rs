@@ -12,7 +12,8 @@
 //! ```
 //! use ctskip_pure::alloc::Arc;
 //! use ctskip_pure::matcher::plan::{Plan, View};
-//! use ctskip_pure::matcher::ruleset::{Ruleset, Scope};
+//! use ctskip_pure::matcher::ruleset::Ruleset;
+//! use ctskip_pure::matcher::scope::Scope;
 //! use ctskip_pure::packet::header::Transport;
 //! use ctskip_pure::packet::verdict::{Mode, Verdict};
 //! use ctskip_pure::table::{command, Table};

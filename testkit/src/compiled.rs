@@ -20,10 +20,8 @@ use ctskip_pure::{
             Path,
             View, //
         },
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     packet::{
         header::Key,

@@ -3,7 +3,7 @@
 //! Hash tables: what the oracle says, and which tables have their rules in them.
 
 use ctskip_pure::{
-    matcher::ruleset::Scope,
+    matcher::scope::Scope,
     rule::Family, //
 };
 use ctskip_testkit::{

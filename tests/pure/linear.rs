@@ -5,7 +5,7 @@
 use ctskip_pure::{
     matcher::{
         linear::LinearTable,
-        ruleset::Scope, //
+        scope::Scope, //
     },
     packet::header::{
         Key,

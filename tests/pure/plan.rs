@@ -11,7 +11,7 @@ use ctskip_pure::{
             Plan,
             View, //
         },
-        ruleset::Scope, //
+        scope::Scope, //
     },
     packet::verdict::Mode, //
 };

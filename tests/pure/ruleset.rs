@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use ctskip_pure::{
     alloc::Arc,
-    matcher::ruleset::{
-        Ruleset,
-        Scope, //
+    matcher::{
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     packet::header::Transport,
     rule::{

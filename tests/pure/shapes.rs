@@ -250,7 +250,7 @@ fn worst(shape: Shape) {
         Shape::Mixed => 20_000,
         _ => 6_000,
     };
-    let worst = compiled.ruleset().worst();
+    let worst = compiled.ruleset().worst_cost();
     assert!(worst < most, "{worst} instructions");
 }
 

@@ -59,7 +59,7 @@ fn bounded(compiled: &Compiled, rules: &[&Rule]) {
     const EACH: usize = 200;
     const BESIDES: usize = 1000;
 
-    let worst = compiled.ruleset().worst();
+    let worst = compiled.ruleset().worst_cost();
     let combinations: usize = rules.iter().map(|rule| combinations(rule)).sum();
     assert!(
         worst <= BESIDES + EACH * combinations,
