@@ -50,14 +50,14 @@ struct Draft {
     is_exchanged: bool,
 }
 
-/// Makes one part of a packet: of the rule, or any where there is no rule, or where it does not name
-/// the part.
+/// Makes one part of a packet: of the values that the rule names, or any value where the rule names none,
+/// or there is no rule.
 type Part = fn(&mut Draft, Option<&Rule>, &mut dyn Source);
 
 /// The parts of a packet, in the order in which they are made.
 ///
-/// The packets of a seed must stay as they are. So a new part comes last, and chooses nothing unless
-/// the rule names it.
+/// The packets of a seed must stay as they are. So a new part comes last, and chooses nothing by a rule
+/// that does not name it. It may choose where there is no rule.
 const PARTS: &[Part] = &[
     |draft, rule, source| {
         let any = source.weighted(&[(1, Family::Ipv6), (3, Family::Ipv4)]);

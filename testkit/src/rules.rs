@@ -103,6 +103,9 @@ struct Term {
 }
 
 /// The terms, in the order in which they are made and written.
+///
+/// The files of `fuzz/corpus` are rules by this order. A new term comes last, so that they mean what they
+/// meant: the parser takes any order.
 const TERMS: &[Term] = &[
     Term {
         make: |draft, source| {

@@ -23,6 +23,7 @@ use ctskip_testkit::{
         Shape, //
     },
     source::{
+        mixed,
         Random,
         Source, //
     },
@@ -290,6 +291,45 @@ fn out_of_memory<T, E>(action: impl FnMut() -> Result<T, E>) -> T {
     });
     assert!(count >= 2, "only {count} allocations");
     made.unwrap()
+}
+
+/// What a seed makes does not change: recorded figures depend on the rules and packets of shapes.
+#[test]
+fn rules_and_packets_of_a_seed() {
+    const EXPECTED: [u64; 17] = [
+        0x8217_40c0_116e_4c8f,
+        0xa600_640d_b638_1ee4,
+        0xb2eb_ac5c_48a6_1514,
+        0xb4ca_7eff_e530_2053,
+        0x7d45_e9d8_2009_b155,
+        0x85d4_6654_f3c7_db32,
+        0x62dd_f35c_65c5_4fe3,
+        0xbba0_1993_eb94_728e,
+        0x13bd_1cb4_fd4c_7414,
+        0x98f6_254f_a607_e172,
+        0x9d21_dac6_8111_eab5,
+        0xe042_bbf0_8274_88d2,
+        0xd3fe_6321_c686_ccd5,
+        0xba29_b72f_a5c3_6f64,
+        0x7a13_728f_86f1_a922,
+        0x5519_bbcf_2247_09a5,
+        0x57ef_8677_354e_cf74,
+    ];
+
+    let digest = |last: u64, text: String| text.bytes().fold(last, |h, b| mixed(h ^ u64::from(b)));
+    let made = Shape::ALL.map(|(shape, _)| {
+        let text = lines(&shape.rules(300, 1));
+        let table = table(&text, &World::default());
+        let rules = world::rules(&table);
+        let trace: &mut dyn Source = &mut trace(1);
+        (0..1000).fold(digest(1, text), |last, _| {
+            let Probe { netns, key } = near(trace, &rules);
+            let ends = (key.source, key.destination, key.transport, key.error);
+            let rest = (key.family, key.protocol, key.point, key.device, key.mark);
+            digest(last, format!("{netns} {ends:?} {rest:?}"))
+        })
+    });
+    assert_eq!(made, EXPECTED, "{made:#018x?}");
 }
 
 macro_rules! shapes {
