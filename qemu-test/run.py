@@ -46,6 +46,7 @@ import cache  # noqa: E402
 import guest  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
+import module  # noqa: E402
 
 RUNS_KEPT = 20
 MEMORY, DEBUG_MEMORY = "2G", "4G"
@@ -445,9 +446,9 @@ def main(argv):
 
     host.need("qemu-system-x86_64")
     stock = kernel.get(options.kernel)
-    module = None
+    built = None
     if not options.no_module:
-        module = options.module or kernel.build(options.kernel)
+        built = options.module or module.build(options.kernel)
     images = guest.get(stock.release, stock.modules)
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
     slower = DEBUG_SLOWER if stock.is_debug else 1
@@ -455,7 +456,7 @@ def main(argv):
 
     def folder(part=()):
         made = new_run()
-        fill(made, module, slower, [*part, *rest])
+        fill(made, built, slower, [*part, *rest])
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {made}")
         return made
 

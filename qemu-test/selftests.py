@@ -32,6 +32,7 @@ import chroot  # noqa: E402
 import guest  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
+import module  # noqa: E402
 import run  # noqa: E402
 
 # All that are there but nft_audit, nft_concat_range, nft_concat_range_perf, bridge_brouter and nft_offload,
@@ -193,7 +194,7 @@ def main(argv):
 
     host.need("qemu-system-x86_64", "cpio", "depmod", "mksquashfs")
     stock = kernel.get(options.kernel)
-    module = options.module or kernel.build(options.kernel)
+    built = options.module or module.build(options.kernel)
     root, mods = root_fs(stock.tree()), guest.modules(stock.release, stock.modules)
     initrd = guest.initramfs(root, mods) / "base.cpio"
     images = root / "root.squashfs", mods / "modules.squashfs", initrd
@@ -208,7 +209,7 @@ def main(argv):
         env = {} if accel == "kvm" else {"KSFT_MACHINE_SLOW": "yes"}
         job = {"tests": tests, "runs": RUNS, "rules": rules, "env": env}
         folder = run.new_run()
-        run.fill(folder, module, slower, [])
+        run.fill(folder, built, slower, [])
         (folder / "in/selftests.json").write_text(json.dumps(job))
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {folder}")
         limit = SECONDS * slower

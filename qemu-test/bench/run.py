@@ -24,9 +24,11 @@ import image  # first: it says where the scripts are
 import cache
 import cases
 import chroot
+import debug_kernel
 import host
 import kernel
 import machine
+import module
 import report
 import rules
 import systems
@@ -239,12 +241,12 @@ def main(argv: Sequence[str]) -> None:
     if options.mode in ("check", "record") and other_compilers(options.kernel):
         print("bench-check: skipped, as what is recorded holds for code that other compilers made")
         return
-    if (options.kernel or "").endswith(kernel.DEBUG):
+    if (options.kernel or "").endswith(debug_kernel.DEBUG):
         raise cache.Failed(
             f"no benchmarks on {options.kernel}: a debug kernel's cost tells nothing"
         )
     files = image.get(options.kernel)
-    run = Run(files, options.module or kernel.build(options.kernel))
+    run = Run(files, options.module or module.build(options.kernel))
     choose, do = MODES[options.mode]
     do(run, list(choose(Plan(options))))
 
