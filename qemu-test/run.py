@@ -20,7 +20,8 @@ guest is started once more, and first-out/, first-console.log are of the first t
 the tests, such as a leak, is said on the terminal only. The last RUNS_KEPT runs are kept.
 
 With --guests N, N guests run at once, each with its part of the files of tests and a run of its own: a
-test mostly waits, and uses one CPU where it does not.
+test mostly waits, and uses one CPU where it does not. How long each file took is kept for the next deal
+(see deal.py).
 """
 
 import argparse
@@ -43,6 +44,7 @@ TOP = HERE.parent
 sys.path.insert(0, str(TOP / "scripts"))
 
 import cache  # noqa: E402
+import deal  # noqa: E402
 import guest  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
@@ -56,33 +58,6 @@ STUCK_SECONDS = 300  # and it is ended from outside where the kernel does not le
 SUITE_SECONDS = 3000
 NO_TESTS = 5  # the status that pytest ends with where none is chosen
 DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
-
-# About how many seconds the files of tests take, to deal them out: on a stock kernel, and on a debug
-# kernel with --quick and three guests at once.
-FILE_SECONDS = {
-    "test_access.py": (37, 125),
-    "test_concurrency.py": (32, 100),
-    "test_faults.py": (0, 400),
-    "test_files.py": (28, 95),
-    "test_flows.py": (73, 30),
-    "test_fuzz.py": (36, 30),
-    "test_headers.py": (23, 45),
-    "test_icmp_errors.py": (45, 130),
-    "test_load.py": (43, 45),
-    "test_marked.py": (20, 65),
-    "test_mode.py": (14, 60),
-    "test_module.py": (80, 300),
-    "test_nat.py": (21, 60),
-    "test_netns.py": (27, 120),
-    "test_smoke.py": (19, 0),
-    "test_storm.py": (0, 300),
-    "test_table.py": (30, 45),
-    "test_terms.py": (38, 90),
-}
-NEW_FILE = (10, 20)  # one that is not among them
-# Without --quick all take about twice as long, but this one, which has every allocation fail, seven times:
-# so much in the same measure.
-FAULTS_SECONDS = 1100
 
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
@@ -300,20 +275,6 @@ class Console(threading.Thread):
         return seen + end
 
 
-def deal(count, is_debug, quick):
-    """All files of tests in `count` parts that take about as long."""
-
-    def seconds(name):
-        if name == "test_faults.py" and is_debug and not quick:
-            return FAULTS_SECONDS
-        return FILE_SECONDS.get(name, NEW_FILE)[is_debug]
-
-    parts = [[] for _ in range(count)]
-    for name in sorted((p.name for p in HERE.glob("tests/test_*.py")), key=seconds, reverse=True):
-        min(parts, key=lambda part: sum(map(seconds, part))).append(name)
-    return parts
-
-
 class Guest:
     """A guest under way, that comes to its end by itself."""
 
@@ -361,10 +322,14 @@ class Guest:
         (self.run / "console.log").touch()
         return Guest(*self.arguments)
 
-    def verdict(self, mode, fault):
-        """Say what was wrong, and where more is; the exit status."""
+    def status(self):
+        """Return the exit status of the guest's program; None where the guest ended before it."""
         status = self.run / "out/status"
-        code = int(status.read_text()) if status.exists() else None
+        return int(status.read_text()) if status.exists() else None
+
+    def verdict(self, mode, fault):
+        """Say what was wrong, and where more is; return the exit status."""
+        code = self.status()
         if fault is None and code is None:
             fault = f"the guest ended before the {mode} did"
         if fault:
@@ -429,6 +394,18 @@ def finish(guests):
             one.process.kill()
 
 
+def test_files():
+    """Return the size of each file of tests in bytes, by its name."""
+    return {path.name: path.stat().st_size for path in HERE.glob("tests/test_*.py")}
+
+
+def keep_seconds(of_kind, guests, parts):
+    """Keep how long each file took, in the guests whose tests all passed: a failure may take any time."""
+    for one, part in zip(guests, parts, strict=True):
+        if one.status() == 0:
+            deal.keep(of_kind, deal.measured(one.run / "out/junit.xml", part))
+
+
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("mode", choices=["test", "demo", "shell"])
@@ -462,13 +439,18 @@ def main(argv):
 
     if options.mode == "shell":
         return shell(command("shell", accel, stock, images, folder()))
-    parts = deal(options.guests, stock.is_debug, "--quick" in rest) if options.guests else [[]]
+    of_kind = deal.kind(stock.line, accel, rest)
+    parts = [[]]
+    if options.guests:
+        parts = deal.deal(deal.estimate(test_files(), of_kind), options.guests)
     guests = []
     for number, part in enumerate(parts, 1):
         name = f"guest {number}" if options.guests else ""
         place = folder(part)
         guests.append(start(options.mode, accel, stock, images, place, limit, slower, name))
     faults = finish(guests)
+    if options.guests:
+        keep_seconds(of_kind, guests, parts)
     sys.exit(max(one.verdict(options.mode, f) for one, f in zip(guests, faults, strict=True)))
 
 
