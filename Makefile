@@ -11,7 +11,7 @@ endif
 # The shell that sets it gives way: between make and the script, it would keep the signal that ends both.
 PYTHON := PYTHONDONTWRITEBYTECODE=1 exec python3
 SUITE := $(PYTHON) qemu-test/run.py
-BENCH := $(PYTHON) qemu-test/bench/run.py
+BENCH := $(PYTHON) qemu-test/bench/bench.py
 LINE := $(addprefix --kernel=,$(KERNEL))
 
 modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prepared tree>

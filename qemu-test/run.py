@@ -45,7 +45,7 @@ sys.path.insert(0, str(TOP / "scripts"))
 
 import cache  # noqa: E402
 import deal  # noqa: E402
-import guest  # noqa: E402
+import guest_image  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
 import module  # noqa: E402
@@ -95,7 +95,7 @@ ONE_THREAD = "tcg, one thread"
 
 
 def tsc_khz():
-    """How fast the host's time-stamp counter runs, which an emulated guest reads."""
+    """Return the rate of the host's time-stamp counter, which an emulated guest reads."""
     everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=everything)
     page.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))  # rdtsc; rdx << 32 | rax
@@ -103,7 +103,7 @@ def tsc_khz():
     rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(address)
 
     def now():
-        """The time in ns and the counter, from where the two were read closest to each other."""
+        """Return the time in ns and the counter, of the closest pair of reads."""
         reads = [(time.monotonic_ns(), rdtsc(), time.monotonic_ns()) for _ in range(100)]
         before, count, after = min(reads, key=lambda read: read[2] - read[0])
         return (before + after) / 2, count
@@ -115,7 +115,7 @@ def tsc_khz():
 
 
 def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
-    """The command line that all guests share."""
+    """Return the command line that all guests share."""
     if accel == "kvm":
         machine = ["-accel", "kvm", "-cpu", "host"]
     else:
@@ -158,7 +158,7 @@ def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
 
 
 def accelerator(vmlinuz, initrd):
-    """`kvm` or `tcg`, tried once per boot of the host: /dev/kvm may be there and not work."""
+    """Return `kvm` or `tcg`, tried once per boot of the host: /dev/kvm may be there and not work."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -180,7 +180,7 @@ def accelerator(vmlinuz, initrd):
 
 
 def new_run():
-    """A folder for this run, locked as long as we live; the oldest that are over go."""
+    """Return a folder for this run, locked as long as we live; remove the oldest that are over."""
     runs = cache.ROOT / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for old in sorted(runs.iterdir())[: -RUNS_KEPT + 1]:
@@ -192,7 +192,7 @@ def new_run():
 
 
 def lock(folder):
-    """Lock a folder until we end; False where another run has it."""
+    """Lock a folder until we end; return False where another run has it."""
     try:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, FileNotFoundError):
@@ -201,7 +201,7 @@ def lock(folder):
 
 
 def fill(run, module, slower, arguments):
-    """What goes into the guest."""
+    """Put into a run's folder what goes into the guest."""
     (run / "out").mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "run.py")
     shutil.copytree(HERE, run / "in", ignore=ignore)
@@ -222,12 +222,12 @@ def fill(run, module, slower, arguments):
 
 
 def make_initrd(base, out):
-    """The cached initramfs and our init, one behind the other."""
+    """Make an initramfs of the cached one and our init, one behind the other."""
     with tempfile.TemporaryDirectory() as work:
         top = Path(work) / "top"
         top.mkdir()
         shutil.copy2(HERE / "guest/init", top / "init")
-        guest.cpio(top, Path(work) / "init.cpio")
+        guest_image.cpio(top, Path(work) / "init.cpio")
         with open(out, "wb") as stream:
             for part in (base, Path(work) / "init.cpio"):
                 stream.write(part.read_bytes())
@@ -257,7 +257,7 @@ class Console(threading.Thread):
         self.look(seen)
 
     def test_age(self):
-        """For how long the test under way has been so; 0 where none is."""
+        """Return the seconds since the test under way began; 0 where none is."""
         try:
             return time.time() - self.running.stat().st_mtime
         except FileNotFoundError:
@@ -276,7 +276,7 @@ class Console(threading.Thread):
 
 
 class Guest:
-    """A guest under way, that comes to its end by itself."""
+    """A QEMU process with a guest that comes to its end by itself."""
 
     def __init__(self, command, run, limit, stuck, name):
         self.arguments = command, run, limit, stuck, name
@@ -303,7 +303,7 @@ class Guest:
         return self.threads[0].fault
 
     def emulator_failed(self):
-        """Whether QEMU made it fail.
+        """Tell whether QEMU made it fail.
 
         As it emulates several CPUs, one may run a breakpoint that another has put into the kernel's code
         and taken out again (seen with QEMU 7.2): what is there is an instruction. Where the breakpoint is
@@ -315,7 +315,7 @@ class Guest:
         return emulated and ran is not None and ran[1] != "cc"
 
     def again(self):
-        """The same from its beginning; what came back the first time is kept."""
+        """Return a new guest with the same task; keep what came back from this one."""
         for name in ("out", "console.log"):
             (self.run / name).rename(self.run / f"first-{name}")
         (self.run / "out").mkdir()
@@ -350,7 +350,7 @@ class Guest:
 
 
 def command(mode, accel, stock, images, run):
-    """The command line of a guest, its terminal still to be said; what it boots from is in `run`."""
+    """Return the command line of a guest, without its terminal; make its initrd in `run`."""
     root, modules, base = images
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
@@ -364,21 +364,21 @@ def command(mode, accel, stock, images, run):
 
 
 def shell(words):
-    """A guest with our terminal; it ends when its shell does."""
+    """Run a guest with our terminal; it ends when its shell does."""
     words += ["-chardev", "stdio,id=terminal,mux=on,signal=off", "-mon", "chardev=terminal"]
     if subprocess.run(words).returncode:
         raise cache.Failed("the guest did not end well")
 
 
 def start(mode, accel, stock, images, run, limit, slower, name=""):
-    """Start a guest that comes to its end by itself; with a name, one of several."""
+    """Return a started guest that comes to its end by itself; with a name, one of several."""
     words = command(mode, accel, stock, images, run)
     words += ["-chardev", "stdio,id=terminal,signal=off"]
     return Guest(words, run, limit, STUCK_SECONDS * slower, name)
 
 
 def finish(guests):
-    """Wait for the end of all, run once more those that QEMU made fail; return what was wrong with each."""
+    """Wait for the end of all guests; return what was wrong with each. Run those again that QEMU made fail."""
     try:
         faults = [one.wait() for one in guests]
         for number, one in enumerate(guests):
@@ -426,7 +426,7 @@ def main(argv):
     built = None
     if not options.no_module:
         built = options.module or module.build(options.kernel)
-    images = guest.get(stock.release, stock.modules)
+    images = guest_image.get(stock.release, stock.modules)
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
     slower = DEBUG_SLOWER if stock.is_debug else 1
     limit = options.limit or SUITE_SECONDS * slower

@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent.parent / "scripts"))
 
 import cache  # noqa: E402
 import chroot  # noqa: E402
-import guest  # noqa: E402
+import guest_image  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
 import stock_kernel  # noqa: E402
@@ -92,7 +92,7 @@ def modules(stock: stock_kernel.Kernel) -> list[Path]:
 
 def initramfs(stock: stock_kernel.Kernel) -> Path:
     """Return the archive with tools, libraries and the stock kernel's modules."""
-    root = guest.root_fs()
+    root = guest_image.root_fs()
 
     def make(new: Path) -> None:
         with tempfile.TemporaryDirectory(dir=new) as work:
@@ -108,7 +108,7 @@ def initramfs(stock: stock_kernel.Kernel) -> Path:
             cache.run([*chroot.unshare(), *unsquashfs], env=chroot.sbin_environment())
             copy_tools(chroot.Chroot(full), top)
             copy_modules(stock, top)
-            guest.cpio(top, new / "base.cpio")
+            guest_image.cpio(top, new / "base.cpio")
             cache.remove(full)
 
     key = (root.name, stock.release, str(stock.modules), COMMANDS, FILES, MODULES)
@@ -140,11 +140,11 @@ def copy_tools(full: chroot.Chroot, top: Path) -> None:
 
 def copy_modules(stock: stock_kernel.Kernel, top: Path) -> None:
     """Copy the stock kernel's modules that the benchmark wants, decompressed."""
-    deps = guest.dependencies(stock.modules)
+    deps = guest_image.dependencies(stock.modules)
     out = top / "usr/lib/modules" / stock.release
-    by_name = {guest.stem(path): path for path in deps}
+    by_name = {guest_image.stem(path): path for path in deps}
     for module in {n for name in MODULES for n in [by_name[name], *deps[by_name[name]]]}:
-        guest.unpack_module(stock.modules / module, out / module.removesuffix(".xz"))
+        guest_image.unpack_module(stock.modules / module, out / module.removesuffix(".xz"))
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copyfile(stock.modules / name, out / name)
     depmod = ["depmod", "-b", top / "usr", stock.release]
