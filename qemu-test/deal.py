@@ -2,8 +2,11 @@
 """Deal the files of tests out to guests, so that all guests take about as long.
 
 The cache keeps how many seconds each file took in its last run, for each kind of run: kernel, accelerator
-and pytest's options. A file that no run of that kind has measured is estimated by its size, at the median
-of the measured files' seconds per byte.
+and pytest's options. What is not measured is estimated:
+
+- The first run of a kind goes by the last run of another kind. A file that did nothing there counts as long
+  as the longest: test_faults.py and test_storm.py, skipped on a stock kernel, take longest on a debug kernel.
+- A file that is not measured goes by its size, at the median of the measured files' seconds per byte.
 """
 
 import json
@@ -25,8 +28,9 @@ def estimate(sizes: Mapping[str, int], of_kind: Sequence[str]) -> dict[str, floa
 
     Where nothing is measured, they are bytes in place of seconds: only their proportions count.
     """
-    known = {name: took for name, took in _kept(of_kind).items() if name in sizes}
-    rate = statistics.median([took / sizes[name] for name, took in known.items()] or [1.0])
+    took = _read(path(of_kind)) or _of_another_kind()
+    known = {name: seconds for name, seconds in took.items() if name in sizes}
+    rate = statistics.median([known[name] / sizes[name] for name in known] or [1.0])
     return {name: known.get(name, size * rate) for name, size in sizes.items()}
 
 
@@ -41,31 +45,39 @@ def deal(seconds: Mapping[str, float], count: int) -> list[list[str]]:
 def measured(report: Path, names: Sequence[str]) -> dict[str, float]:
     """Return the seconds of each named file in a complete run, from its junit.xml.
 
-    A file without a test in the report has taken no time: all its tests were left out.
+    A file whose tests are all skipped, or left out of the report, has taken no time.
     """
     took = dict.fromkeys(names, 0.0)
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname', '').partition('.')[0]}.py"
-        if name in took:
+        if name in took and case.find("skipped") is None:
             took[name] += float(case.get("time", 0))
     return took
 
 
 def keep(of_kind: Sequence[str], took: Mapping[str, float]) -> None:
     """Keep the seconds of some files; other files keep theirs."""
-    path = _path(of_kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with cache.lock(path.parent / "lock"):
-        text = json.dumps({"kind": list(of_kind), "seconds": {**_kept(of_kind), **took}})
-        new = path.with_suffix(".new")
+    place = path(of_kind)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with cache.lock(place.parent / "lock"):
+        text = json.dumps({"kind": list(of_kind), "seconds": {**_read(place), **took}})
+        new = place.with_suffix(".new")
         new.write_text(text + "\n")
-        new.rename(path)
+        new.rename(place)
 
 
-def _path(of_kind: Sequence[str]) -> Path:
+def path(of_kind: Sequence[str]) -> Path:
+    """Return the path of the file with the seconds of a kind of run."""
     return cache.ROOT / "test-seconds" / f"{cache.key_of(list(of_kind))}.json"
 
 
-def _kept(of_kind: Sequence[str]) -> dict[str, float]:
-    path = _path(of_kind)
-    return json.loads(path.read_text())["seconds"] if path.exists() else {}
+def _read(place: Path) -> dict[str, float]:
+    return json.loads(place.read_text())["seconds"] if place.exists() else {}
+
+
+def _of_another_kind() -> dict[str, float]:
+    """Return the seconds of the last run of any kind, with the longest in place of none."""
+    kinds = (cache.ROOT / "test-seconds").glob("*.json")
+    last = max(kinds, key=lambda place: place.stat().st_mtime_ns, default=None)
+    took = _read(last) if last else {}
+    return {name: seconds or max(took.values()) for name, seconds in took.items()}

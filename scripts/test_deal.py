@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of qemu-test/deal.py: the deal of test files to guests. Part of `make host-test`."""
 
+import os
 import sys
 import tempfile
 import unittest
@@ -65,12 +66,12 @@ class DealTest(unittest.TestCase):
             self.assertLess(most, 1.2 * sum(sizes.values()) / count)
 
     def test_measured(self) -> None:
-        """The tests of a file are summed up; a file without any has taken no time."""
+        """The tests of a file are summed up; a file of which none was run has taken no time."""
         report = self.root / "junit.xml"
         report.write_text(REPORT)
         took = deal.measured(report, ["test_a.py", "test_b.py", "test_c.py"])
-        self.assertEqual(took, {"test_a.py": 3.75, "test_b.py": 4, "test_c.py": 0})
-        self.assertEqual(deal.measured(report, ["test_b.py"]), {"test_b.py": 4})
+        self.assertEqual(took, {"test_a.py": 3.75, "test_b.py": 0, "test_c.py": 0})
+        self.assertEqual(deal.measured(report, ["test_a.py"]), {"test_a.py": 3.75})
 
     def test_kept(self) -> None:
         """The last times of each file come back for that kind of run, whatever its seed."""
@@ -80,8 +81,22 @@ class DealTest(unittest.TestCase):
         again = deal.kind("7.3", "tcg", ["--quick", "--seed=2"])
         want = {"test_a.py": 5, "test_b.py": 1, "test_c.py": 7}
         self.assertEqual(deal.estimate(sizes, again), want)
-        for other in OTHERS:
-            self.assertEqual(deal.estimate(sizes, other), sizes, other)
+        for number, other in enumerate(OTHERS, 1):
+            deal.keep(other, {"test_a.py": number})
+        for number, other in enumerate(OTHERS, 1):
+            self.assertEqual(deal.estimate(sizes, other)["test_a.py"], number, other)
+        self.assertEqual(deal.estimate(sizes, again), want)
+
+    def test_first_run_of_a_kind(self) -> None:
+        """It goes by the last run of another kind; a file that did nothing there counts as the longest."""
+        sizes = {"test_a.py": 1000, "test_b.py": 1000, "test_c.py": 1000, "test_new.py": 500}
+        for number, other in enumerate(OTHERS, 1):
+            deal.keep(other, {"test_a.py": 4, "test_b.py": number, "test_c.py": 0})
+        for number, last in enumerate(OTHERS, 1):
+            for other in OTHERS:
+                os.utime(deal.path(other), (other is last, other is last))
+            want = {"test_a.py": 4, "test_b.py": number, "test_c.py": 4, "test_new.py": 2}
+            self.assertEqual(deal.estimate(sizes, KIND), want)
 
     def test_new_file(self) -> None:
         """A file that was not there is estimated by its size and the median rate of the others."""
@@ -91,7 +106,6 @@ class DealTest(unittest.TestCase):
 
     def test_which_runs_are_kept(self) -> None:
         """Only guests in which all tests passed: a failure may take any time."""
-        sizes = {"test_a.py": 100, "test_b.py": 200}
         for status in (0, 1, 2, 9, None):
             folder = self.root / f"run-{status}"
             (folder / "out").mkdir(parents=True)
@@ -99,8 +113,8 @@ class DealTest(unittest.TestCase):
             one = SimpleNamespace(run=folder, status=lambda status=status: status)
             kind = deal.kind("7.3", "tcg", [str(status)])
             run.keep_seconds(kind, [one], [["test_a.py"]])
-            known = 3.75 if status == 0 else 100
-            self.assertEqual(deal.estimate(sizes, kind)["test_a.py"], known, status)
+            self.assertEqual(deal.path(kind).exists(), status == 0, status)
+        self.assertEqual(deal.estimate({"test_a.py": 1}, KIND), {"test_a.py": 3.75})
 
 
 if __name__ == "__main__":
