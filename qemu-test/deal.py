@@ -4,8 +4,8 @@
 The cache keeps how many seconds each file took in its last run, for each kind of run: kernel, accelerator
 and pytest's options. What is not measured is estimated:
 
-- The first run of a kind goes by the last run of another kind. A file that did nothing there counts as long
-  as the longest: test_faults.py and test_storm.py, skipped on a stock kernel, take longest on a debug kernel.
+- The first run of a kind goes by the last run of another kind. A file that did nothing there counts twice the
+  longest: test_faults.py and test_storm.py, skipped on a stock kernel, take longest on a debug kernel.
 - A file that is not measured goes by its size, at the median of the measured files' seconds per byte.
 """
 
@@ -76,8 +76,8 @@ def _read(place: Path) -> dict[str, float]:
 
 
 def _of_another_kind() -> dict[str, float]:
-    """Return the seconds of the last run of any kind, with the longest in place of none."""
+    """Return the seconds of the last run of any kind, with twice the longest in place of none."""
     kinds = (cache.ROOT / "test-seconds").glob("*.json")
     last = max(kinds, key=lambda place: place.stat().st_mtime_ns, default=None)
     took = _read(last) if last else {}
-    return {name: seconds or max(took.values()) for name, seconds in took.items()}
+    return {name: seconds or 2 * max(took.values()) for name, seconds in took.items()}

@@ -88,14 +88,14 @@ class DealTest(unittest.TestCase):
         self.assertEqual(deal.estimate(sizes, again), want)
 
     def test_first_run_of_a_kind(self) -> None:
-        """It goes by the last run of another kind; a file that did nothing there counts as the longest."""
+        """It goes by the last run of another kind; one that did nothing there counts twice the longest."""
         sizes = {"test_a.py": 1000, "test_b.py": 1000, "test_c.py": 1000, "test_new.py": 500}
         for number, other in enumerate(OTHERS, 1):
             deal.keep(other, {"test_a.py": 4, "test_b.py": number, "test_c.py": 0})
         for number, last in enumerate(OTHERS, 1):
             for other in OTHERS:
                 os.utime(deal.path(other), (other is last, other is last))
-            want = {"test_a.py": 4, "test_b.py": number, "test_c.py": 4, "test_new.py": 2}
+            want = {"test_a.py": 4, "test_b.py": number, "test_c.py": 8, "test_new.py": 2}
             self.assertEqual(deal.estimate(sizes, KIND), want)
 
     def test_new_file(self) -> None:
