@@ -14,16 +14,18 @@ from pathlib import Path
 import cache
 import chroot
 import kernel
+import module
+import stock_kernel
 
 CHECKOUT = chroot.CHECKOUT
-HERE = kernel.MODULE  # the checkout's place in the chroot
+HERE = chroot.MODULE  # the checkout's place in the chroot
 CARGO = "/usr/src/cargo"
 RUFF = "/usr/src/ruff"
 RUFF_VERSION = "0.17.6"
 # The kernel lines in whose chroot the linters are.
 LINTED = [
     name
-    for name, line in kernel.LINES.items()
+    for name, line in stock_kernel.LINES.items()
     if "rust-clippy" in chroot.CONFIG["chroot"][line["chroot"]]["packages"]
 ]
 
@@ -130,11 +132,11 @@ class Checks:
             "CARGO_HOME": CARGO,
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
             "CARGO_TERM_COLOR": "never",
-            "CLIPPY_CONF_DIR": kernel.TREE,
+            "CLIPPY_CONF_DIR": chroot.TREE,
             "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         }
-        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        binds = {CHECKOUT: HERE, self.kernel.tree(): chroot.TREE, cargo_home: CARGO}
         settings = Path.home() / ".cargo/config.toml"
         if settings.is_file():  # within CARGO, so made after it
             binds[settings] = f"{CARGO}/config.toml"
@@ -152,7 +154,7 @@ class Checks:
 
     def rustfmt(self, *options: str) -> None:
         """Rust's layout, by the kernel's settings; `make format` puts it right."""
-        style = f"{kernel.TREE}/.rustfmt.toml"
+        style = f"{chroot.TREE}/.rustfmt.toml"
         self.run("rustfmt", "--color=never", "--config-path", style, *options, *sources(".rs"))
 
     def clippy_core(self) -> None:
@@ -169,11 +171,11 @@ class Checks:
         """The whole module under clippy, and its C code, without a warning."""
         output = CHECKOUT / "build" / f"lint-{self.kernel.line}"
         strict = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings", "KCFLAGS=-Werror"]
-        kernel.build_for(self.kernel, output, strict)
+        module.build_for(self.kernel, output, strict)
 
     def checkpatch(self) -> None:
         """C's style, by the kernel's checkpatch."""
-        checkpatch = [f"{kernel.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
+        checkpatch = [f"{chroot.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
         self.run(*checkpatch, "--show-types", "--file", *sources(".c", ".h"))
 
     def shellcheck(self) -> None:
