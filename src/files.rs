@@ -10,11 +10,6 @@ use kernel::{
 };
 
 use crate::{
-    control::{
-        Control,
-        Published,
-        Refused, //
-    },
     linux::{
         compat::estale,
         conntrack,
@@ -29,7 +24,9 @@ use crate::{
             Output, //
         },
     },
+    nets::Nets,
     packet::Counter,
+    publish::Published,
     pure::{
         packet::verdict::Mode,
         rule::Family,
@@ -39,6 +36,10 @@ use crate::{
             Listing,
             RuleLine, //
         },
+    },
+    writer::{
+        Refused,
+        Writer, //
     },
 };
 
@@ -65,17 +66,18 @@ pub(crate) struct Files {
 
 impl Files {
     /// Makes them. Process context; fails with `ENOMEM`, or `EEXIST`.
-    pub(crate) fn new(control: Arc<Control>) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(writer: Arc<Writer>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
+            let nets = writer.nets().clone();
             let directory = Directory::new(c"ctskip")?;
             Ok(try_pin_init!(Self {
-                rules <- Attribute::new(directory.clone(), RulesFile(control.clone())),
-                counters <- Attribute::new(directory.clone(), CountersFile(control.clone())),
-                netns <- Attribute::new(directory.clone(), NetnsFile(control.clone())),
-                stats <- Attribute::new(directory.clone(), StatsFile(control.clone())),
-                mode <- Attribute::new(directory.clone(), ModeFile(control.clone())),
-                last_error <- Attribute::new(directory.clone(), LastErrorFile(control.clone())),
-                generation <- Attribute::new(directory.clone(), GenerationFile(control)),
+                rules <- Attribute::new(directory.clone(), RulesFile(writer.clone())),
+                counters <- Attribute::new(directory.clone(), CountersFile(nets.clone())),
+                netns <- Attribute::new(directory.clone(), NetnsFile(nets.clone())),
+                stats <- Attribute::new(directory.clone(), StatsFile(nets.clone())),
+                mode <- Attribute::new(directory.clone(), ModeFile(writer.clone())),
+                last_error <- Attribute::new(directory.clone(), LastErrorFile(writer)),
+                generation <- Attribute::new(directory.clone(), GenerationFile(nets)),
                 version <- Attribute::new(directory, VersionFile),
             }? Error))
         })
@@ -83,7 +85,7 @@ impl Files {
 }
 
 /// `rules`: the table as text, and where it is written.
-struct RulesFile(Arc<Control>);
+struct RulesFile(Arc<Writer>);
 
 /// The text of `rules`.
 struct RulesText {
@@ -97,7 +99,7 @@ impl File for RulesFile {
     const MODE: u16 = 0o600;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let (published, mode) = self.0.published();
+        let (published, mode) = self.0.nets().published();
         Ok(RulesText {
             listing: published.listing()?,
             published,
@@ -179,7 +181,7 @@ impl Write for Length {
 }
 
 /// `counters`: what each rule has counted.
-struct CountersFile(Arc<Control>);
+struct CountersFile(Arc<Nets>);
 
 /// The text of `counters`.
 struct CountersText {
@@ -225,11 +227,11 @@ impl Lines for CountersText {
 }
 
 /// `netns`: what each namespace has, in columns.
-struct NetnsFile(Arc<Control>);
+struct NetnsFile(Arc<Nets>);
 
 /// The text of `netns`.
 struct NetnsText<'a> {
-    control: &'a Control,
+    nets: &'a Nets,
     left: u64,
 }
 
@@ -239,7 +241,7 @@ impl File for NetnsFile {
 
     fn lines(&self) -> Result<impl Lines + '_> {
         Ok(NetnsText {
-            control: &self.0,
+            nets: &self.0,
             left: self.0.net(0).1,
         })
     }
@@ -263,7 +265,7 @@ impl Lines for NetnsText<'_> {
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        let (net, left) = self.control.net(index);
+        let (net, left) = self.nets.net(index);
         if left != self.left {
             return Err(estale());
         }
@@ -305,7 +307,7 @@ impl Lines for NetnsText<'_> {
 }
 
 /// `stats`: totals over all namespaces, and the hash that they share.
-struct StatsFile(Arc<Control>);
+struct StatsFile(Arc<Nets>);
 
 /// The text of `stats`. But for the last, each line keeps its length.
 struct StatsText {
@@ -393,14 +395,14 @@ impl<T: core::fmt::Display> Lines for OneLine<T> {
 }
 
 /// `mode`.
-struct ModeFile(Arc<Control>);
+struct ModeFile(Arc<Writer>);
 
 impl File for ModeFile {
     const NAME: &'static CStr = c"mode";
     const MODE: u16 = 0o600;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let (_, mode) = self.0.published();
+        let (_, mode) = self.0.nets().published();
         Ok(OneLine {
             version: mode as u64,
             text: mode.name(),
@@ -413,7 +415,7 @@ impl File for ModeFile {
 }
 
 /// `last_error`: the last refused write; empty before the first.
-struct LastErrorFile(Arc<Control>);
+struct LastErrorFile(Arc<Writer>);
 
 /// The text of `last_error`.
 struct LastErrorText(Option<Refused>);
@@ -449,7 +451,7 @@ impl Lines for LastErrorText {
 }
 
 /// `generation`: how many commits there were.
-struct GenerationFile(Arc<Control>);
+struct GenerationFile(Arc<Nets>);
 
 impl File for GenerationFile {
     const NAME: &'static CStr = c"generation";

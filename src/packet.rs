@@ -5,13 +5,9 @@
 //! Runs in softirq or process context under RCU. It takes no lock, allocates nothing, and writes to
 //! the packet's mark of conntrack (`nf_ct_set()`) and to per-CPU counters only.
 
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
 use crate::{
-    control::Control,
     linux::{
         accept::Accept,
         net::NetHandle,
@@ -24,10 +20,6 @@ use crate::{
             CounterRef,
             Counters,
             Slot, //
-        },
-        pernet::{
-            impl_has_pernet_slot,
-            PerNet, //
         },
         rcu::{
             Pointer,
@@ -434,23 +426,5 @@ impl Bytes for Unmarked<'_> {
     #[inline(always)]
     fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
         self.linear_header()
-    }
-}
-
-impl_has_pernet_slot!(NetState);
-
-impl PerNet for NetState {
-    type Shared = Control;
-
-    fn init(net: NetHandle, control: &Arc<Control>) -> Result<Arc<Self>> {
-        control.join(net)
-    }
-
-    fn no_room(this: &Arc<Self>, control: &Arc<Control>) -> Result {
-        control.no_room(this.handle())
-    }
-
-    fn exit(this: &Arc<Self>, control: &Arc<Control>) {
-        control.leave(this);
     }
 }

@@ -16,6 +16,7 @@ mod corpus;
 mod dissect;
 mod few;
 mod hashed;
+mod held;
 mod language;
 mod large;
 mod load;

@@ -59,6 +59,7 @@
 mod filter;
 mod group;
 mod hash;
+pub mod held;
 pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;
