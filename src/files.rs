@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files of `/sys/kernel/ctskip`: what each one says, line by line.
+//! The files of `/sys/kernel/ctskip`: who may open them, when their text changes, and where its lines lie.
+//!
+//! The text itself is written by [`listing`](crate::pure::table::listing) and
+//! [`show`](crate::pure::table::show).
 
 use core::fmt::Write;
 
@@ -30,11 +33,20 @@ use crate::{
     pure::{
         packet::verdict::Mode,
         rule::Family,
-        table::listing::{
-            CounterLine,
-            Counts,
-            Listing,
-            RuleLine, //
+        table::{
+            listing::{
+                CounterLine,
+                Counts,
+                Listing,
+                RuleLine, //
+            },
+            show::{
+                AverageChain,
+                LastError,
+                NetnsLine,
+                RulesHead,
+                StatsLine, //
+            },
         },
     },
     writer::{
@@ -43,7 +55,7 @@ use crate::{
     },
 };
 
-/// The directory and all that is in it, removed when dropped.
+/// The directory with all its files, removed when dropped.
 #[pin_data]
 pub(crate) struct Files {
     #[pin]
@@ -65,7 +77,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes them. Process context; fails with `ENOMEM`, or `EEXIST`.
+    /// Makes the directory and the files. Process context; fails with `ENOMEM`, or `EEXIST`.
     pub(crate) fn new(writer: Arc<Writer>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             let nets = writer.nets().clone();
@@ -84,7 +96,7 @@ impl Files {
     }
 }
 
-/// `rules`: the table as text, and where it is written.
+/// `rules`: the table as text; commands are written to it.
 struct RulesFile(Arc<Writer>);
 
 /// The text of `rules`.
@@ -113,30 +125,22 @@ impl File for RulesFile {
 }
 
 impl RulesText {
-    /// Writes the first line.
-    fn head(&self, out: &mut impl Write) -> Result {
-        let Self {
-            published,
-            listing,
-            mode,
-        } = self;
-        writeln!(
-            out,
-            "# ctskip {} mode={} generation={} rules={} sum={:016x}",
-            params::version(),
-            mode.name(),
-            published.generation,
-            published.table().entries().len(),
-            listing.sum(),
-        )?;
-        Ok(())
+    /// Returns the first line.
+    fn head(&self) -> RulesHead<'_> {
+        RulesHead {
+            version: params::version(),
+            mode: self.mode.name(),
+            generation: self.published.generation,
+            rules: self.published.table().entries().len(),
+            sum: self.listing.sum(),
+        }
     }
 
-    /// The length of the first line, in bytes.
+    /// Returns the length of the first line, in bytes.
     fn head_len(&self) -> u64 {
         let mut len = Length(0);
         // `Length` never fails.
-        let _ = self.head(&mut len);
+        let _ = write!(len, "{}", self.head());
         len.0
     }
 }
@@ -159,7 +163,7 @@ impl Lines for RulesText {
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         let Some(index) = index.checked_sub(1) else {
-            self.head(out)?;
+            write!(out, "{}", self.head())?;
             return Ok(true);
         };
         let Some(entry) = self.published.table().entries().get(index) else {
@@ -170,7 +174,7 @@ impl Lines for RulesText {
     }
 }
 
-/// Takes text and keeps its length only.
+/// A sink of text that keeps its length only.
 struct Length(u64);
 
 impl Write for Length {
@@ -180,7 +184,7 @@ impl Write for Length {
     }
 }
 
-/// `counters`: what each rule has counted.
+/// `counters`: the counts of each rule.
 struct CountersFile(Arc<Nets>);
 
 /// The text of `counters`.
@@ -226,12 +230,13 @@ impl Lines for CountersText {
     }
 }
 
-/// `netns`: what each namespace has, in columns.
+/// `netns`: a line of columns for each namespace.
 struct NetnsFile(Arc<Nets>);
 
 /// The text of `netns`.
 struct NetnsText<'a> {
     nets: &'a Nets,
+    /// The number of namespaces that had left when the read began.
     left: u64,
 }
 
@@ -247,21 +252,14 @@ impl File for NetnsFile {
     }
 }
 
-impl NetnsText<'_> {
-    /// The length of each line: the words, the columns, the newline.
-    const LEN: u64 = "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n".len()
-        as u64
-        + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
-}
-
 impl Lines for NetnsText<'_> {
     fn version(&self) -> u64 {
         self.left
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        let line = offset / Self::LEN;
-        (line as usize, line.wrapping_mul(Self::LEN))
+        let line = offset / NetnsLine::LEN;
+        (line as usize, line.wrapping_mul(NetnsLine::LEN))
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
@@ -284,32 +282,30 @@ impl Lines for NetnsText<'_> {
             )
         });
         // It goes, and leaves the list in a moment.
-        let Some((conntrack_on, nat, usage)) = seen else {
+        let Some((conntrack, nat, usage)) = seen else {
             return Err(estale());
         };
-        writeln!(
-            out,
-            "netns={:<10} ct={:<3} entries={:<10} max={:<10} drop={:<20} early_drop={:<20} \
-             nat={:<3} rules={:<6} skipped={:<20} held={:<20}",
-            handle.id().inum,
-            if conntrack_on { "on" } else { "off" },
-            usage.map_or(0, |usage| usage.entries),
-            usage.map_or(0, |usage| usage.max),
-            usage.map_or(0, |usage| usage.drop),
-            usage.map_or(0, |usage| usage.early_drop),
-            if nat { "yes" } else { "no" },
+        let line = NetnsLine {
+            inum: handle.id().inum,
+            conntrack,
+            entries: usage.map_or(0, |usage| usage.entries),
+            max: usage.map_or(0, |usage| usage.max),
+            drop: usage.map_or(0, |usage| usage.drop),
+            early_drop: usage.map_or(0, |usage| usage.early_drop),
+            nat,
             rules,
-            net.count(Counter::Skipped),
-            net.count(Counter::Held),
-        )?;
+            skipped: net.count(Counter::Skipped),
+            held: net.count(Counter::Held),
+        };
+        write!(out, "{line}")?;
         Ok(true)
     }
 }
 
-/// `stats`: totals over all namespaces, and the hash that they share.
+/// `stats`: totals over all namespaces, and the hash table that conntrack shares among them.
 struct StatsFile(Arc<Nets>);
 
-/// The text of `stats`. But for the last, each line keeps its length.
+/// The text of `stats`. Each line but the last keeps its length.
 struct StatsText {
     counts: [(&'static str, u64); 10],
     buckets: u64,
@@ -354,20 +350,16 @@ impl File for StatsFile {
 impl Lines for StatsText {
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         if let Some((name, count)) = self.counts.get(index) {
-            writeln!(out, "{name}={count:<20}")?;
+            write!(out, "{}", StatsLine(name, *count))?;
             return Ok(true);
         }
+        let &Self {
+            entries, buckets, ..
+        } = self;
         match index.saturating_sub(self.counts.len()) {
-            0 => writeln!(out, "buckets={:<20}", self.buckets)?,
-            1 => writeln!(out, "entries={:<20}", self.entries)?,
-            2 => {
-                // An entry is in the hash twice, once for each direction.
-                let tuples = self.entries.saturating_mul(2);
-                let hundredths = tuples.saturating_mul(100).checked_div(self.buckets);
-                let hundredths = hundredths.unwrap_or(0);
-                let (whole, part) = (hundredths / 100, hundredths % 100);
-                writeln!(out, "average_chain={whole}.{part:02}")?;
-            }
+            0 => write!(out, "{}", StatsLine("buckets", buckets))?,
+            1 => write!(out, "{}", StatsLine("entries", entries))?,
+            2 => write!(out, "{}", AverageChain { entries, buckets })?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -394,7 +386,7 @@ impl<T: core::fmt::Display> Lines for OneLine<T> {
     }
 }
 
-/// `mode`.
+/// `mode`: the mode; another may be written to it.
 struct ModeFile(Arc<Writer>);
 
 impl File for ModeFile {
@@ -434,23 +426,22 @@ impl Lines for LastErrorText {
         self.0.as_ref().map_or(0, |refused| refused.number)
     }
 
-    /// All of it counts as one line: it is less than a page.
+    /// Writes all of the text as one line: it is shorter than a page.
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         let (0, Some(refused)) = (index, &self.0) else {
             return Ok(false);
         };
-        let report = &refused.report;
-        writeln!(out, "errno={}", report.refusal().errno.name())?;
-        writeln!(out, "line={}", report.line())?;
-        writeln!(out, "column={}", report.column())?;
-        writeln!(out, "generation={}", refused.generation)?;
-        writeln!(out, "writer={}", refused.writer)?;
-        write!(out, "{report}")?;
+        let text = LastError {
+            report: &refused.report,
+            generation: refused.generation,
+            writer: refused.writer,
+        };
+        write!(out, "{text}")?;
         Ok(true)
     }
 }
 
-/// `generation`: how many commits there were.
+/// `generation`: the number of commits.
 struct GenerationFile(Arc<Nets>);
 
 impl File for GenerationFile {
@@ -467,7 +458,7 @@ impl File for GenerationFile {
     }
 }
 
-/// `version`.
+/// `version`: the version of ctskip.
 struct VersionFile;
 
 impl File for VersionFile {

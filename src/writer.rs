@@ -84,8 +84,8 @@ use crate::{
         },
         packet::verdict::Mode,
         table::{
-            command::{
-                self,
+            command,
+            load::{
                 Load,
                 Progress, //
             },

@@ -10,12 +10,12 @@ use ctskip_pure::{
         text::statements, //
     },
     table::{
-        command::{
-            self,
+        command,
+        listing::RuleLine,
+        load::{
             Load,
             Progress, //
         },
-        listing::RuleLine,
         Change, //
     },
 };

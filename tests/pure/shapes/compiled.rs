@@ -35,8 +35,8 @@ use ctskip_pure::{
     },
     table::{
         self,
-        command::{
-            self,
+        command,
+        load::{
             Load,
             Progress, //
         },
