@@ -16,6 +16,8 @@
     reason = "a boxed report would need memory to tell that there is none"
 )]
 
+use core::time::Duration;
+
 use kernel::{
     impl_has_delayed_work, new_delayed_work, new_mutex,
     page::PAGE_SIZE,
@@ -26,7 +28,6 @@ use kernel::{
     },
     time::{
         msecs_to_jiffies,
-        Delta,
         Instant,
         Monotonic,
         Msecs, //
@@ -85,9 +86,12 @@ use crate::{
         packet::verdict::Mode,
         table::{
             command,
-            load::{
-                Load,
-                Progress, //
+            session::{
+                Clock,
+                HeldStream,
+                Rejection,
+                Session,
+                Stream, //
             },
             Change,
             Slots,
@@ -95,9 +99,6 @@ use crate::{
         },
     },
 };
-
-/// How long a `load` may be silent before it gives way to another.
-const SILENCE: Delta = Delta::from_secs(10);
 
 /// The delay before rules are taken out once more that there was no memory for, at first and at most,
 /// in milliseconds. An unload waits for it.
@@ -124,27 +125,11 @@ impl_has_delayed_work! {
 }
 impl_has_handle!(Writer, queue);
 
-/// What a writer changes but for the table.
+/// The state of the write side, besides the table.
 struct Writing {
-    load: Option<OpenLoad>,
-    /// Those whose `load` another one has taken over: what is left of its text must not be carried
-    /// out. Where a load was refused, its open file itself remembers that.
-    overtaken: KVVec<HeldFile>,
+    session: Session<HeldFile, MonotonicClock>,
     /// The delay before the next try, in milliseconds.
     retry: Msecs,
-}
-
-/// A `load` that spans writes.
-struct OpenLoad {
-    file: HeldFile,
-    load: Load,
-    heard: Instant<Monotonic>,
-}
-
-impl OpenLoad {
-    fn gives_way(&self) -> bool {
-        self.heard.elapsed() >= SILENCE
-    }
 }
 
 /// The last refused write.
@@ -176,8 +161,7 @@ impl Writer {
             icmp_errors,
             nets,
             writing <- new_mutex!(Writing {
-                load: None,
-                overtaken: KVVec::new(),
+                session: Session::new(MonotonicClock, PAGE_SIZE),
                 retry: RETRY,
             }),
             refused <- new_mutex!(None),
@@ -221,18 +205,18 @@ impl Writer {
     /// text that stands behind a refused one.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = self.writing.lock();
-        match self.read(&mut writing, file, text) {
+        match self.read(&mut writing.session, file, text) {
             Ok(None) => return Ok(()),
             Ok(Some(change)) => {
                 if let Ok(done) = self.commit(change) {
-                    file.stop(false);
+                    writing.session.committed(file);
                     drop(writing);
                     self.log(done);
                     return Ok(());
                 }
             }
-            Err(None) => return Err(EINVAL),
-            Err(Some(report)) => return Err(self.refuse(report)),
+            Err(Rejection::Rest) => return Err(EINVAL),
+            Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
         }
         Err(self.refuse(NoMemory.into()))
     }
@@ -259,96 +243,18 @@ impl Writer {
         to_error(errno)
     }
 
-    /// Reads a write; gives what it is to change, if anything. An error without a report is of text
-    /// behind one that was reported.
+    /// Reads a write, and returns the change that it makes, if any. `writing` is held.
     ///
-    /// Not inlined: no frame of this one is to lie below those of a commit.
+    /// Not inlined: its frame must not lie below those of a commit.
     #[inline(never)]
     fn read(
         &self,
-        writing: &mut Writing,
+        session: &mut Session<HeldFile, MonotonicClock>,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Option<Change<Slot>>, Option<Report>> {
-        writing.overtaken.retain(|overtaken| !overtaken.is_gone());
-        writing.load.take_if(|open| open.file.is_gone());
-
-        let open = match writing.load.take_if(|open| open.file.is(file)) {
-            Some(open) => open,
-            None if command::opens_load(text) => {
-                // Until it is open, what follows is not to be carried out either.
-                file.stop(true);
-                let open = Self::open_load(writing, file, text)?;
-                file.stop(false);
-                open
-            }
-            None => {
-                let overtaken = || writing.overtaken.iter().any(|other| other.is(file));
-                if file.is_stopped() || overtaken() {
-                    return Err(None);
-                }
-                if command::may_be_cut(text, PAGE_SIZE) {
-                    file.stop(true);
-                }
-                if text.len() >= PAGE_SIZE {
-                    return Err(Some(command::full_page(text)));
-                }
-                let published = self.nets.published().0;
-                return Ok(command::run(published.table(), text, &*self.nets, &self.slots)?);
-            }
-        };
-        self.feed(writing, file, open, text)
-    }
-
-    /// Opens a `load` for `file`, whose first piece is `text`.
-    fn open_load(
-        writing: &mut Writing,
-        file: &OpenFile<'_>,
-        text: &[u8],
-    ) -> Result<OpenLoad, Report> {
-        if let Some(other) = &writing.load {
-            if !other.gives_way() {
-                return Err(command::busy(text));
-            }
-            let room = writing.overtaken.reserve(1, GFP_KERNEL);
-            room.map_err(|_| Report::from(NoMemory))?;
-        }
-        writing.overtaken.retain(|overtaken| !overtaken.is(file));
-        if let Some(other) = writing.load.take() {
-            // Does not fail: there is room.
-            let _ = writing.overtaken.push_within_capacity(other.file);
-        }
-        Ok(OpenLoad {
-            file: file.hold(),
-            load: Load::new(),
-            heard: Instant::now(),
-        })
-    }
-
-    /// Gives one more piece to a `load`, which stays open or ends by it. Where it ends, what follows is
-    /// not to be carried out before its change is made.
-    fn feed(
-        &self,
-        writing: &mut Writing,
-        file: &OpenFile<'_>,
-        mut open: OpenLoad,
-        text: &[u8],
-    ) -> Result<Option<Change<Slot>>, Option<Report>> {
-        file.stop(true);
-        let change = match open.load.feed(text, &*self.nets)? {
-            Progress::Open => {
-                open.heard = Instant::now();
-                writing.load = Some(open);
-                None
-            }
-            Progress::Abort => None,
-            Progress::Commit => {
-                let published = self.nets.published().0;
-                open.load.commit(published.table(), &self.slots)?
-            }
-        };
-        file.stop(change.is_some());
-        Ok(change)
+    ) -> Result<Option<Change<Slot>>, Rejection> {
+        let (published, _) = self.nets.published();
+        session.write(file, text, published.table(), &*self.nets, &self.slots)
     }
 
     /// Compiles a new table aside and puts it in force. `writing` is held.
@@ -463,6 +369,48 @@ impl PerNet for NetState {
         if writer.nets.leave(this) {
             writer.take_out_gone();
         }
+    }
+}
+
+impl Stream for OpenFile<'_> {
+    type Held = HeldFile;
+
+    fn hold(&self) -> HeldFile {
+        OpenFile::hold(self)
+    }
+
+    fn is(&self, held: &HeldFile) -> bool {
+        held.is(self)
+    }
+
+    fn stop(&self, stopped: bool) {
+        OpenFile::stop(self, stopped);
+    }
+
+    fn is_stopped(&self) -> bool {
+        OpenFile::is_stopped(self)
+    }
+}
+
+impl HeldStream for HeldFile {
+    fn is_gone(&self) -> bool {
+        HeldFile::is_gone(self)
+    }
+}
+
+/// The clock that the silence of a writer is measured with. C: `CLOCK_MONOTONIC`.
+struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    type Moment = Instant<Monotonic>;
+
+    fn now(&self) -> Self::Moment {
+        Instant::now()
+    }
+
+    fn elapsed(&self, since: Self::Moment) -> Duration {
+        let nanos = since.elapsed().as_nanos();
+        Duration::from_nanos(nanos.try_into().unwrap_or(0))
     }
 }
 

@@ -24,6 +24,7 @@ mod matching;
 mod meaning;
 mod memory;
 mod output;
+mod session;
 #[expect(dead_code, reason = "benchmarks and examples use the rest")]
 mod shapes;
 mod specs;

@@ -2,7 +2,8 @@
 
 //! The `load` command: rules that replace the table, or the rules of a tag.
 //!
-//! Its text may come in many pieces, and its lines may lie across them.
+//! Its text may come in many pieces, and its lines may lie across them. Which open file may send them, and
+//! when, says [`session`](crate::pure::table::session).
 
 #![expect(
     clippy::result_large_err,

@@ -6,8 +6,8 @@
 //! its id and its slot, which counts its packets, for as long as it is in the table. Two entries with the
 //! same slot are the same rule: so it is known which rules a new table shares with the old one.
 //!
-//! A write to `rules` is a transaction by itself ([`command`], which works on an [`edit`]), or a piece of a
-//! [`load`], which makes a table by [`replace`].
+//! A write to `rules` comes to [`session`], which says who may write what. It is a transaction by itself
+//! ([`command`], which works on an [`edit`]), or a piece of a [`load`], which makes a table by [`replace`].
 //! [`listing`] and [`show`] hold what the files say.
 
 pub mod command;
@@ -15,6 +15,7 @@ pub mod edit;
 pub mod listing;
 pub mod load;
 pub mod replace;
+pub mod session;
 pub mod show;
 
 use crate::pure::{
