@@ -28,10 +28,12 @@ use crate::{
         },
     },
     nets::Nets,
-    packet::Counter,
     publish::Published,
     pure::{
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::Family,
         table::{
             listing::{

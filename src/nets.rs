@@ -26,22 +26,24 @@ use crate::{
         percpu::Slot,
         rcu::Shared, //
     },
-    packet::{
-        Counter,
-        NetState,
-        View, //
-    },
+    packet::NetState,
     publish::{
         InForce,
         Published, //
     },
     pure::{
         alloc::NoMemory,
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            plan::View,
+            ruleset::{
+                Ruleset,
+                Scope, //
+            },
         },
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::{
             Namespaces,
             Netns,
@@ -74,7 +76,7 @@ struct Registry {
 
 impl Registry {
     /// Returns the view for the packets of a namespace.
-    fn view(&self, net: &NetHandle) -> Shared<View> {
+    fn view(&self, net: &NetHandle) -> Shared<View<Slot>> {
         self.in_force.view(self.in_force.scope(net)).clone()
     }
 }

@@ -25,15 +25,17 @@ use crate::{
         rcu::Shared,
         workqueue::Handle, //
     },
-    packet::View,
     pure::{
         alloc::{
             self,
             NoMemory, //
         },
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            plan::View,
+            ruleset::{
+                Ruleset,
+                Scope, //
+            },
         },
         packet::verdict::Mode,
         table::{
@@ -100,10 +102,10 @@ impl Published {
 
 /// A view for each scope.
 struct Views {
-    init: Shared<View>,
-    other: Shared<View>,
+    init: Shared<View<Slot>>,
+    other: Shared<View<Slot>>,
     /// In the order of [`Scope::Named`].
-    named: KVVec<Shared<View>>,
+    named: KVVec<Shared<View<Slot>>>,
 }
 
 /// A table, the mode, and the views that follow from both.
@@ -161,7 +163,7 @@ impl InForce {
     }
 
     /// Returns the view for the packets of a scope.
-    pub(crate) fn view(&self, scope: Scope) -> &Shared<View> {
+    pub(crate) fn view(&self, scope: Scope) -> &Shared<View<Slot>> {
         match scope {
             Scope::Init => &self.views.init,
             Scope::Other => &self.views.other,

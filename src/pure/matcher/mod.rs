@@ -63,6 +63,7 @@ pub mod held;
 pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;
+pub mod plan;
 mod row;
 pub mod ruleset;
 mod tree;
