@@ -59,7 +59,7 @@ pub(crate) struct Nets {
     state: Mutex<Registry>,
 }
 
-/// What the lock guards.
+/// The namespaces, and what is in force in them: guarded by the lock.
 struct Registry {
     in_force: InForce,
     /// In the order in which they came.

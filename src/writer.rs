@@ -100,9 +100,10 @@ use crate::{
     },
 };
 
-/// The delay before rules are taken out once more that there was no memory for, at first and at most,
-/// in milliseconds. An unload waits for it.
+/// The delay before the next try where there was no memory to take out rules, at first, in milliseconds.
+/// An unload waits for it.
 const RETRY: Msecs = 1000;
+/// That delay at most; it doubles with each try.
 const RETRY_MOST: Msecs = 8 * RETRY;
 
 /// The one who writes.

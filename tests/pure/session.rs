@@ -109,7 +109,11 @@ const BASE: &str = "skip udp dport=1 id=1\nskip udp dport=2 tag=a id=2\n";
 fn session_of_transactions() {
     let mut office = Office::new();
     office.one("delete 2\n", changed("1 id=1"), FileState::Plain);
-    office.one("delete 1\nudp dport=1 id=1\n", changed("1 id=1"), FileState::Plain);
+    office.one(
+        "delete 1\nudp dport=1 id=1\n",
+        changed("1 id=1"),
+        FileState::Plain,
+    );
     office.one("", Outcome::Accepted, FileState::Plain);
     office.one("# nothing\n", Outcome::Accepted, FileState::Plain);
     // A refused one that was whole leaves nothing behind.
@@ -160,7 +164,11 @@ fn session_of_a_load_that_ends_without_a_change() {
     let mut office = Office::loading();
     office.one("abort\n", Outcome::Accepted, FileState::Plain);
     office.one("load\nudp dport=1\n", Outcome::Accepted, FileState::Loading);
-    office.one("udp dport=2 tag=a\ncommit\n", Outcome::Accepted, FileState::Plain);
+    office.one(
+        "udp dport=2 tag=a\ncommit\n",
+        Outcome::Accepted,
+        FileState::Plain,
+    );
     assert_eq!(text_of(&office.desk.table), BASE);
     office.other("load\n", Outcome::Accepted, FileState::Loading);
     office.one("delete 1\n", changed("2 tag=a id=2"), FileState::Plain);
@@ -327,7 +335,10 @@ fn session_without_memory() {
             if seen == done {
                 break;
             }
-            assert!(matches!(seen, Outcome::Refused(Errno::NoMem, ..)), "{seen:?}");
+            assert!(
+                matches!(seen, Outcome::Refused(Errno::NoMem, ..)),
+                "{seen:?}"
+            );
             assert_eq!(text_of(&office.desk.table), BASE);
             check(&mut office);
             memory += 1;
@@ -345,7 +356,13 @@ fn session_without_memory() {
         is_stopped,
         changed("7 id=3"),
     );
-    failing(1, Office::new, "load\nudp dp", is_stopped, Outcome::Accepted);
+    failing(
+        1,
+        Office::new,
+        "load\nudp dp",
+        is_stopped,
+        Outcome::Accepted,
+    );
     failing(
         1,
         Office::new,

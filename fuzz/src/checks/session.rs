@@ -194,9 +194,7 @@ impl Desk {
         commits: bool,
     ) -> Outcome {
         alloc::fail_after(memory);
-        let result = self
-            .session
-            .write(file, text, &self.table, &World, &World);
+        let result = self.session.write(file, text, &self.table, &World, &World);
         alloc::fail_after(None);
         match result {
             Ok(change) => {

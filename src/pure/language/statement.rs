@@ -58,9 +58,7 @@ pub(crate) fn only_word<'a>(
 }
 
 /// Refuses with EINVAL where a word is left.
-pub(crate) fn no_more_words<'a>(
-    mut words: impl Iterator<Item = Word<'a>>,
-) -> Result<(), Refusal> {
+pub(crate) fn no_more_words<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<(), Refusal> {
     words.next().map_or(Ok(()), |word| {
         Err(Refusal::invalid(
             word.column,

@@ -210,6 +210,7 @@ fn insert<S: Clone + Ord>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<(), Refusal> {
+    /// The word that names the place.
     const BEFORE: &[u8] = b"before=";
 
     let mut words = arguments(statement);
@@ -228,10 +229,8 @@ fn insert<S: Clone + Ord>(
 }
 
 /// Carries out `delete ID` or `delete tag=T`.
-fn delete<S: Clone + Ord>(
-    edit: &mut Edit<'_, S>,
-    statement: Statement<'_>,
-) -> Result<(), Refusal> {
+fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
+    /// The forms that it has.
     const EXPECTED: &str = "delete ID or delete tag=T";
 
     let words = arguments(statement);

@@ -160,8 +160,8 @@ fn give_id(next: &mut u32, gap: &mut u32, taken: &[u32]) -> u32 {
     }
 }
 
-/// Makes the table of `entries`, whose first `front` are known to be those of `base`; [`None`] where all
-/// are.
+/// Makes the table of `entries`; [`None`] where they are the entries of `base`. The first `front` are known
+/// to be.
 fn change<S: Ord>(
     base: &Table<S>,
     entries: Vec<Entry<S>>,

@@ -3,9 +3,11 @@
 //! Who may write, and which texts are carried out: the protocol of the file `rules`.
 //!
 //! A write is a transaction by itself, or a piece of a `load`. One `load` can be open at a time. It belongs
-//! to the open file that its first piece came through, and may span writes. A text that was refused must
-//! not go on as another command: what comes behind it through the same open file is refused as well, with
-//! no report of its own, until a `load` begins anew.
+//! to the open file that its first piece came through, and may span writes.
+//!
+//! Where a `load` is refused, or a text was cut, a rest may come behind it that must not be carried out as
+//! other commands. So it is refused through the same open file until a `load` begins anew. It is not
+//! reported, so that the report of the refused text stays.
 //!
 //! An open file is in one of these [states](FileState):
 //!
@@ -18,7 +20,7 @@
 //! |---|---|---|---|
 //! | Plain | a transaction | carried out, or refused as a whole | Plain |
 //! | Plain | the start of a text that was cut | refused | Stopped |
-//! | Stopped, Superseded | anything but a `load` | refused, not reported | the same |
+//! | Stopped, Superseded | anything but a `load` | refused, not reported | as before |
 //! | all but Loading | `load`, and no other is open, or its file is closed | a first piece | Loading |
 //! | all but Loading | `load`, and the other one has been silent for 10 s | a first piece; the other file is Superseded | Loading |
 //! | all but Loading | `load`, and the other one has been heard since | refused with EBUSY | Stopped |
@@ -231,7 +233,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         })
     }
 
-    /// Gives one more piece to a `load`, which stays open or ends by it.
+    /// Feeds one more piece to a `load`, which stays open or ends by it.
     ///
     /// The file is stopped where the piece is refused, and until the change that it makes is in force.
     fn feed<F: Stream<Held = H>, S: Clone + Ord>(
