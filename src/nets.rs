@@ -35,10 +35,8 @@ use crate::{
         alloc::NoMemory,
         matcher::{
             plan::View,
-            ruleset::{
-                Ruleset,
-                Scope, //
-            },
+            ruleset::Ruleset,
+            scope::Scope, //
         },
         packet::{
             counter::Counter,

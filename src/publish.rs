@@ -32,10 +32,8 @@ use crate::{
         },
         matcher::{
             plan::View,
-            ruleset::{
-                Ruleset,
-                Scope, //
-            },
+            ruleset::Ruleset,
+            scope::Scope, //
         },
         packet::verdict::Mode,
         table::{

@@ -79,9 +79,9 @@ use crate::{
             },
             report::Report, //
         },
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            ruleset::Ruleset,
+            scope::Scope, //
         },
         packet::verdict::Mode,
         table::{

@@ -13,10 +13,8 @@ use ctskip_pure::{
             Held,
             MayBeHeld, //
         },
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
 };
 

@@ -15,9 +15,9 @@ use crate::pure::{
         NoMemory,
         Vec, //
     },
-    matcher::ruleset::{
-        Ruleset,
-        Scope, //
+    matcher::{
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     rule::{
         Action,
