@@ -97,6 +97,10 @@ pub trait Clock {
 }
 
 /// Why a write is not carried out.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a boxed report would need memory to tell that there is none"
+)]
 pub enum Rejection {
     /// It is refused.
     Refused(Report),
