@@ -13,7 +13,7 @@ use crate::{
         language::report::Report,
         matcher::held::{
             Families,
-            Held,
+            HeldRules,
             MayBeHeld, //
         },
         packet::verdict::Mode,
@@ -114,7 +114,7 @@ fn log_held(nets: &Nets) -> Result {
             break;
         }
         logged = logged.saturating_add(1);
-        let held = Held {
+        let held = HeldRules {
             ruleset,
             scope,
             families,

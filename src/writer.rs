@@ -106,7 +106,7 @@ const RETRY: Msecs = 1000;
 /// That delay at most; it doubles with each try.
 const RETRY_MOST: Msecs = 8 * RETRY;
 
-/// The one who writes.
+/// The write side: what is written becomes a table, and that comes into force.
 #[pin_data]
 pub(crate) struct Writer {
     queue: Handle,

@@ -10,7 +10,7 @@ use ctskip_pure::{
     matcher::{
         held::{
             Families,
-            Held,
+            HeldRules,
             MayBeHeld, //
         },
         ruleset::Ruleset,
@@ -52,7 +52,7 @@ fn scopes(ruleset: &Ruleset<Slot>) -> [Scope; 4] {
 
 /// The ids that are listed where NAT is in use for `families`.
 fn listed(ruleset: &Ruleset<Slot>, scope: Scope, families: Families) -> String {
-    Held {
+    HeldRules {
         ruleset,
         scope,
         families,

@@ -122,7 +122,7 @@ impl MayBeHeld {
 
 /// The rules that the guard holds in a namespace, printed as their ids in the order of the table:
 /// `1,2,5`, and the number of further ones behind the first 16.
-pub struct Held<'a, S> {
+pub struct HeldRules<'a, S> {
     /// The rules.
     pub ruleset: &'a Ruleset<S>,
     /// The scope of the namespace.
@@ -131,7 +131,7 @@ pub struct Held<'a, S> {
     pub families: Families,
 }
 
-impl<S> Held<'_, S> {
+impl<S> HeldRules<'_, S> {
     /// Returns their ids.
     fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         let entries = self.ruleset.table().entries().iter();
@@ -145,7 +145,7 @@ impl<S> Held<'_, S> {
     }
 }
 
-impl<S> Display for Held<'_, S> {
+impl<S> Display for HeldRules<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         /// The number of ids that are printed.
         const MOST: usize = 16;
