@@ -4,7 +4,9 @@
 They run in the chroot of a kernel line, with its compilers and, where the kernel has them, the
 kernel's own settings. One finding of any of them fails the whole.
 
-usage: checks.py test | lint [LINE] | format
+usage: checks.py test [NAME] | lint [LINE] | format
+
+With a NAME, the only tests are those of the pure core whose name has it in it.
 """
 
 import re
@@ -152,6 +154,12 @@ class Checks:
             self.run("python3", "-m", "unittest", "discover", f"--start-directory={folder}")
         self.run("cargo", "test", "--locked", "--quiet")
 
+    def core_tests(self, name: str) -> None:
+        """Run those of the pure core's tests whose name has this one in it."""
+        # What takes long is to compile them.
+        options = {"CARGO_PROFILE_TEST_OPT_LEVEL": "0"}
+        self.run("cargo", "test", "--locked", "--quiet", "--test", "pure", name, **options)
+
     def rustfmt(self, *options: str) -> None:
         """Rust's layout, by the kernel's settings; `make format` puts it right."""
         style = f"{chroot.TREE}/.rustfmt.toml"
@@ -249,6 +257,9 @@ def main(argv: Sequence[str]) -> None:
         case ["test"]:
             with cache.step("host tests"):
                 Checks(None).host_tests()
+        case ["test", name]:
+            with cache.step(f"host tests: {name}"):
+                Checks(None).core_tests(name)
         case ["lint"]:
             Checks(None).lint()
         case ["lint", line]:
@@ -262,7 +273,7 @@ def main(argv: Sequence[str]) -> None:
             checks.rustfmt()
             checks.run_ruff("format")
         case _:
-            raise cache.Failed("usage: checks.py test | lint [LINE] | format")
+            raise cache.Failed("usage: checks.py test [NAME] | lint [LINE] | format")
 
 
 if __name__ == "__main__":

@@ -447,6 +447,18 @@ class MutantsTest(unittest.TestCase):
         ):
             self.assertFalse(mutants.noticed(code, f"{text}\n{console}"), text)
 
+    def test_host_verdict(self) -> None:
+        """A test that ran and failed; not a core that does not compile, or a name that no test has."""
+        rest = "0 ignored; 0 measured; 7 filtered out; finished in 0.01s"
+        for verdict, text in {
+            "caught": f"test result: FAILED. 3 passed; 1 failed; {rest}\nerror: test failed",
+            "SURVIVED": f"test result: ok. 4 passed; 0 failed; {rest}",
+            "no such test": f"test result: ok. 0 passed; 0 failed; {rest}",
+            "does not build": "error: could not compile `ctskip-pure` (lib) due to 1 previous error",
+            "harness failed": "ctskip: cargo failed (101)",
+        }.items():
+            self.assertEqual(mutants.host_verdict(f"running tests\n{text}\n"), verdict)
+
     def test_names(self) -> None:
         """By areas, by names of their own; what nothing is called is no empty list that passes."""
         chosen = [one.name for one in mutants.mutants(["storm", "table-2"], debug=False)]
