@@ -15,10 +15,7 @@ use core::{
 use crate::pure::{
     alloc::Vec,
     language::{
-        print::{
-            family_of_protocols,
-            DisplayPrefix, //
-        },
+        print::DisplayPrefix,
         refusal::{
             Errno,
             Likely,
@@ -33,26 +30,22 @@ use crate::pure::{
         protocol,
         Action,
         Device,
+        Element,
         Family,
         Local,
         Mark,
         Namespaces,
         Netns,
-        Parts,
         Prefix,
         Range,
         Rule,
+        RuleDraft,
         Tag,
-        Term, //
+        MAX_LIST,
+        MAX_PRODUCT, //
     },
     sort::sort_by_key, //
 };
-
-/// The most elements of one list.
-pub const MAX_LIST: usize = 16;
-
-/// The most combinations that the lists of one rule may make.
-pub const MAX_PRODUCT: usize = 1024;
 
 /// A rule as read, with the id that the text gives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,7 +164,7 @@ pub fn parse<'a>(
 ) -> Result<Parsed, Refusal> {
     let mut draft = Draft::new(namespaces, tag);
     // Most rules have no more.
-    draft.rule.terms.reserve(4)?;
+    draft.rule.elements.reserve(4)?;
     for word in words {
         draft.word(word)?;
     }
@@ -186,7 +179,7 @@ struct Draft<'n> {
     /// How many elements each list has as written.
     counts: [usize; Key::LISTS],
     id: Option<u32>,
-    rule: Parts,
+    rule: RuleDraft,
 }
 
 impl<'n> Draft<'n> {
@@ -196,17 +189,7 @@ impl<'n> Draft<'n> {
             columns: [None; Key::COUNT],
             counts: [0; Key::LISTS],
             id: None,
-            rule: Parts {
-                action: Action::Skip,
-                family: None,
-                local: None,
-                nat_ok: false,
-                oneway: false,
-                mark: None,
-                netns: Netns::Any,
-                tag: tag.copied(),
-                terms: Vec::new(),
-            },
+            rule: RuleDraft::new(tag.copied()),
         }
     }
 
@@ -289,7 +272,7 @@ impl<'n> Draft<'n> {
             column: start,
         } = word;
         let first = text.split(|b| *b == b',').next().unwrap_or_default();
-        if protocol_number(first).is_some() {
+        if protocol::number(first).is_some() {
             return self.protocols(text, start, start);
         }
         let Some(equals) = text.iter().position(|b| *b == b'=') else {
@@ -306,15 +289,15 @@ impl<'n> Draft<'n> {
         };
         match key {
             b"proto=" => self.protocols(value, start, at),
-            b"src=" => self.prefixes(Key::Source, value, start, at, Term::Source),
-            b"dst=" => self.prefixes(Key::Destination, value, start, at, Term::Destination),
-            b"sport=" => self.ports(Key::SourcePort, value, start, at, Term::SourcePort),
+            b"src=" => self.prefixes(Key::Source, value, start, at, Element::Source),
+            b"dst=" => self.prefixes(Key::Destination, value, start, at, Element::Destination),
+            b"sport=" => self.ports(Key::SourcePort, value, start, at, Element::SourcePort),
             b"dport=" => self.ports(
                 Key::DestinationPort,
                 value,
                 start,
                 at,
-                Term::DestinationPort,
+                Element::DestinationPort,
             ),
             b"type=" => self.list(Key::IcmpType, value, start, at, |item, at| {
                 let (first, last) = range(item, at, u32::from(u8::MAX), ICMP_TYPE)?;
@@ -323,7 +306,7 @@ impl<'n> Draft<'n> {
                     .zip(u8::try_from(last).ok())
                     .and_then(|(first, last)| Range::new(first, last));
                 range
-                    .map(Term::IcmpType)
+                    .map(Element::IcmpType)
                     .ok_or(Refusal::invalid(at, BACKWARDS, ICMP_TYPE))
             }),
             b"dev=" => self.list(Key::Device, value, start, at, device),
@@ -395,7 +378,7 @@ impl<'n> Draft<'n> {
         value: &[u8],
         start: usize,
         at: usize,
-        mut element: impl FnMut(&[u8], usize) -> Result<Term, Refusal>,
+        mut element: impl FnMut(&[u8], usize) -> Result<Element, Refusal>,
     ) -> Result<(), Refusal> {
         self.once(key, start)?;
         for (i, item) in value.split(|b| *b == b',').enumerate() {
@@ -414,7 +397,7 @@ impl<'n> Draft<'n> {
                     "values joined by single commas",
                 ));
             }
-            self.rule.terms.push(element(item, at)?)?;
+            self.rule.elements.push(element(item, at)?)?;
             if let Some(count) = self.counts.get_mut(key as usize) {
                 *count = i.saturating_add(1);
             }
@@ -427,9 +410,9 @@ impl<'n> Draft<'n> {
             "tcp, udp, sctp, icmp, icmp6, gre, esp, ah, ipip or a number from 0 to 255";
         self.list(Key::Protocol, value, start, at, |item, at| {
             let number = || number(item).and_then(|n| u8::try_from(n).ok());
-            protocol_number(item)
+            protocol::number(item)
                 .or_else(number)
-                .map(Term::Protocol)
+                .map(Element::Protocol)
                 .ok_or_else(|| {
                     Refusal::invalid(at, "not a protocol", EXPECTED).likely(likely(item))
                 })
@@ -442,7 +425,7 @@ impl<'n> Draft<'n> {
         value: &[u8],
         start: usize,
         at: usize,
-        term: impl Fn(Prefix) -> Term,
+        term: impl Fn(Prefix) -> Element,
     ) -> Result<(), Refusal> {
         // The family as other terms said it so far, and from here on as the first address says it.
         let mut family = self.rule.family;
@@ -467,7 +450,7 @@ impl<'n> Draft<'n> {
         value: &[u8],
         start: usize,
         at: usize,
-        term: impl Fn(Range<u16>) -> Term,
+        term: impl Fn(Range<u16>) -> Element,
     ) -> Result<(), Refusal> {
         self.list(key, value, start, at, |item, at| {
             let (first, last) = range(item, at, u32::from(u16::MAX), PORT)?;
@@ -522,8 +505,8 @@ impl<'n> Draft<'n> {
             ));
         }
         self.check_product()?;
-        sort_by_key(&mut self.rule.terms, |term| *term);
-        dedup(&mut self.rule.terms);
+        sort_by_key(&mut self.rule.elements, |term| *term);
+        dedup(&mut self.rule.elements);
         let rule = Rule::new(&self.rule)?;
         if !rule.is_narrow() && self.at(Key::Any).is_none() {
             return Err(Refusal::invalid(
@@ -542,8 +525,8 @@ impl<'n> Draft<'n> {
 
     /// The protocols read so far.
     fn protocols_read(&self) -> impl Iterator<Item = u8> + '_ {
-        self.rule.terms.iter().filter_map(|term| match term {
-            Term::Protocol(protocol) => Some(*protocol),
+        self.rule.elements.iter().filter_map(|term| match term {
+            Element::Protocol(protocol) => Some(*protocol),
             _ => None,
         })
     }
@@ -552,7 +535,7 @@ impl<'n> Draft<'n> {
     fn check_family(&mut self) -> Result<(), Refusal> {
         let address = self.at(Key::Source).max(self.at(Key::Destination));
         let protocols = self.at(Key::Protocol);
-        if let Some(implied) = family_of_protocols(self.protocols_read()) {
+        if let Some(implied) = protocol::family(self.protocols_read()) {
             if *self.rule.family.get_or_insert(implied) != implied {
                 return Err(Refusal::invalid(
                     address.or(protocols).unwrap_or(0),
@@ -663,13 +646,6 @@ fn unknown_word(word: Word<'_>) -> Refusal {
     .likely(likely(word.text))
 }
 
-fn protocol_number(name: &[u8]) -> Option<u8> {
-    protocol::NAMES
-        .iter()
-        .find(|(known, _)| known.as_bytes() == name)
-        .map(|(_, number)| *number)
-}
-
 /// A decimal number without sign; `None` where it is none or does not fit.
 fn number(text: &[u8]) -> Option<u32> {
     digits(text, 10)
@@ -740,7 +716,7 @@ fn prefix(item: &[u8], at: usize) -> Result<(Family, Prefix), Refusal> {
     Ok((family, prefix))
 }
 
-fn device(item: &[u8], at: usize) -> Result<Term, Refusal> {
+fn device(item: &[u8], at: usize) -> Result<Element, Refusal> {
     const EXPECTED: &str = "a device's name, or the start of one and `*`";
     let (name, wildcard) = match item.strip_suffix(b"*") {
         Some(name) => (name, true),
@@ -759,7 +735,7 @@ fn device(item: &[u8], at: usize) -> Result<Term, Refusal> {
         return Err(Refusal::invalid(at, "not the name of a device", EXPECTED));
     }
     Device::new(name, wildcard)
-        .map(Term::Device)
+        .map(Element::Device)
         .ok_or(Refusal::invalid(
             at,
             "not the name of a device: it has 1 to 15 characters",
@@ -790,7 +766,7 @@ fn mark(value: &[u8], at: usize) -> Result<Mark, Refusal> {
 }
 
 /// Takes out all but the first of equal neighbours.
-fn dedup(terms: &mut Vec<Term>) {
+fn dedup(terms: &mut Vec<Element>) {
     let mut last = None;
     terms.retain(|term| last.replace(*term) != Some(*term));
 }

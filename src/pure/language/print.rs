@@ -88,18 +88,12 @@ impl Rule {
     pub(super) fn implies_family(&self) -> bool {
         self.sources().next().is_some()
             || self.destinations().next().is_some()
-            || family_of_protocols(self.protocols()).is_some()
+            || protocol::family(self.protocols()).is_some()
     }
 
     fn fmt_protocols(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let name = |number: u8| {
-            protocol::NAMES
-                .iter()
-                .find(|(_, n)| *n == number)
-                .map(|(name, _)| *name)
-        };
         for (i, number) in self.protocols().enumerate() {
-            match (i, name(number)) {
+            match (i, protocol::name(number)) {
                 (0, Some(name)) => write!(f, " {name}")?,
                 (0, None) => write!(f, " proto={number}")?,
                 (_, Some(name)) => write!(f, ",{name}")?,
@@ -108,23 +102,6 @@ impl Rule {
         }
         Ok(())
     }
-}
-
-/// The family of the packets that can carry one of `protocols`, where they say one.
-pub(super) fn family_of_protocols(protocols: impl Iterator<Item = u8>) -> Option<Family> {
-    let mut family = None;
-    for number in protocols {
-        let of_this = match number {
-            protocol::ICMP => Family::Ipv4,
-            protocol::ICMP6 => Family::Ipv6,
-            _ => return None,
-        };
-        if family.is_some_and(|f| f != of_this) {
-            return None;
-        }
-        family = Some(of_this);
-    }
-    family
 }
 
 fn fmt_list(
