@@ -15,8 +15,6 @@ use crate::pure::{
     language::{
         parse::{
             parse,
-            parse_id,
-            parse_tag,
             Parsed, //
         },
         refusal::{
@@ -29,6 +27,7 @@ use crate::pure::{
             Statement,
             Word, //
         },
+        value, //
     },
     rule::{
         Namespaces,
@@ -187,7 +186,7 @@ fn command<S: Clone + Ord>(
             let before = match rest.next().map(|word| (word, word.text.strip_prefix(b"before="))) {
                 Some((word, Some(id))) => {
                     words = rest;
-                    Some((parse_id(id, word.column.saturating_add(7))?, word.column))
+                    Some((value::id(id, word.column.saturating_add(7))?, word.column))
                 }
                 _ => None,
             };
@@ -200,7 +199,7 @@ fn command<S: Clone + Ord>(
             let what = only_word(command, words, "nothing to delete", EXPECTED)?;
             match what.text.strip_prefix(b"tag=") {
                 Some(tag) => {
-                    let tag = parse_tag(tag, what.column.saturating_add(4))?;
+                    let tag = value::tag(tag, what.column.saturating_add(4))?;
                     edit.delete_tag(&tag, what.column)
                 }
                 None => {
@@ -208,7 +207,7 @@ fn command<S: Clone + Ord>(
                         Some(id) => (id, what.column.saturating_add(3)),
                         None => (what.text, what.column),
                     };
-                    edit.delete(parse_id(id, column)?, what.column)
+                    edit.delete(value::id(id, column)?, what.column)
                 }
             }
         }
@@ -418,7 +417,7 @@ fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Tag>
         ));
     };
     no_more_words(words)?;
-    Ok(Some(parse_tag(tag, word.column.saturating_add(4))?))
+    Ok(Some(value::tag(tag, word.column.saturating_add(4))?))
 }
 
 /// Reads the rule that `words` of `statement` make.
