@@ -192,7 +192,8 @@ fn check_protocols(reader: &Reader<'_>) -> Result<(), Refusal> {
     let port = reader
         .column(Term::SourcePorts)
         .or(reader.column(Term::DestinationPorts));
-    let needs: [(_, fn(u8) -> bool, _, _); 2] = [
+    let is_tcp = |number| number == protocol::TCP;
+    let needs: [(_, fn(u8) -> bool, _, _); 3] = [
         (
             port,
             protocol::has_ports,
@@ -204,6 +205,12 @@ fn check_protocols(reader: &Reader<'_>) -> Result<(), Refusal> {
             is_icmp,
             "a type where not every protocol is ICMP",
             "icmp or icmp6, and no other protocol",
+        ),
+        (
+            reader.column(Term::Flags),
+            is_tcp,
+            "flags where not every protocol is TCP",
+            "tcp, and no other protocol",
         ),
     ];
     let named = reader.column(Term::Protocols).is_some();

@@ -28,7 +28,8 @@ use crate::pure::rule::{
     Netns,
     Prefix,
     Range,
-    Rule, //
+    Rule,
+    TcpFlags, //
 };
 
 /// Writes the action. It is the first term, without a space ahead of it.
@@ -83,6 +84,11 @@ pub(super) fn destination_ports(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Resu
 /// Writes the ICMP types.
 pub(super) fn icmp_types(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
     list(f, "type=", rule.icmp_types())
+}
+
+/// Writes the flags of TCP.
+pub(super) fn flags(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "flags=", rule.flags().into_iter())
 }
 
 /// Writes the end of the flow that is this host.
@@ -211,6 +217,24 @@ impl Display for Device {
         }
         if self.wildcard() {
             f.write_char('*')?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for TcpFlags {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let names = |f: &mut Formatter<'_>, bits: u8| {
+            let names = TcpFlags::NAMES.iter();
+            let mut names = names
+                .filter(|name| TcpFlags::bit(name.as_bytes()).is_some_and(|bit| bits & bit != 0));
+            names.next().map_or(Ok(()), |name| f.write_str(name))?;
+            names.try_for_each(|name| write!(f, "+{name}"))
+        };
+        names(f, self.value())?;
+        if TcpFlags::new(self.value(), None) != Some(*self) {
+            f.write_char('/')?;
+            names(f, self.mask())?;
         }
         Ok(())
     }

@@ -37,6 +37,8 @@ pub(super) enum Term {
     DestinationPorts,
     /// `type=`.
     IcmpTypes,
+    /// `flags=`.
+    Flags,
     /// `local=`.
     Local,
     /// `dev=`.

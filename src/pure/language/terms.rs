@@ -172,6 +172,17 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         ..Syntax::DEFAULT
     },
     Syntax {
+        term: Term::Flags,
+        listed: &["flags="],
+        aliases: &[("tcp-flags=", "flags=")],
+        read: |reader, written| {
+            reader.rule.flags = Some(value::flags(written.value, written.at)?);
+            Ok(())
+        },
+        print: print::flags,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
         term: Term::Local,
         listed: &["local="],
         unlisted: &["local=dst", "local=src"],

@@ -21,6 +21,7 @@ use crate::pure::{
             Likely,
             Refusal, //
         },
+        spelling,
         text::column, //
     },
     rule::{
@@ -32,7 +33,8 @@ use crate::pure::{
         Netns,
         Prefix,
         Range,
-        Tag, //
+        Tag,
+        TcpFlags, //
     }, //
 };
 
@@ -189,6 +191,32 @@ pub(super) fn mark(text: &[u8], at: usize) -> Result<Mark, Refusal> {
         at,
         "a mark with bits outside its mask, or a mask of zero",
         "V/M where M covers all bits of V",
+    ))
+}
+
+/// Reads the value of `flags=`: `F` or `F/M`, each of names joined by `+`.
+pub(super) fn flags(text: &[u8], at: usize) -> Result<TcpFlags, Refusal> {
+    const EXPECTED: &str =
+        "F or F/M, each of fin, syn, rst, psh, ack, urg, ece and cwr joined by `+`";
+    let bits = |names: &[u8]| {
+        let mut names = names.split(|b| *b == b'+');
+        names.try_fold(0, |bits, name| match TcpFlags::bit(name) {
+            Some(bit) => Ok(bits | bit),
+            None => {
+                let at = at.saturating_add(column(text, name));
+                let likely = spelling::nearest(TcpFlags::NAMES.into_iter(), name);
+                let refusal = Refusal::invalid(at, "not a flag of TCP", EXPECTED);
+                Err(refusal.likely(likely.map(Likely::Word)))
+            }
+        })
+    };
+    let mut parts = text.splitn(2, |b| *b == b'/');
+    let value = bits(parts.next().unwrap_or_default())?;
+    let mask = parts.next().map(bits).transpose()?;
+    TcpFlags::new(value, mask).ok_or(Refusal::invalid(
+        at,
+        "flags outside their mask",
+        "F/M where M has all flags of F",
     ))
 }
 

@@ -13,7 +13,8 @@ use crate::pure::{
         Netns,
         Prefix,
         Range,
-        Tag, //
+        Tag,
+        TcpFlags, //
     }, //
 };
 
@@ -62,7 +63,7 @@ impl Element {
 ///   [`MAX_PRODUCT`].
 /// - Addresses are of `family`, which is `Some` where there is an address.
 /// - Ports stand only where every protocol has ports, types only where every protocol is ICMP or
-///   ICMPv6.
+///   ICMPv6, `flags` only where every protocol is TCP.
 ///
 /// [`Rule::new`]: crate::pure::rule::Rule::new
 pub(in crate::pure) struct RuleDraft {
@@ -72,6 +73,7 @@ pub(in crate::pure) struct RuleDraft {
     pub(in crate::pure) nat_ok: bool,
     pub(in crate::pure) oneway: bool,
     pub(in crate::pure) mark: Option<Mark>,
+    pub(in crate::pure) flags: Option<TcpFlags>,
     pub(in crate::pure) netns: Netns,
     pub(in crate::pure) tag: Option<Tag>,
     /// The elements of all lists.
@@ -88,6 +90,7 @@ impl RuleDraft {
             nat_ok: false,
             oneway: false,
             mark: None,
+            flags: None,
             netns: Netns::Any,
             tag,
             elements: Vec::new(),

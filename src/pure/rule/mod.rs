@@ -79,6 +79,8 @@ impl Rule {
                 | Kind::DestinationPorts
                 | Kind::IcmpType
                 | Kind::Mark => other = true,
+                // `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that was cut.
+                Kind::Flags => {}
                 Kind::End | Kind::Device | Kind::Init | Kind::NotInit | Kind::Only | Kind::Tag => {}
             }
         }
@@ -131,6 +133,18 @@ impl Rule {
             value: u32::from_ne_bytes(*value),
             mask: u32::from_ne_bytes(*mask.first_chunk()?),
         })
+    }
+
+    /// Returns the flags of TCP, where the rule names them.
+    pub fn flags(&self) -> Option<TcpFlags> {
+        match self.run(Kind::Flags) {
+            // INVARIANT: As the flags that were packed.
+            [value, mask] => Some(TcpFlags {
+                value: *value,
+                mask: *mask,
+            }),
+            _ => None,
+        }
     }
 
     /// Returns the namespaces in which the rule holds.

@@ -168,14 +168,16 @@ pub(super) enum Kind {
     Device = 0xa0,
     /// The value, then the mask; 8 bytes.
     Mark = 0xf0,
+    /// The flags that must be set, then the mask; 2 bytes.
+    Flags = 0xf1,
     /// `netns=init`; no data.
-    Init = 0xf1,
+    Init = 0xf2,
     /// `netns!=init`; no data.
-    NotInit = 0xf2,
+    NotInit = 0xf3,
     /// Another namespace: the cookie, then the inode number; 12 bytes.
-    Only = 0xf3,
+    Only = 0xf4,
     /// The length, then the name.
-    Tag = 0xf4,
+    Tag = 0xf5,
 }
 
 impl Kind {
@@ -195,7 +197,14 @@ impl Kind {
     ];
 
     /// The kinds by the lower half of a first byte whose upper half is 15.
-    const VALUES: [Self; 5] = [Self::Mark, Self::Init, Self::NotInit, Self::Only, Self::Tag];
+    const VALUES: [Self; 6] = [
+        Self::Mark,
+        Self::Flags,
+        Self::Init,
+        Self::NotInit,
+        Self::Only,
+        Self::Tag,
+    ];
 
     /// Returns the kind of a run that begins with `first`, and how many elements it has.
     #[inline]
@@ -264,7 +273,7 @@ impl<'a> Iterator for Runs<'a> {
             }
             Kind::Init | Kind::NotInit => 0,
             Kind::Protocol => 1,
-            Kind::SourcePort | Kind::DestinationPort | Kind::IcmpType => 2,
+            Kind::SourcePort | Kind::DestinationPort | Kind::IcmpType | Kind::Flags => 2,
             Kind::SourcePorts | Kind::DestinationPorts => 4,
             Kind::Mark => 8,
             Kind::Only => 12,
@@ -323,6 +332,9 @@ impl Sink {
             self.put([Kind::Mark as u8])?;
             self.put(mark.value().to_ne_bytes())?;
             self.put(mark.mask().to_ne_bytes())?;
+        }
+        if let Some(flags) = draft.flags {
+            self.put([Kind::Flags as u8, flags.value(), flags.mask()])?;
         }
         match draft.netns {
             Netns::Any => {}

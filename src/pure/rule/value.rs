@@ -308,6 +308,59 @@ impl Mark {
     }
 }
 
+/// `flags=`: the flags of a TCP header that are compared, and which of them are set.
+///
+/// Flags are the bits of byte 13 of the header (RFC 9293).
+///
+/// # Invariants
+///
+/// `value` is not zero, and has no bit outside `mask`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags {
+    pub(super) value: u8,
+    pub(super) mask: u8,
+}
+
+impl TcpFlags {
+    /// The names of the flags, from bit 0 on.
+    pub const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+
+    /// The flags that are compared where no mask is written, besides those that must be set: FIN, SYN,
+    /// RST and ACK. So `flags=syn` is what iptables calls `--syn`.
+    const ALWAYS: u8 = 0b1_0111;
+
+    /// Returns the flags; [`None`] where no bit of `value` is set, or one outside `mask`. Without a
+    /// mask, the bits of `value`, FIN, SYN, RST and ACK are compared.
+    pub fn new(value: u8, mask: Option<u8>) -> Option<Self> {
+        let mask = mask.unwrap_or(value | Self::ALWAYS);
+        // INVARIANT: Just checked.
+        (value != 0 && value & !mask == 0).then_some(Self { value, mask })
+    }
+
+    /// Returns the bit of the flag with the name `name`.
+    pub fn bit(name: &[u8]) -> Option<u8> {
+        let place = Self::NAMES
+            .iter()
+            .position(|known| known.as_bytes() == name)?;
+        1u8.checked_shl(u32::try_from(place).ok()?)
+    }
+
+    /// Returns the bits that must be set.
+    pub fn value(&self) -> u8 {
+        self.value
+    }
+
+    /// Returns the bits that are compared.
+    pub fn mask(&self) -> u8 {
+        self.mask
+    }
+
+    /// Returns whether a packet with these flags matches; [`None`]: with no flags that can be read.
+    pub fn matches(&self, flags: Option<u8>) -> bool {
+        flags.is_some_and(|flags| flags & self.mask == self.value)
+    }
+}
+
 /// A network namespace that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetnsId {
