@@ -98,6 +98,7 @@ use crate::pure::{
             Trees, //
         },
         words::{
+            mark_and_flags,
             Class,
             Probe,
             Probes,
@@ -188,12 +189,18 @@ pub struct Section {
     ipv6: Span,
     len: u32,
     names_devices: bool,
+    names_flags: bool,
 }
 
 impl Section {
     /// Whether a rule says `dev=`: else keys need no device.
     fn names_devices(&self) -> bool {
         self.names_devices
+    }
+
+    /// Whether a rule says `flags=`: else keys need no flags.
+    fn names_flags(&self) -> bool {
+        self.names_flags
     }
 
     /// The number of rules.
@@ -351,7 +358,8 @@ impl Matcher {
             ipv4: self.trees_of(Family::Ipv4, rules.clone(), is_placed)?,
             ipv6: self.trees_of(Family::Ipv6, rules.clone(), |_| false)?,
             len: u32::try_from(rows.len()).map_err(|_| NoMemory)?,
-            names_devices: rules.map(|(rule, _)| rule).any(names_devices),
+            names_devices: rules.clone().any(|(rule, _)| names_devices(rule)),
+            names_flags: rules.clone().any(|(rule, _)| rule.flags().is_some()),
         };
         self.is_single = self.rows.are_single();
         Ok(section)
@@ -510,6 +518,7 @@ impl Matcher {
                 .iter()
                 .fold(0u32, |sum, section| sum.saturating_add(section.len)),
             names_devices: sections.iter().any(Section::names_devices),
+            names_flags: sections.iter().any(Section::names_flags),
         })
     }
 
@@ -857,7 +866,7 @@ fn push_item(
         items.push(Item::new(&Source {
             family,
             part,
-            mark: rule.mark(),
+            mark: mark_and_flags(rule),
             ports,
             class,
             row: if exchanged { row.exchanged() } else { row },

@@ -16,6 +16,7 @@ use crate::pure::{
         words::{
             high,
             low,
+            mark_and_flags,
             pair,
             Bits,
             Class,
@@ -182,7 +183,7 @@ fn common(a: Prefix, b: Prefix) -> Prefix {
     Prefix::new(address, len).unwrap_or(a)
 }
 
-/// One value of each kind, no IPv6 address, device or mark.
+/// One value of each kind, no IPv6 address, device, mark or flags.
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
@@ -322,16 +323,16 @@ struct MaskedWord {
 }
 
 impl MaskedWord {
-    /// The mark that a rule names; else the first half of its only device; or nothing.
+    /// The mark and flags that a rule names; else the first half of its only device; or nothing.
     fn of(rule: &Rule) -> Self {
         let mut devices = rule.devices();
-        match (rule.mark(), devices.next(), devices.next()) {
-            (Some(mark), _, _) => Self {
-                mask: u64::from(mark.mask()) << 32,
-                value: u64::from(mark.value()) << 32,
+        match (mark_and_flags(rule), devices.next(), devices.next()) {
+            ((value, mask @ 1..), _, _) => Self {
+                mask,
+                value,
                 word: MARK as u8,
             },
-            (None, Some(device), None) => {
+            (_, Some(device), None) => {
                 let (value, mask) = device_bits(device);
                 Self {
                     mask: high(mask),
@@ -347,7 +348,7 @@ impl MaskedWord {
         }
     }
 
-    /// Whether a packet has these bits: all of what a mark asks for, half of what a device does.
+    /// Whether a packet has these bits: all of what a mark and flags ask for, half of what a device does.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
@@ -557,6 +558,7 @@ impl Rows {
         let parts = Parts::of(rule);
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
         let is_plain = rule.mark().is_none()
+            && rule.flags().is_none()
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
         if is_plain && parts.is_exact() {

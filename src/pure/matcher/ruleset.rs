@@ -156,6 +156,11 @@ impl Sections {
     pub fn names_devices(&self) -> bool {
         self.base.names_devices() || self.side.names_devices()
     }
+
+    /// Whether a rule says `flags=`, or one did a few changes ago: else keys need no flags.
+    pub fn names_flags(&self) -> bool {
+        self.base.names_flags() || self.side.names_flags()
+    }
 }
 
 /// A namespace that rules name.

@@ -46,10 +46,7 @@ use crate::pure::{
             WORDS, //
         },
     },
-    rule::{
-        Family,
-        Mark, //
-    },
+    rule::Family,
 };
 
 /// What is found in a place: nothing, a row, the start of a list of rows, or a node.
@@ -265,7 +262,8 @@ pub(super) struct Item {
 pub(super) struct Source<'p> {
     pub(super) family: Family,
     pub(super) part: &'p Part,
-    pub(super) mark: Option<Mark>,
+    /// See [`mark_and_flags`](super::words::mark_and_flags).
+    pub(super) mark: (u64, u64),
     /// The ports of the packet that match, as they lie in words.
     pub(super) ports: [(u16, u16); 2],
     /// See [`Class::in_direction`](super::words::Class::in_direction).
@@ -298,23 +296,14 @@ impl Item {
             let [a, b, c, d] = place(family, source, destination, ports);
             let transport = ports | u64::from(protocol) << PROTOCOL_SHIFT;
             let [upper, lower] = [device >> 64, device & u128::from(u64::MAX)];
-            [
-                a,
-                b,
-                c,
-                d,
-                transport,
-                u64::from(mark) << 32,
-                upper as u64,
-                lower as u64,
-            ]
+            [a, b, c, d, transport, mark, upper as u64, lower as u64]
         };
         let mask = words(
             source.map_or(0, |p| p.mask()),
             destination.map_or(0, |p| p.mask()),
             pair(source_bits, destination_bits),
             part.protocol.map_or(0, |_| u8::MAX),
-            mark.map_or(0, |m| m.mask()),
+            mark.1,
             part.device.1,
         );
         let [(source_first, _), (destination_first, _)] = ports;
@@ -326,7 +315,7 @@ impl Item {
                 destination_first & destination_bits,
             ),
             part.protocol.unwrap_or(0),
-            mark.map_or(0, |m| m.value()),
+            mark.0,
             part.device.0,
         );
         Self {
