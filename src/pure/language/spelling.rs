@@ -2,23 +2,40 @@
 
 //! The word that a misspelt word was probably meant to be.
 
-/// Returns the one of `words` that is nearest to `text`; [`None`] where none is near.
+/// The word nearest to a text, of those offered so far.
 ///
 /// The edit distance counts, letter case apart, and two neighbours that changed places count once. For
 /// example, `dpotr=` is near to `dport=`, and `udpp` to `udp`.
-pub(super) fn nearest(
-    words: impl Iterator<Item = &'static str>,
-    text: &[u8],
-) -> Option<&'static str> {
-    let distance_to = |word: &str| match is_transposed(text, word.as_bytes()) {
-        true => 1,
-        false => distance(text, word.as_bytes()),
-    };
-    let distances = words.map(|word| (distance_to(word), word));
-    let (distance, word) = distances.min_by_key(|(distance, _)| *distance)?;
-    // A short word is near to everything: at most a third of it may differ, and one letter always.
-    let most = (word.len() / 3).clamp(1, 2);
-    (distance <= most && word.len() > 2).then_some(word)
+pub(super) struct Nearest<'t> {
+    text: &'t [u8],
+    /// The first of the words with the least distance.
+    best: Option<(usize, &'static str)>,
+}
+
+impl<'t> Nearest<'t> {
+    /// Returns a search for the word nearest to `text`.
+    pub(super) fn to(text: &'t [u8]) -> Self {
+        Self { text, best: None }
+    }
+
+    /// Takes `word` if it is nearer than all words before it.
+    pub(super) fn offer(&mut self, word: &'static str) {
+        let distance = match is_transposed(self.text, word.as_bytes()) {
+            true => 1,
+            false => distance(self.text, word.as_bytes()),
+        };
+        if self.best.is_none_or(|(least, _)| distance < least) {
+            self.best = Some((distance, word));
+        }
+    }
+
+    /// Returns the nearest word; [`None`] where none is near.
+    pub(super) fn word(&self) -> Option<&'static str> {
+        let (distance, word) = self.best?;
+        // A short word is near to everything: at most a third of it may differ, and one letter always.
+        let most = (word.len() / 3).clamp(1, 2);
+        (distance <= most && word.len() > 2).then_some(word)
+    }
 }
 
 /// Returns whether `a` is `b` with two neighbours in each other's place.

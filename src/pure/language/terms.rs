@@ -24,7 +24,7 @@ use crate::pure::{
             Likely,
             Refusal, //
         },
-        spelling,
+        spelling::Nearest,
         text::Word,
         value, //
     },
@@ -283,15 +283,14 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     },
 ];
 
-const _: () = assert!(are_in_place(&TERMS, 0));
-
-/// Returns whether the rows of the table stand in the order of [`Term`], the first one at `place`.
-const fn are_in_place(rows: &[Syntax], place: usize) -> bool {
-    match rows {
-        [] => true,
-        [row, rest @ ..] => row.term as usize == place && are_in_place(rest, place.wrapping_add(1)),
+// The rows stand in the order of `Term`.
+const _: () = {
+    let (mut rows, mut place): (&[Syntax], usize) = (&TERMS, 0);
+    while let [row, rest @ ..] = rows {
+        assert!(row.term as usize == place);
+        (rows, place) = (rest, place.wrapping_add(1));
     }
-}
+};
 
 /// The words that begin a command, and what other tools call them.
 const COMMANDS: [&str; 7] = [
@@ -377,21 +376,30 @@ fn likely(text: &[u8]) -> Option<Likely> {
         Some(equals) => text.get(..=equals).unwrap_or(text),
         None => text,
     };
-    let words = || TERMS.iter().flat_map(Syntax::words).chain(COMMANDS);
+    let mut is_known = false;
+    let mut nearest = Nearest::to(key);
+    each_word(|word| {
+        is_known |= word.as_bytes() == key;
+        nearest.offer(word);
+    });
     // A command where none can stand.
-    if words().any(|word| word.as_bytes() == key) {
+    if is_known {
         return None;
     }
-    let mut aliases = TERMS
-        .iter()
-        .flat_map(|row| row.aliases)
-        .chain(&COMMAND_ALIASES);
+    let aliases = TERMS.iter().flat_map(|row| row.aliases);
+    let mut aliases = aliases.chain(&COMMAND_ALIASES);
     let alias = aliases.find(|(alias, _)| alias.as_bytes().eq_ignore_ascii_case(key));
     let word = match alias {
         Some((_, word)) => Some(*word),
-        None => spelling::nearest(words(), key),
+        None => nearest.word(),
     };
     word.map(Likely::Word)
+}
+
+/// Calls `with` with each word of rules and commands, in the order of the table.
+fn each_word(mut with: impl FnMut(&'static str)) {
+    TERMS.iter().for_each(|row| row.words().for_each(&mut with));
+    COMMANDS.into_iter().for_each(with);
 }
 
 /// What an unknown word is told: the commands, and the words of the table.

@@ -21,7 +21,7 @@ use crate::pure::{
             Likely,
             Refusal, //
         },
-        spelling,
+        spelling::Nearest,
         text::column, //
     },
     rule::{
@@ -204,9 +204,12 @@ pub(super) fn flags(text: &[u8], at: usize) -> Result<TcpFlags, Refusal> {
             Some(bit) => Ok(bits | bit),
             None => {
                 let at = at.saturating_add(column(text, name));
-                let likely = spelling::nearest(TcpFlags::NAMES.into_iter(), name);
+                let mut nearest = Nearest::to(name);
+                for flag in TcpFlags::NAMES {
+                    nearest.offer(flag);
+                }
                 let refusal = Refusal::invalid(at, "not a flag of TCP", EXPECTED);
-                Err(refusal.likely(likely.map(Likely::Word)))
+                Err(refusal.likely(nearest.word().map(Likely::Word)))
             }
         })
     };

@@ -221,20 +221,22 @@ impl Kind {
         let more = u8::try_from(count.saturating_sub(1)).unwrap_or(0);
         self as u8 | more & 15
     }
-
-    /// Returns whether each of `kinds` has a number that is `step` above the one before it.
-    const fn are_numbered(kinds: &[Self], first: u8, step: u8) -> bool {
-        match kinds {
-            [] => true,
-            [kind, rest @ ..] => {
-                *kind as u8 == first && Self::are_numbered(rest, first.wrapping_add(step), step)
-            }
-        }
-    }
 }
 
-const _: () = assert!(Kind::are_numbered(&Kind::LISTS, 0x00, 0x10));
-const _: () = assert!(Kind::are_numbered(&Kind::VALUES, 0xf0, 1));
+// Each kind stands at the place of its number.
+const _: () = {
+    let (mut lists, mut values): (&[Kind], &[Kind]) = (&Kind::LISTS, &Kind::VALUES);
+    let mut number = 0u8;
+    while let [kind, rest @ ..] = lists {
+        assert!(*kind as u8 == number);
+        (lists, number) = (rest, number.wrapping_add(0x10));
+    }
+    number = 0xf0;
+    while let [kind, rest @ ..] = values {
+        assert!(*kind as u8 == number);
+        (values, number) = (rest, number.wrapping_add(1));
+    }
+};
 
 /// The runs of a rule: the kind and the data of each.
 #[derive(Clone)]
