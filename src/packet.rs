@@ -167,6 +167,7 @@ impl NetState {
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
+            flags: L::FLAGS,
         };
         let Some(key) = dissect_plain(&skb, &context) else {
             return self.slow_path(skb.into_skb(), state, view);
@@ -213,6 +214,7 @@ impl NetState {
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
+            flags: view.names_flags(),
         };
         let Some(key) = dissect(&skb, &context) else {
             return self.counter(Counter::NoRule).count();

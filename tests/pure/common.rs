@@ -263,6 +263,7 @@ pub(crate) fn key(protocol: u8, source: &str, destination: &str, transport: Tran
         point: HookPoint::PreRouting,
         device: device("eth0"),
         mark: 0,
+        flags: None,
     }
 }
 

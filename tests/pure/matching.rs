@@ -28,6 +28,7 @@ use ctskip_pure::{
 };
 use proptest::{
     collection::vec,
+    option::of,
     prelude::*,
     sample::{
         select,
@@ -48,6 +49,7 @@ use super::{
     },
     specs::{
         addresses,
+        flags,
         icmp_type,
         marks,
         port,
@@ -75,6 +77,7 @@ pub(super) struct Seed {
     point: HookPoint,
     device: &'static str,
     mark: u32,
+    flags: Option<u8>,
     /// What is added to ports and types: near misses.
     off: i8,
 }
@@ -110,11 +113,12 @@ pub(super) fn seeds() -> impl Strategy<Value = Seed> {
             "",
         ]),
         marks(),
+        of(flags()),
     );
     (from_rule, own, more).prop_map(|(from_rule, own, more)| {
         let (rule, element, taken, exchanged, low_bits, off) = from_rule;
         let (protocol, family, addresses, ports, icmp_type) = own;
-        let (unknown, error, point, device, mark) = more;
+        let (unknown, error, point, device, mark, flags) = more;
         Seed {
             rule,
             element,
@@ -131,6 +135,7 @@ pub(super) fn seeds() -> impl Strategy<Value = Seed> {
             point,
             device,
             mark,
+            flags,
             off,
         }
     })
@@ -189,6 +194,10 @@ impl Seed {
             point: self.point,
             device: name.as_deref().map_or(device(self.device), device),
             mark,
+            flags: self.flags.filter(|_| protocol == 6).map(|own| {
+                let flags = pick(9).and_then(Rule::flags);
+                flags.map_or(own, |f| f.value() | own & !f.mask())
+            }),
         };
         if self.exchanged {
             (key.source, key.destination) = (key.destination, key.source);
@@ -291,6 +300,11 @@ proptest! {
             prop_assert_eq!(
                 ruleset.sections(scope).names_devices(),
                 rules.iter().any(|rule| holds(rule.netns()) && names_devices(rule))
+            );
+            let names_flags = |rule: &Rule| rule.flags().is_some();
+            prop_assert_eq!(
+                ruleset.sections(scope).names_flags(),
+                rules.iter().any(|rule| holds(rule.netns()) && names_flags(rule))
             );
             for seed in &seeds {
                 let key = seed.key(&rules);

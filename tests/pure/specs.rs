@@ -18,7 +18,8 @@ use ctskip_pure::rule::{
     Family,
     Local,
     Netns,
-    Rule, //
+    Rule,
+    TcpFlags, //
 };
 use proptest::{
     collection::vec,
@@ -53,6 +54,7 @@ pub(crate) struct Spec {
     pub(crate) local: Option<Local>,
     pub(crate) devices: Vec<(String, bool)>,
     pub(crate) mark: Option<(u32, u32)>,
+    pub(crate) flags: Option<(u8, u8)>,
     pub(crate) netns: Netns,
     pub(crate) nat_ok: bool,
     pub(crate) oneway: bool,
@@ -173,6 +175,18 @@ impl Spec {
             (_, true) => format!("mark={value}/{mask}"),
             (_, false) => format!("mark={value:#x}/{mask:#x}"),
         }));
+        words.extend(self.flags.map(|(value, mask)| {
+            let names = |bits: u8| {
+                let names = TcpFlags::NAMES.iter().enumerate();
+                let names = names.filter(|(bit, _)| bits >> bit & 1 != 0);
+                let names = style.shuffled(names.map(|(_, name)| *name).collect());
+                names.join("+")
+            };
+            match mask == value | 0x17 && !style.odd {
+                true => format!("flags={}", names(value)),
+                false => format!("flags={}/{}", names(value), names(mask)),
+            }
+        }));
         words.extend(match self.netns {
             Netns::Any => None,
             Netns::Init if style.odd => Some(format!("netns={INIT_INUM}")),
@@ -242,6 +256,7 @@ impl Spec {
         assert_eq!(devices, self.devices.iter().cloned().collect());
         assert_eq!(rule.devices().count(), devices.len());
         assert_eq!(rule.mark().map(|m| (m.value(), m.mask())), self.mark);
+        assert_eq!(rule.flags().map(|f| (f.value(), f.mask())), self.flags);
         assert_eq!(rule.netns(), self.netns);
         assert_eq!(rule.nat_ok(), self.nat_ok);
         assert_eq!(rule.oneway(), self.oneway);
@@ -377,6 +392,15 @@ fn mark_terms() -> impl Strategy<Value = (u32, u32)> {
     (marks(), mask).prop_map(|(value, mask)| (value & mask, mask))
 }
 
+pub(crate) fn flags() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => select(vec![2, 0x12, 0x10, 0x18, 0x11, 4, 0x14, 0xc2]), 1 => any::<u8>()]
+}
+
+fn flag_terms() -> impl Strategy<Value = (u8, u8)> {
+    let mask = prop_oneof![2 => Just(0x17), 1 => any::<u8>()];
+    (flags(), mask).prop_map(|(value, mask)| (value.max(1), value.max(1) | mask))
+}
+
 pub(crate) fn netns_terms() -> impl Strategy<Value = Netns> {
     prop_oneof![
         4 => Just(Netns::Any),
@@ -467,6 +491,7 @@ pub(crate) fn specs(count: usize) -> impl Strategy<Value = Spec> {
             of(select(vec![Action::Skip, Action::Track])),
             weighted(0.3, select(vec![Local::Source, Local::Destination])),
             weighted(0.2, mark_terms()),
+            weighted(0.4, flag_terms()),
             netns_terms(),
             any::<bool>(),
             weighted(0.2, Just(())),
@@ -474,7 +499,8 @@ pub(crate) fn specs(count: usize) -> impl Strategy<Value = Spec> {
         );
         (lists, rest).prop_map(move |(lists, rest)| {
             let (sources, destinations, source_ports, destination_ports, types, devices) = lists;
-            let (action, local, mark, netns, nat_ok, oneway, tag) = rest;
+            let (action, local, mark, flags, netns, nat_ok, oneway, tag) = rest;
+            let is_tcp = protocols == [protocol::TCP];
             let mut spec = Spec {
                 action,
                 // Written where it is said by nothing else, or may be said again.
@@ -490,6 +516,7 @@ pub(crate) fn specs(count: usize) -> impl Strategy<Value = Spec> {
                 local,
                 devices: devices.unwrap_or_default(),
                 mark,
+                flags: flags.filter(|_| is_tcp),
                 netns,
                 nat_ok: nat_ok && action != Some(Action::Track),
                 oneway: oneway.is_some(),

@@ -117,6 +117,14 @@ pub(super) fn rule(u: &mut Unstructured<'_>) -> Result<String> {
         let mask = *u.choose(&MARKS)?;
         term(&format!("mark={}/{mask:#x}", u.choose(&MARKS)? & mask));
     }
+    if says(14) && protocol == "tcp" {
+        term(u.choose(&[
+            "flags=syn",
+            "flags=syn+ack",
+            "flags=rst/rst",
+            "flags=ack/syn+ack",
+        ])?);
+    }
     if says(9) && says(10) {
         let number = FIRST_INUM as u32 + u.int_in_range(0..=NAMESPACES - 1)?;
         let numbered = format!("netns={number}");
@@ -228,6 +236,10 @@ pub(super) fn probe(u: &mut Unstructured<'_>, rules: &[&Rule]) -> Result<Probe> 
         point: *u.choose(&[HookPoint::PreRouting, HookPoint::LocalOut])?,
         device: device(u, named)?,
         mark: mark.map_or(any_mark, |mark| mark.value() | any_mark & !mark.mask()),
+        flags: match of(10).and_then(Rule::flags) {
+            Some(flags) if protocol == 6 => Some(flags.value() | !flags.mask() & any_mark as u8),
+            _ => None,
+        },
     };
     if u.ratio(1, 2)? {
         (key.source, key.destination) = (key.destination, key.source);

@@ -34,6 +34,7 @@ pub(crate) fn headers(data: &[u8]) {
         device: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
         mark: 7,
         icmp_errors: flags & 4 == 0,
+        flags: flags & 8 != 0,
     };
     let whole = Paged::new(packet, packet.len());
     let read = read(&whole, &context);
@@ -98,6 +99,7 @@ fn plausible(key: &Key, context: &Context) {
         ),
     }
     assert!(!key.error || matches!(key.transport, Transport::IcmpType(_)) && context.icmp_errors);
+    assert!(key.flags.is_none() || key.protocol == 6 && context.flags);
     if key.family == Family::Ipv4 {
         assert_eq!((key.source | key.destination) << 32, 0);
     }
@@ -114,7 +116,9 @@ fn shorter(packet: &[u8], context: &Context, whole: Option<Key>) {
         (whole.source, whole.destination)
     );
     if short.transport != Transport::Unknown {
-        assert_eq!(short, whole);
+        let flags = short.flags;
+        assert!(flags.is_none() || flags == whole.flags);
+        assert_eq!(short, Key { flags, ..whole });
     }
 }
 

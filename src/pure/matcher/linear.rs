@@ -115,7 +115,8 @@ impl<S: Clone> LinearTable<S> {
     /// Appends a rule; `None` where that is not possible.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
-        if rule.mark().is_some() || rule.devices().next().is_some() {
+        let names_more = rule.mark().is_some() || rule.flags().is_some();
+        if names_more || rule.devices().next().is_some() {
             return None;
         }
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {

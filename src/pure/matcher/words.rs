@@ -29,7 +29,7 @@ pub(super) const WORDS: usize = 8;
 /// | 2 | destination, ports | destination, upper half |
 /// | 3 | 0 | destination, lower half |
 /// | 4 | ports, protocol, class | the same |
-/// | 5 | mark, 0 | the same |
+/// | 5 | mark, flags of TCP | the same |
 /// | 6, 7 | device | the same |
 ///
 /// IPv4 has its addresses beside the ports too, so that one word holds any two of them.
@@ -37,7 +37,7 @@ pub(super) type Words = [u64; WORDS];
 
 /// The word of ports, protocol and class.
 pub(super) const TRANSPORT: usize = 4;
-/// The word of the mark.
+/// The word of the mark, in the upper half, and the flags of TCP.
 pub(super) const MARK: usize = 5;
 /// The words of the device.
 pub(super) const DEVICE: usize = 6;
@@ -49,6 +49,24 @@ pub(super) const DESTINATION_PORT_SHIFT: u32 = 32;
 pub(super) const PROTOCOL_SHIFT: u32 = 24;
 /// How far up the number of the class is, without its direction; 3 bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
+
+/// Returns the lower half of the word [`MARK`]: the flags, and above them whether there are any.
+#[inline(always)]
+fn flag_bits(flags: Option<u8>) -> u64 {
+    const KNOWN: u64 = 1 << 8;
+
+    flags.map_or(0, |flags| KNOWN | u64::from(flags))
+}
+
+/// Returns the bits of the word [`MARK`] that `rule` names, and a mask of them.
+pub(super) fn mark_and_flags(rule: &Rule) -> (u64, u64) {
+    let of = |mark: u32, flags: Option<u8>| u64::from(mark) << 32 | flag_bits(flags);
+    let (mark, flags) = (rule.mark(), rule.flags());
+    (
+        of(mark.map_or(0, |m| m.value()), flags.map(|f| f.value())),
+        of(mark.map_or(0, |m| m.mask()), flags.map(|f| f.mask())),
+    )
+}
 
 /// Puts the addresses and, for IPv4, the ports beside them where they belong. `ports` has them in
 /// the upper half.
@@ -331,7 +349,7 @@ impl<'p> Query<'p> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let mark = u64::from(key.mark) << 32;
+        let mark = u64::from(key.mark) << 32 | flag_bits(key.flags);
         Self {
             words: [a, b, c, d, transport, mark, upper, lower],
             probes,

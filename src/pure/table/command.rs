@@ -12,10 +12,6 @@
 
 use crate::pure::{
     language::{
-        parse::{
-            parse_id,
-            parse_tag, //
-        },
         refusal::{
             Errno,
             Refusal, //
@@ -33,6 +29,7 @@ use crate::pure::{
             statements,
             Statement, //
         },
+        value, //
     },
     rule::Namespaces,
     table::{
@@ -222,7 +219,7 @@ fn insert<S: Clone + Ord>(
     {
         words = rest;
         let column = word.column.saturating_add(BEFORE.len());
-        before = Some((parse_id(id, column)?, word.column));
+        before = Some((value::id(id, column)?, word.column));
     }
     let parsed = rule(statement, words, namespaces, None)?;
     edit.insert(before, parsed, slots)
@@ -236,12 +233,12 @@ fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> R
     let words = arguments(statement);
     let which = only_word(first_word(statement), words, "nothing to delete", EXPECTED)?;
     if let Some(tag) = which.text.strip_prefix(b"tag=") {
-        let tag = parse_tag(tag, which.column.saturating_add(4))?;
+        let tag = value::tag(tag, which.column.saturating_add(4))?;
         return edit.delete_tag(&tag, which.column);
     }
     let (id, column) = match which.text.strip_prefix(b"id=") {
         Some(id) => (id, which.column.saturating_add(3)),
         None => (which.text, which.column),
     };
-    edit.delete(parse_id(id, column)?, which.column)
+    edit.delete(value::id(id, column)?, which.column)
 }

@@ -13,7 +13,6 @@
 use crate::pure::{
     alloc::Vec,
     language::{
-        parse::parse_tag,
         refusal::Refusal,
         report::Report,
         statement::{
@@ -26,6 +25,7 @@ use crate::pure::{
             Statement,
             Word, //
         },
+        value, //
     },
     rule::{
         Namespaces,
@@ -234,5 +234,5 @@ fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Tag>
         ));
     };
     no_more_words(words)?;
-    Ok(Some(parse_tag(tag, word.column.saturating_add(4))?))
+    Ok(Some(value::tag(tag, word.column.saturating_add(4))?))
 }

@@ -120,6 +120,7 @@ impl Trace {
             },
             device: device(random, rule),
             mark: rule.mark().map_or(mark, |m| m.value() | mark & !m.mask()),
+            flags: rule.flags().map(|flags| flags.value()),
         };
         if random.percent(50) {
             key = exchanged(&key);
@@ -216,6 +217,7 @@ fn plain(key: &Key) -> Option<Key> {
         point: HookPoint::PreRouting,
         device: [0; 16],
         mark: 0,
+        flags: None,
         ..*key
     })
 }

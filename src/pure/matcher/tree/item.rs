@@ -14,10 +14,7 @@ use crate::pure::{
             PROTOCOL_SHIFT, //
         },
     },
-    rule::{
-        Family,
-        Mark, //
-    },
+    rule::Family, //
 };
 
 /// A combination of a rule in one direction: the box in the space of keys that it matches.
@@ -39,7 +36,8 @@ pub(in crate::pure::matcher) struct Item {
 pub(in crate::pure::matcher) struct ItemSource<'p> {
     pub(in crate::pure::matcher) family: Family,
     pub(in crate::pure::matcher) combination: &'p Combination,
-    pub(in crate::pure::matcher) mark: Option<Mark>,
+    /// See [`mark_and_flags`](super::super::words::mark_and_flags).
+    pub(in crate::pure::matcher) mark: (u64, u64),
     /// The ports of the packet that match, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
     /// See [`ClassSet::in_direction`](super::words::ClassSet::in_direction).
@@ -72,23 +70,14 @@ impl Item {
             let [a, b, c, d] = place(family, source, destination, ports);
             let transport = ports | u64::from(protocol) << PROTOCOL_SHIFT;
             let [upper, lower] = [device >> 64, device & u128::from(u64::MAX)];
-            [
-                a,
-                b,
-                c,
-                d,
-                transport,
-                u64::from(mark) << 32,
-                upper as u64,
-                lower as u64,
-            ]
+            [a, b, c, d, transport, mark, upper as u64, lower as u64]
         };
         let mask = words(
             source.map_or(0, |p| p.mask()),
             destination.map_or(0, |p| p.mask()),
             pair(source_bits, destination_bits),
             combination.protocol.map_or(0, |_| u8::MAX),
-            mark.map_or(0, |m| m.mask()),
+            mark.1,
             combination.device.1,
         );
         let [(source_first, _), (destination_first, _)] = ports;
@@ -100,7 +89,7 @@ impl Item {
                 destination_first & destination_bits,
             ),
             combination.protocol.unwrap_or(0),
-            mark.map_or(0, |m| m.value()),
+            mark.0,
             combination.device.0,
         );
         Self {
