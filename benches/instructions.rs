@@ -31,7 +31,7 @@ use std::{
     }, //
 };
 
-use ctskip_pure::header::Key;
+use ctskip_pure::packet::header::Key;
 use shapes::{
     compiled::{
         self,

@@ -33,7 +33,7 @@ use criterion::{
     BenchmarkId,
     Criterion, //
 };
-use ctskip_pure::header::{
+use ctskip_pure::packet::header::{
     Key,
     Transport, //
 };

@@ -21,7 +21,7 @@ use std::{
     process::ExitCode, //
 };
 
-use ctskip_pure::header::{
+use ctskip_pure::packet::header::{
     Key,
     Transport, //
 };

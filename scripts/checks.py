@@ -38,10 +38,8 @@ NEEDS_NO_SPDX = re.compile(r"(.*/)?(Cargo\.lock|LICENSE|proptest-regressions/.*)
 
 NO_SOURCES = ("build", "target", "fuzz/corpus", "fuzz/target")
 
-# Unsafe code stands in the modules that wrap the kernel, and nowhere else.
-WRAPPERS = """
-    compat conntrack memory netfilter params percpu pernet rcu skb sysfs task workqueue
-""".split()
+# Unsafe code stands in the folder of the kernel's wrappers, and nowhere else.
+WRAPPERS = Path("src/linux")
 
 UNSAFE = re.compile(r"\bunsafe\b")
 # What those who call or implement it are told of under `# Safety`.
@@ -55,7 +53,7 @@ def unsafe_code(path: Path, text: str) -> Iterator[str]:
 
     Clippy asks for the obligations too, but not within macros.
     """
-    is_wrapper = path.parent == Path("src") and path.stem in WRAPPERS
+    is_wrapper = path.is_relative_to(WRAPPERS)
     rows = text.splitlines()
     for number, row in enumerate(rows):
         code = row.split("//")[0]

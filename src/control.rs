@@ -37,59 +37,65 @@ use kernel::{
 
 use crate::{
     held,
+    linux::{
+        net::{
+            self,
+            NetHandle, //
+        },
+        percpu::{
+            Slot,
+            Slots, //
+        },
+        rcu::Shared,
+        sysfs::{
+            HeldFile,
+            OpenFile, //
+        },
+        task::Writer,
+        workqueue::{
+            enqueue_delayed,
+            impl_has_handle,
+            Handle, //
+        },
+    },
     packet::{
         Counter,
         NetState,
         View, //
     },
-    percpu::{
-        Slot,
-        Slots, //
-    },
-    pernet::{
-        self,
-        NetHandle, //
-    },
     pure::{
-        alloc,
-        command::{
+        alloc::{
             self,
-            Load,
-            Progress, //
+            NoMemory, //
         },
-        error::{
-            Errno,
-            NoMemory,
-            Refusal, //
+        language::{
+            refusal::{
+                Errno,
+                Refusal, //
+            },
+            report::Report, //
         },
-        listing::Listing,
-        report::Report,
+        matcher::ruleset::{
+            Ruleset,
+            Scope, //
+        },
+        packet::verdict::Mode,
         rule::{
             Namespaces,
             Netns,
             NetnsId, //
         },
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
         table::{
             self,
+            command::{
+                self,
+                Load,
+                Progress, //
+            },
+            listing::Listing,
             Change,
             Table, //
         },
-        verdict::Mode,
-    },
-    rcu::Shared,
-    sysfs::{
-        HeldFile,
-        OpenFile, //
-    },
-    task::Writer,
-    workqueue::{
-        enqueue_delayed,
-        impl_has_handle,
-        Handle, //
     },
 };
 
@@ -690,7 +696,7 @@ impl Namespaces for Control {
     }
 
     fn by_pid(&self, pid: u32) -> Option<Netns> {
-        let found = pernet::find_by_pid(pid.try_into().ok()?).ok()?;
+        let found = net::find_by_pid(pid.try_into().ok()?).ok()?;
         self.find(|id| id == found)
     }
 }

@@ -6,9 +6,8 @@
 //! -> matcher) -> `control` (published) -> `rcu`. The way of a packet is `netfilter` (the hook) ->
 //! `packet` -> `pure` (headers -> matcher -> verdict) -> `skb` (the mark).
 //!
-//! `unsafe` stands in the wrappers of the kernel only: `compat`, `conntrack`, `memory`, `netfilter`,
-//! `params`, `percpu`, `pernet`, `rcu`, `skb`, `sysfs`, `task`, `workqueue`. `make lint` holds all
-//! code to it.
+//! `linux` holds all `unsafe` code: how Linux is called. `pure` holds what ctskip decides, with no kernel
+//! in it. The files beside these say who does it when.
 
 #![crate_name = "ctskip"]
 
@@ -17,32 +16,23 @@ use kernel::{
     sync::Arc, //
 };
 
-mod bindings;
-mod compat;
-mod conntrack;
-mod control;
-mod files;
-mod held;
-mod memory;
-mod netfilter;
-mod packet;
-mod params;
-mod percpu;
-mod pernet;
-pub mod pure;
-mod rcu;
-mod skb;
-mod sysfs;
-mod task;
-mod workqueue;
-
 use crate::{
     control::Control,
     files::Files,
-    packet::NetState,
-    pernet::Registration,
-    workqueue::Workqueue, //
+    linux::{
+        params,
+        pernet::Registration,
+        workqueue::Workqueue, //
+    },
+    packet::NetState, //
 };
+
+mod control;
+mod files;
+mod held;
+mod linux;
+mod packet;
+pub mod pure;
 
 module! {
     type: Ctskip,

@@ -10,33 +10,35 @@ use kernel::{
 };
 
 use crate::{
-    compat::estale,
-    conntrack,
     control::{
         Control,
         Published,
         Refused, //
     },
+    linux::{
+        compat::estale,
+        conntrack,
+        net::Net,
+        params,
+        sysfs::{
+            Attribute,
+            Directory,
+            File,
+            Lines,
+            OpenFile,
+            Output, //
+        },
+    },
     packet::Counter,
-    params,
-    pernet::Net,
     pure::{
-        listing::{
+        packet::verdict::Mode,
+        rule::Family,
+        table::listing::{
             CounterLine,
             Counts,
             Listing,
             RuleLine, //
         },
-        rule::Family,
-        verdict::Mode, //
-    },
-    sysfs::{
-        Attribute,
-        Directory,
-        File,
-        Lines,
-        OpenFile,
-        Output, //
     },
 };
 

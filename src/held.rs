@@ -2,7 +2,7 @@
 
 //! Which rules NAT holds, and where: what the log says at a commit.
 //!
-//! What is decided of a packet does not come from here, but from [`verdict`](crate::pure::verdict).
+//! What is decided of a packet does not come from here, but from [`verdict`](crate::pure::packet::verdict).
 
 use core::fmt::Display;
 
@@ -13,18 +13,18 @@ use kernel::{
 };
 
 use crate::{
+    linux::percpu::Slot,
     packet::NetState,
-    percpu::Slot,
     pure::{
+        matcher::ruleset::{
+            Ruleset,
+            Scope, //
+        },
         rule::{
             Action,
             Family,
             Netns,
             Rule, //
-        },
-        ruleset::{
-            Ruleset,
-            Scope, //
         },
     },
 };

@@ -12,58 +12,64 @@ use kernel::{
 
 use crate::{
     control::Control,
-    netfilter::{
-        Accept,
-        Handler,
-        HookState,
-        Place, //
-    },
-    percpu::{
-        CounterRef,
-        Counters,
-        Slot, //
-    },
-    pernet::{
-        impl_has_slot,
-        NetHandle,
-        PerNet, //
+    linux::{
+        accept::Accept,
+        net::NetHandle,
+        netfilter::{
+            Handler,
+            HookState,
+            Place, //
+        },
+        percpu::{
+            CounterRef,
+            Counters,
+            Slot, //
+        },
+        pernet::{
+            impl_has_slot,
+            PerNet, //
+        },
+        rcu::{
+            Pointer,
+            Shared, //
+        },
+        skb::{
+            Marked,
+            Skb,
+            Unmarked, //
+        },
     },
     pure::{
         alloc,
-        few::{
-            Few,
-            Other, //
+        matcher::{
+            linear::{
+                Few,
+                Other, //
+            },
+            ruleset::{
+                Ruleset,
+                Scope,
+                Sections, //
+            },
         },
-        header::{
-            dissect,
-            dissect_plain,
-            quoted,
-            Bytes,
-            Context,
-            Key, //
+        packet::{
+            header::{
+                dissect,
+                dissect_plain,
+                quoted,
+                Bytes,
+                Context,
+                Key, //
+            },
+            verdict::{
+                decide,
+                judge,
+                Mode,
+                Verdict, //
+            },
         },
         rule::Family,
-        ruleset::{
-            Ruleset,
-            Scope,
-            Sections, //
-        },
-        table::Entry,
-        verdict::{
-            decide,
-            judge,
-            Mode,
-            Verdict, //
-        },
-    },
-    rcu::{
-        Pointer,
-        Shared, //
-    },
-    skb::{
-        Marked,
-        Skb,
-        Unmarked, //
+        table::Entry, //
     },
 };
 

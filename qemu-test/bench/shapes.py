@@ -49,7 +49,7 @@ class Shapes:
         out = chroot.CHECKOUT / "build/bench"
         out.mkdir(parents=True, exist_ok=True)
         rustc = ["rustc", "--edition=2021", "-O", "--cap-lints=allow", f"--out-dir={OUTPUT}"]
-        library = ["--crate-type=lib", "--crate-name=ctskip_pure", "src/pure/mod.rs"]
+        library = ["--crate-type=lib", "--crate-name=ctskip_pure", "src/lib.rs"]
         with cache.step("building examples/shapes.rs"):
             for what in (library, ["-L", OUTPUT, "--extern=ctskip_pure", "examples/shapes.rs"]):
                 binds = {chroot.CHECKOUT: HERE, out: OUTPUT}

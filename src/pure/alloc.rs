@@ -11,14 +11,16 @@ use core::ops::{
     DerefMut, //
 };
 
-use super::error::NoMemory;
+/// An allocation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
 
 #[cfg(MODULE)]
 mod backend {
     use super::NoMemory;
     use kernel::prelude::*;
 
-    pub(super) type Buffer<T> = kernel::alloc::Vec<T, crate::memory::Exact>;
+    pub(super) type Buffer<T> = kernel::alloc::Vec<T, crate::linux::memory::Exact>;
     pub(super) type Shared<T> = kernel::sync::Arc<T>;
 
     pub(super) fn reserve<T>(buffer: &mut Buffer<T>, additional: usize) -> Result<(), NoMemory> {

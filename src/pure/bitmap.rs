@@ -2,9 +2,9 @@
 
 //! Sets of numbers, as bits of words. A number beyond the words is in none.
 
-use super::{
-    alloc::Vec,
-    error::NoMemory, //
+use crate::pure::alloc::{
+    NoMemory,
+    Vec, //
 };
 
 /// Room for the numbers below `len`, none of them set.

@@ -3,16 +3,18 @@
 //! Writes that are no `load`: each command, and that all lines of a write count or none.
 
 use ctskip_pure::{
-    command,
-    error::Errno,
-    listing::Listing,
-    report::Report,
+    language::{
+        refusal::Errno,
+        report::Report, //
+    },
     rule::Rule,
     table::{
+        command,
+        listing::Listing,
         Change,
         Table,
         MAX_RULES, //
-    }, //
+    },
 };
 use proptest::{
     collection::vec,

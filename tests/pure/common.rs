@@ -12,23 +12,25 @@ use std::{
 use ctskip_pure::{
     alloc::{
         self,
-        Arc, //
+        Arc,
+        NoMemory, //
     },
-    command,
-    error::{
-        Likely,
-        NoMemory,
-        Refusal, //
+    language::{
+        parse::{
+            parse,
+            Parsed, //
+        },
+        refusal::{
+            Likely,
+            Refusal, //
+        },
+        report::Report,
+        text::statements, //
     },
-    header::{
+    packet::header::{
         Key,
         Transport, //
     },
-    parse::{
-        parse,
-        Parsed, //
-    },
-    report::Report,
     rule::{
         DeviceName,
         Family,
@@ -39,11 +41,11 @@ use ctskip_pure::{
         Rule, //
     },
     table::{
+        command,
         Change,
         Slots,
         Table, //
     },
-    text::statements,
 };
 
 /// A packet's key, and where it is an ICMP error, that of the packet that it quotes.
@@ -203,7 +205,7 @@ pub(crate) fn table(text: &str, slots: &Counted) -> Table<Slot> {
 
 /// A table as text: a rule a line, with its id.
 pub(crate) fn text_of<S>(table: &Table<S>) -> String {
-    let line = |entry: &_| ctskip_pure::listing::RuleLine(entry).to_string();
+    let line = |entry: &_| ctskip_pure::table::listing::RuleLine(entry).to_string();
     table.entries().iter().map(line).collect()
 }
 

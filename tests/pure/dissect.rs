@@ -8,7 +8,7 @@ use std::{
 };
 
 use ctskip_pure::{
-    header::{
+    packet::header::{
         device_name,
         dissect,
         dissect_plain,
@@ -21,7 +21,7 @@ use ctskip_pure::{
     rule::{
         Family,
         HookPoint, //
-    }, //
+    },
 };
 use proptest::{
     collection::vec,

@@ -4,18 +4,20 @@
 
 use ctskip_pure::{
     alloc::Arc,
-    few::Few,
-    header::Transport,
-    oracle,
+    matcher::{
+        linear::Few,
+        oracle,
+        ruleset::{
+            Ruleset,
+            Scope, //
+        },
+    },
+    packet::header::Transport,
     rule::{
         Family,
         HookPoint,
         Netns,
         Rule, //
-    },
-    ruleset::{
-        Ruleset,
-        Scope, //
     },
     table::Table, //
 };

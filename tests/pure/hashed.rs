@@ -4,14 +4,16 @@
 
 use ctskip_pure::{
     alloc::Arc,
-    oracle,
+    matcher::{
+        oracle,
+        ruleset::{
+            Ruleset,
+            Scope, //
+        },
+    },
     rule::{
         Family,
         Rule, //
-    },
-    ruleset::{
-        Ruleset,
-        Scope, //
     },
     table::Table, //
 };
@@ -132,7 +134,7 @@ fn crowd(say_more: bool) -> Vec<String> {
 
 fn hold(
     rules: &[String],
-    seeds: impl Iterator<Item = ctskip_pure::header::Key>,
+    seeds: impl Iterator<Item = ctskip_pure::packet::header::Key>,
 ) -> Result<(), TestCaseError> {
     let ruleset = compiled(rules);
     let sections = ruleset.sections(Scope::Init);

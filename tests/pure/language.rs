@@ -4,11 +4,15 @@
 //! where.
 
 use ctskip_pure::{
-    command,
-    error::Errno,
-    report::Report,
+    language::{
+        refusal::Errno,
+        report::Report, //
+    },
     rule::Netns,
-    table::Table, //
+    table::{
+        command,
+        Table, //
+    },
 };
 use proptest::{
     collection::vec,

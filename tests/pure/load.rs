@@ -3,19 +3,21 @@
 //! `load` ... `commit`: in pieces as in one, and what it makes of the table.
 
 use ctskip_pure::{
-    command::{
-        Load,
-        Progress,
-        MAX_LINE, //
+    language::{
+        refusal::Errno,
+        report::Report, //
     },
-    error::Errno,
-    report::Report,
     table::{
+        command::{
+            Load,
+            Progress,
+            MAX_LINE, //
+        },
         Change,
         Entry,
         Table,
         MAX_RULES, //
-    }, //
+    },
 };
 use proptest::{
     collection::vec,

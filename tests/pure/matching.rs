@@ -6,12 +6,18 @@ use std::fmt::Write;
 
 use ctskip_pure::{
     alloc::Arc,
-    header::{
+    matcher::{
+        oracle,
+        ruleset::{
+            Ruleset,
+            Scope, //
+        },
+        Alone, //
+    },
+    packet::header::{
         Key,
         Transport, //
     },
-    matcher::Alone,
-    oracle,
     rule::{
         answering_type,
         Family,
@@ -19,10 +25,6 @@ use ctskip_pure::{
         Netns,
         NetnsId,
         Rule, //
-    },
-    ruleset::{
-        Ruleset,
-        Scope, //
     },
     table::Table, //
 };

@@ -5,12 +5,14 @@
 //! The oracle is what is tested here; the matcher is held against both it and the same tables.
 
 use ctskip_pure::{
-    header::{
+    matcher::{
+        oracle,
+        Alone, //
+    },
+    packet::header::{
         Key,
         Transport, //
     },
-    matcher::Alone,
-    oracle,
     rule::HookPoint, //
 };
 

@@ -4,21 +4,25 @@
 
 use ctskip_pure::{
     alloc::Arc,
-    command::{
-        self,
-        Load,
-        Progress, //
+    language::{
+        refusal::Errno,
+        report::Report, //
     },
-    error::Errno,
-    header::Transport,
-    listing::Listing,
-    matcher::Alone,
-    report::Report,
-    ruleset::Ruleset,
+    matcher::{
+        ruleset::Ruleset,
+        Alone, //
+    },
+    packet::header::Transport,
     table::{
+        command::{
+            self,
+            Load,
+            Progress, //
+        },
+        listing::Listing,
         Change,
         Table, //
-    }, //
+    },
 };
 
 use super::common::{

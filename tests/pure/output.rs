@@ -6,24 +6,26 @@
 use std::collections::BTreeSet;
 
 use ctskip_pure::{
-    error::Refusal,
-    listing::{
-        CounterLine,
-        Counts,
-        Listing,
-        Offsets,
-        RuleLine, //
+    language::{
+        refusal::Refusal,
+        report::Report,
+        text::{
+            statements,
+            without_comment,
+            Word, //
+        },
     },
-    report::Report,
     table::{
+        listing::{
+            CounterLine,
+            Counts,
+            Listing,
+            Offsets,
+            RuleLine, //
+        },
         Entry,
         Table, //
     },
-    text::{
-        statements,
-        without_comment,
-        Word, //
-    }, //
 };
 use proptest::{
     collection::vec,

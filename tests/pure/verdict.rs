@@ -6,17 +6,19 @@ use std::cell::Cell;
 
 use ctskip_pure::{
     alloc::Arc,
-    header::{
-        Key,
-        Transport, //
+    matcher::ruleset::Ruleset,
+    packet::{
+        header::{
+            Key,
+            Transport, //
+        },
+        verdict::{
+            decide,
+            Mode,
+            Verdict, //
+        },
     },
-    rule::HookPoint,
-    ruleset::Ruleset,
-    verdict::{
-        decide,
-        Mode,
-        Verdict, //
-    }, //
+    rule::HookPoint, //
 };
 
 use super::common::{

@@ -15,7 +15,7 @@ use arbitrary::{
     Unstructured, //
 };
 use ctskip_pure::{
-    header::{
+    packet::header::{
         Key,
         Transport, //
     },

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use ctskip_pure::{
-    header::{
+    packet::header::{
         device_name,
         dissect,
         dissect_plain,

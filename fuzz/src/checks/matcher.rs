@@ -7,9 +7,11 @@ use arbitrary::{
     Unstructured, //
 };
 use ctskip_pure::{
-    parse::parse,
-    rule::Rule,
-    text::statements, //
+    language::{
+        parse::parse,
+        text::statements, //
+    },
+    rule::Rule, //
 };
 
 use super::draw;

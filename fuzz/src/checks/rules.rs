@@ -3,12 +3,12 @@
 //! Rule text: what is taken, is printed so that it is taken again as the same; what is refused, is
 //! refused at a place in the text.
 
-use ctskip_pure::{
-    error::Refusal,
+use ctskip_pure::language::{
     parse::{
         parse,
         Parsed, //
     },
+    refusal::Refusal,
     report::Report,
     text::{
         statements,

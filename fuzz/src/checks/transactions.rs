@@ -5,15 +5,19 @@
 //! The input is text; the bytes behind its last NUL, if there is one, say how it is cut.
 
 use ctskip_pure::{
-    command::{
-        self,
-        Load,
-        Progress, //
+    language::{
+        report::Report,
+        text::statements, //
     },
-    listing::RuleLine,
-    report::Report,
-    table::Change,
-    text::statements, //
+    table::{
+        command::{
+            self,
+            Load,
+            Progress, //
+        },
+        listing::RuleLine,
+        Change, //
+    },
 };
 
 use super::rules::refused;

@@ -14,30 +14,34 @@ use std::{
 };
 
 use ctskip_pure::{
-    alloc::Arc,
-    command::{
-        self,
-        Load,
-        Progress, //
+    alloc::{
+        Arc,
+        NoMemory, //
     },
-    error::NoMemory,
-    few::Few,
-    header::Key,
-    oracle,
+    matcher::{
+        linear::Few,
+        oracle,
+        ruleset::{
+            Ruleset,
+            Scope, //
+        },
+    },
+    packet::header::Key,
     rule::{
         Namespaces,
         Netns,
         NetnsId,
         Rule, //
     },
-    ruleset::{
-        Ruleset,
-        Scope, //
-    },
     table::{
         self,
+        command::{
+            self,
+            Load,
+            Progress, //
+        },
         Slots, //
-    }, //
+    },
 };
 
 /// The inode number of the initial namespace.

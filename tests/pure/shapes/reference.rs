@@ -9,7 +9,7 @@
 //! thought and no code with the matcher, and takes no care of memory.
 
 use ctskip_pure::{
-    header::{
+    packet::header::{
         Key,
         Transport, //
     },
@@ -18,7 +18,7 @@ use ctskip_pure::{
         Prefix,
         Range,
         Rule, //
-    }, //
+    },
 };
 
 use super::{

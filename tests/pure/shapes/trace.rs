@@ -3,7 +3,7 @@
 //! Packets to look up among rules: within a rule, or next to one.
 
 use ctskip_pure::{
-    header::{
+    packet::header::{
         Key,
         Transport, //
     },
@@ -15,7 +15,7 @@ use ctskip_pure::{
         Prefix,
         Range,
         Rule, //
-    }, //
+    },
 };
 
 use super::{

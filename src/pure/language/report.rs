@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `last_error` and the log say of a refused text.
+
+use core::fmt::{
+    self,
+    Display,
+    Formatter,
+    Write, //
+};
+
+use crate::pure::{
+    alloc::NoMemory,
+    language::refusal::Refusal, //
+};
+
+/// The most bytes of the offending line that are kept.
+const EXCERPT: usize = 160;
+
+/// A refusal with the line that it is about.
+#[derive(Clone)]
+pub struct Report {
+    refusal: Refusal,
+    line: u32,
+    /// The part of the line around the column, without what does not print.
+    excerpt: [u8; EXCERPT],
+    len: usize,
+    /// The column in the excerpt.
+    caret: usize,
+}
+
+impl Report {
+    /// The report of `refusal` in `text`, the line of number `line`, counted from 1; 0: no line.
+    pub fn new(refusal: Refusal, line: u32, text: &[u8]) -> Self {
+        let start = refusal.column.saturating_sub(EXCERPT / 2);
+        let start = start.min(text.len().saturating_sub(EXCERPT));
+        let mut report = Self {
+            refusal,
+            line,
+            excerpt: [0; EXCERPT],
+            len: 0,
+            caret: refusal.column.saturating_sub(start),
+        };
+        let text = text.get(start..).unwrap_or_default().trim_ascii_end();
+        for (to, from) in report.excerpt.iter_mut().zip(text) {
+            *to = match from {
+                b' '..=b'~' => *from,
+                b'\t' => b' ',
+                _ => b'?',
+            };
+            report.len = report.len.saturating_add(1);
+        }
+        report
+    }
+
+    /// What the write failed with, and why.
+    pub fn refusal(&self) -> &Refusal {
+        &self.refusal
+    }
+
+    /// The number of the line, counted from 1; 0 where it is about no line.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// The column, counted from 1.
+    pub fn column(&self) -> usize {
+        self.refusal.column.saturating_add(1)
+    }
+
+    /// The column in [`excerpt`](Self::excerpt), counted from 0.
+    pub fn caret(&self) -> usize {
+        self.caret
+    }
+
+    /// The part of the line around the column.
+    pub fn excerpt(&self) -> &str {
+        let text = self.excerpt.get(..self.len).unwrap_or_default();
+        core::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl From<NoMemory> for Report {
+    fn from(error: NoMemory) -> Self {
+        Self::new(error.into(), 0, b"")
+    }
+}
+
+/// The lines from `error=` on: what was wrong and expected, the line with a caret, the likely
+/// spelling.
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error={}", self.refusal.what)?;
+        writeln!(f, "expected={}", self.refusal.expected)?;
+        f.write_str("likely=")?;
+        if let Some(likely) = self.refusal.likely {
+            likely.fmt(f)?;
+        }
+        writeln!(f, "\ntext={}", self.excerpt())?;
+        f.write_str("here=")?;
+        if self.len != 0 {
+            for _ in 0..self.caret.min(EXCERPT) {
+                f.write_char(' ')?;
+            }
+            f.write_char('^')?;
+        }
+        f.write_char('\n')
+    }
+}

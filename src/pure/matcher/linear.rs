@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A few rules, for the packets that most packets are: IPv4, with ports.
+//!
+//! Where few rules hold, a packet is compared with each of them sooner than it is told which of them
+//! to compare it with. What is compared are two words under a mask each. Rules that say more than
+//! these hold, and other packets, are left to [`Ruleset::lookup`].
+
+use crate::pure::{
+    matcher::ruleset::{
+        Ruleset,
+        Scope, //
+    },
+    packet::header::{
+        Key,
+        Transport, //
+    },
+    rule::{
+        protocol,
+        Family,
+        HookPoint,
+        Local,
+        Prefix,
+        Range, //
+    },
+    table::Entry, //
+};
+
+/// The most comparisons that a packet takes.
+const MAX_ROWS: usize = 8;
+/// A table of more rules is not looked through for the few that hold in a scope.
+const MAX_RULES: usize = 64;
+
+/// What a packet of IPv4 with ports is compared with: a rule in one direction.
+struct Row<S> {
+    /// Source and destination.
+    addresses: u64,
+    address_bits: u64,
+    /// See [`rest`].
+    rest: u64,
+    rest_bits: u64,
+    /// `None` ends the rows, and matches all.
+    entry: Option<Entry<S>>,
+}
+
+/// Protocol, source port and destination port.
+#[inline(always)]
+fn rest(protocol: u8, source_port: u16, destination_port: u16) -> u64 {
+    u64::from(protocol) << 32 | (u64::from(source_port) << 16 | u64::from(destination_port))
+}
+
+/// Source and destination, each of the top bits of an address.
+#[inline(always)]
+fn addresses(source: u128, destination: u128) -> u64 {
+    let half = |address: u128| (address >> 96) as u64;
+    half(source) << 32 | half(destination)
+}
+
+/// The rows of one hook, in the order of the rules.
+///
+/// The last one is an end always, so that no packet needs to be told how many there are.
+struct List<S>([Row<S>; MAX_ROWS + 1]);
+
+impl<S> List<S> {
+    fn new() -> Self {
+        Self(core::array::from_fn(|_| Row {
+            addresses: 0,
+            address_bits: 0,
+            rest: 0,
+            rest_bits: 0,
+            entry: None,
+        }))
+    }
+
+    /// Puts `row` at the end; `None` where there is no room.
+    fn push(&mut self, row: Row<S>) -> Option<()> {
+        let mut free = self.0.iter_mut().take(MAX_ROWS);
+        *free.find(|row| row.entry.is_none())? = row;
+        Some(())
+    }
+}
+
+/// A few rules that hold in one scope.
+pub struct Few<S> {
+    pre_routing: List<S>,
+    local_out: List<S>,
+}
+
+/// A packet that these rules are not made for.
+pub struct Other;
+
+impl<S: Clone> Few<S> {
+    /// No rules.
+    pub fn none() -> Self {
+        Self {
+            pre_routing: List::new(),
+            local_out: List::new(),
+        }
+    }
+
+    /// The rules of `ruleset` that hold in `scope`; `None` where they are too many, or say too much.
+    pub fn of(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
+        let entries = ruleset.table().entries();
+        if entries.len() > MAX_RULES {
+            return None;
+        }
+        let mut few = Self::none();
+        for entry in entries {
+            if ruleset.holds_in(scope, entry.rule().netns()) {
+                few.push(entry)?;
+            }
+        }
+        Some(few)
+    }
+
+    /// Appends a rule; `None` where that is not possible.
+    fn push(&mut self, entry: &Entry<S>) -> Option<()> {
+        let rule = entry.rule();
+        if rule.mark().is_some() || rule.devices().next().is_some() {
+            return None;
+        }
+        if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {
+            return Some(());
+        }
+        let (pre_routing, local_out) = (HookPoint::PreRouting, HookPoint::LocalOut);
+        let (written, exchanged) = match rule.local() {
+            None => (&[pre_routing, local_out][..], &[pre_routing, local_out][..]),
+            Some(Local::Destination) => (&[pre_routing][..], &[local_out][..]),
+            Some(Local::Source) => (&[local_out][..], &[pre_routing][..]),
+        };
+        for protocol in or_any(rule.protocols()) {
+            // Those of any other protocol match no packet with ports.
+            if !protocol.is_none_or(protocol::has_ports) {
+                continue;
+            }
+            for source in or_any(rule.sources()) {
+                for destination in or_any(rule.destinations()) {
+                    for source_port in or_any(rule.source_ports()) {
+                        for destination_port in or_any(rule.destination_ports()) {
+                            let source = (bits(source), port_bits(source_port)?);
+                            let destination = (bits(destination), port_bits(destination_port)?);
+                            self.push_at(written, || row(entry, protocol, source, destination))?;
+                            if !rule.oneway() {
+                                let row = || row(entry, protocol, destination, source);
+                                self.push_at(exchanged, row)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> Row<S>) -> Option<()> {
+        for point in points {
+            let list = match point {
+                HookPoint::PreRouting => &mut self.pre_routing,
+                HookPoint::LocalOut => &mut self.local_out,
+            };
+            list.push(row())?;
+        }
+        Some(())
+    }
+
+    /// The first rule that matches `key`, or that it is for [`Ruleset::lookup`] to tell. Any context.
+    #[inline(always)]
+    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Other> {
+        let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
+        else {
+            return Err(Other);
+        };
+        let List(rows) = match key.point {
+            HookPoint::PreRouting => &self.pre_routing,
+            HookPoint::LocalOut => &self.local_out,
+        };
+        let addresses = addresses(key.source, key.destination);
+        let rest = rest(key.protocol, source, destination);
+        let found = rows.iter().find(|row| {
+            (addresses ^ row.addresses) & row.address_bits == 0
+                && (rest ^ row.rest) & row.rest_bits == 0
+        });
+        Ok(found.and_then(|row| row.entry.as_ref()))
+    }
+}
+
+/// All of `values`, or once `None` where there is none.
+fn or_any<T>(values: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = Option<T>> {
+    let any = values.clone().next().is_none().then_some(None);
+    values.map(Some).chain(any)
+}
+
+/// A value, and the bits of it that decide.
+type Bits<T> = (T, T);
+
+fn bits(prefix: Option<Prefix>) -> Bits<u128> {
+    prefix.map_or((0, 0), |prefix| (prefix.value(), prefix.mask()))
+}
+
+/// The bits that all ports of a range have in common, if no other port has them.
+fn port_bits(range: Option<Range<u16>>) -> Option<Bits<u16>> {
+    let Some(range) = range else {
+        return Some((0, 0));
+    };
+    let differ = range.first() ^ range.last();
+    let free = u16::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0);
+    (range.first() & free == 0 && range.last() & free == free).then_some((range.first(), !free))
+}
+
+fn row<S: Clone>(
+    entry: &Entry<S>,
+    protocol: Option<u8>,
+    (source, source_port): (Bits<u128>, Bits<u16>),
+    (destination, destination_port): (Bits<u128>, Bits<u16>),
+) -> Row<S> {
+    let protocol_bits = protocol.map_or(0, |_| u8::MAX);
+    Row {
+        addresses: addresses(source.0, destination.0),
+        address_bits: addresses(source.1, destination.1),
+        rest: rest(protocol.unwrap_or(0), source_port.0, destination_port.0),
+        rest_bits: rest(protocol_bits, source_port.1, destination_port.1),
+        entry: Some(entry.clone()),
+    }
+}

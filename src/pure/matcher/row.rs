@@ -1,0 +1,772 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The last word on whether a rule matches: rules compiled to rows that a packet is compared with.
+//!
+//! What finds the rows that may match ([`tree`](super::tree)) may err on the side of too many only:
+//! each row is compared in full. Most rules fit one or a few [`Single`]s of 32 bytes; all others
+//! are [`Lists`].
+
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    matcher::{
+        filter::Filter,
+        words::{
+            high,
+            low,
+            pair,
+            Bits,
+            Class,
+            Probe,
+            Query,
+            DEVICE,
+            MARK,
+            PROTOCOL_SHIFT, //
+        },
+    },
+    rule::{
+        Device,
+        Family,
+        Prefix,
+        Range,
+        Rule, //
+    },
+};
+
+/// One value of each of a rule's lists; where a list is not told apart, what holds all of it.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) protocol: Option<u8>,
+    pub(super) source: Option<Prefix>,
+    pub(super) destination: Option<Prefix>,
+    pub(super) source_ports: (u16, u16),
+    /// Or types.
+    pub(super) destination_ports: (u16, u16),
+    /// The device's name and the bits of it that decide.
+    pub(super) device: (u128, u128),
+}
+
+/// No order of a row: behind all that are.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// All ports, and more than all types.
+pub(super) const ALL: (u16, u16) = (0, u16::MAX);
+
+/// The most parts that a rule is told apart in.
+const MAX_PARTS: usize = 16;
+
+/// Splits a rule into parts that together match all that it does, and perhaps more.
+pub(super) struct Parts<'r> {
+    rule: &'r Rule,
+    /// How many values of each list are told apart: protocols, sources, destinations, source ports,
+    /// destination ports or types, devices.
+    radix: [usize; 6],
+    next: usize,
+    total: usize,
+}
+
+impl<'r> Parts<'r> {
+    pub(super) fn of(rule: &'r Rule) -> Self {
+        let mut total = 1usize;
+        let lens = Self::lens(rule);
+        let mut radix = lens.map(|len| len.min(1));
+        // What tells most rules apart comes first.
+        for list in [1, 2, 4, 3, 0, 5] {
+            let len = lens.get(list).copied().unwrap_or(0);
+            let product = total.saturating_mul(len.max(1));
+            if product <= MAX_PARTS {
+                total = product;
+                if let Some(radix) = radix.get_mut(list) {
+                    *radix = len.max(1);
+                }
+            } else if let Some(radix) = radix.get_mut(list) {
+                *radix = 0;
+            }
+        }
+        Self {
+            rule,
+            radix,
+            next: 0,
+            total,
+        }
+    }
+
+    fn lens(rule: &Rule) -> [usize; 6] {
+        [
+            rule.protocols().count(),
+            rule.sources().count(),
+            rule.destinations().count(),
+            rule.source_ports().count(),
+            rule.destination_ports()
+                .count()
+                .wrapping_add(rule.icmp_types().count()),
+            rule.devices().count(),
+        ]
+    }
+
+    /// Whether each part is a single value of each list, so that together they are the rule.
+    fn is_exact(&self) -> bool {
+        self.radix.iter().all(|radix| *radix != 0)
+    }
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        if self.next >= self.total {
+            return None;
+        }
+        let mut rest = self.next;
+        self.next = self.next.wrapping_add(1);
+        // The number in each list; none where it is not told apart.
+        let [protocol, source, destination, source_port, destination_port, device] =
+            self.radix.map(|radix| {
+                let number = rest.checked_rem(radix)?;
+                rest = rest.checked_div(radix)?;
+                Some(number)
+            });
+        let rule = self.rule;
+        let types = rule
+            .icmp_types()
+            .map(|range| (range.first().into(), range.last().into()));
+        Some(Part {
+            protocol: protocol.and_then(|n| rule.protocols().nth(n)),
+            source: match source {
+                Some(n) => rule.sources().nth(n),
+                None => rule.sources().reduce(common),
+            },
+            destination: match destination {
+                Some(n) => rule.destinations().nth(n),
+                None => rule.destinations().reduce(common),
+            },
+            source_ports: choose(rule.source_ports().map(ends), source_port),
+            destination_ports: choose(
+                rule.destination_ports().map(ends).chain(types),
+                destination_port,
+            ),
+            device: device
+                .and_then(|n| rule.devices().nth(n))
+                .map_or((0, 0), device_bits),
+        })
+    }
+}
+
+/// The name of a device, its first letter in the highest bits, and the bits of it that decide.
+fn device_bits(device: Device) -> (u128, u128) {
+    let bits = |number: u128| u128::from_be_bytes(number.to_ne_bytes());
+    (bits(device.value()), bits(device.mask()))
+}
+
+fn ends(range: Range<u16>) -> (u16, u16) {
+    (range.first(), range.last())
+}
+
+/// The range of number `n`, or one that holds all of them.
+fn choose(mut ranges: impl Iterator<Item = (u16, u16)>, n: Option<usize>) -> (u16, u16) {
+    let range = match n {
+        Some(n) => ranges.nth(n),
+        None => ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+    };
+    range.unwrap_or(ALL)
+}
+
+/// The longest prefix that covers both.
+fn common(a: Prefix, b: Prefix) -> Prefix {
+    let equal = (a.value() ^ b.value()).leading_zeros();
+    let len = u8::try_from(equal).unwrap_or(0).min(a.bits()).min(b.bits());
+    let mask = !u128::MAX.checked_shr(len.into()).unwrap_or(0);
+    let address = (a.value() & mask).to_be_bytes();
+    Prefix::new(address, len).unwrap_or(a)
+}
+
+/// One value of each kind, no IPv6 address, device or mark.
+#[derive(Clone, Copy)]
+struct Single {
+    addresses: u64,
+    mask: u64,
+    /// As of a [`Probe`]: the first of the ports, the protocol, and all classes; between these, the
+    /// bits of the protocol that decide.
+    rest: u64,
+    source_span: u16,
+    destination_span: u16,
+    order: u32,
+}
+
+/// How far up the bits of the protocol that decide are in [`Single::rest`].
+const PROTOCOL_MASK_SHIFT: u32 = 16;
+
+impl Single {
+    fn new(order: u32, class: Class, part: &Part) -> Self {
+        let value = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.value()));
+        let mask = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.mask()));
+        let span = |(first, last): (u16, u16)| last.wrapping_sub(first);
+        let protocol = u64::from(part.protocol.unwrap_or(0));
+        let protocol_mask = u64::from(part.protocol.map_or(0, |_| u8::MAX));
+        Self {
+            addresses: value(part.source) | value(part.destination) >> 32,
+            mask: mask(part.source) | mask(part.destination) >> 32,
+            rest: pair(part.source_ports.0, part.destination_ports.0)
+                | protocol << PROTOCOL_SHIFT
+                | protocol_mask << PROTOCOL_MASK_SHIFT
+                | u64::from(class.0),
+            source_span: span(part.source_ports),
+            destination_span: span(part.destination_ports),
+            order,
+        }
+    }
+
+    /// What it says beside addresses, but for the spans.
+    #[inline(always)]
+    fn rest(&self) -> Probe {
+        Probe {
+            addresses: self.addresses,
+            rest: self.rest,
+        }
+    }
+
+    #[inline(always)]
+    fn protocol_mask(&self) -> u8 {
+        (self.rest >> PROTOCOL_MASK_SHIFT) as u8
+    }
+
+    /// For another packet than an IPv4 one, no address must be named.
+    #[inline(always)]
+    fn matches(&self, probe: &Probe) -> bool {
+        let own = self.rest();
+        (probe.addresses ^ self.addresses) & self.mask == 0
+            && probe
+                .destination_port()
+                .wrapping_sub(own.destination_port())
+                <= self.destination_span
+            && probe.source_port().wrapping_sub(own.source_port()) <= self.source_span
+            && (probe.protocol() ^ own.protocol()) & self.protocol_mask() == 0
+            && own.class().meets(probe.class())
+    }
+
+    /// Whether it has the same `bits` as `probe`, and a class in common.
+    #[inline(always)]
+    fn agrees(&self, probe: &Probe, bits: &Bits) -> bool {
+        (probe.addresses ^ self.addresses) & bits.addresses == 0
+            && (probe.rest ^ self.rest) & bits.rest == 0
+            && self.rest().class().meets(probe.class())
+    }
+
+    /// The first of source and destination ports, and how many more there are.
+    fn spans(&self) -> [(u16, u16); 2] {
+        let own = self.rest();
+        [
+            (own.source_port(), self.source_span),
+            (own.destination_port(), self.destination_span),
+        ]
+    }
+
+    /// Whether a packet may match both, in any directions.
+    fn overlaps(&self, other: &Self) -> bool {
+        let meet = |a: (u16, u16), b: (u16, u16)| {
+            a.0 <= b.0.saturating_add(b.1) && b.0 <= a.0.saturating_add(a.1)
+        };
+        let [source, destination] = self.spans();
+        let one_way = |addresses: u64, mask: u64, ports: [(u16, u16); 2]| {
+            let [other_source, other_destination] = ports;
+            (self.addresses ^ addresses) & self.mask & mask == 0
+                // Which type answers another is not looked at.
+                && (self.rest().class().names_type()
+                    || meet(source, other_source) && meet(destination, other_destination))
+        };
+        let ports = other.spans();
+        let [first, second] = ports;
+        let (class, other_class) = (self.rest().class(), other.rest().class());
+        let meet_in = |exchanged, other_exchanged| {
+            class.in_direction(exchanged) & other_class.in_direction(other_exchanged) != 0
+        };
+        let protocols = self.rest().protocol() ^ other.rest().protocol();
+        protocols & self.protocol_mask() & other.protocol_mask() == 0
+            && ((meet_in(false, false) || meet_in(true, true))
+                && one_way(other.addresses, other.mask, ports)
+                || (meet_in(false, true) || meet_in(true, false))
+                    && one_way(
+                        other.addresses.rotate_left(32),
+                        other.mask.rotate_left(32),
+                        [second, first],
+                    ))
+    }
+}
+
+/// Any rule. The lists are ranges of the arrays of [`Rows`]; an empty one matches all.
+#[derive(Clone, Copy)]
+struct Lists {
+    order: u32,
+    class: Class,
+    /// That of the addresses, where there are any.
+    family: Family,
+    /// A bit for each protocol number.
+    protocols: [u64; 4],
+    sources: Span,
+    destinations: Span,
+    source_ports: Span,
+    destination_ports: Span,
+    devices: Span,
+    mark_or_device: MaskedWord,
+    filters: Filters,
+}
+
+/// What some bits of a word of a [`Query`] must be, whatever the direction.
+#[derive(Clone, Copy)]
+struct MaskedWord {
+    mask: u64,
+    value: u64,
+    word: u8,
+}
+
+impl MaskedWord {
+    /// The mark that a rule names; else the first half of its only device; or nothing.
+    fn of(rule: &Rule) -> Self {
+        let mut devices = rule.devices();
+        match (rule.mark(), devices.next(), devices.next()) {
+            (Some(mark), _, _) => Self {
+                mask: u64::from(mark.mask()) << 32,
+                value: u64::from(mark.value()) << 32,
+                word: MARK as u8,
+            },
+            (None, Some(device), None) => {
+                let (value, mask) = device_bits(device);
+                Self {
+                    mask: high(mask),
+                    value: high(value),
+                    word: DEVICE as u8,
+                }
+            }
+            _ => Self {
+                mask: 0,
+                value: 0,
+                word: 0,
+            },
+        }
+    }
+
+    /// Whether a packet has these bits: all of what a mark asks for, half of what a device does.
+    #[inline(always)]
+    fn matches(&self, query: &Query<'_>) -> bool {
+        query.word(self.word.into()) & self.mask == self.value
+    }
+}
+
+/// What most packets that do not match fail at.
+#[derive(Clone, Copy)]
+struct Filters {
+    sources: AddressFilter,
+    destinations: AddressFilter,
+    source_ports: Filter,
+    destination_ports: Filter,
+}
+
+/// A [`Filter`] of addresses.
+#[derive(Clone, Copy)]
+struct AddressFilter {
+    filter: Filter,
+    /// The word of an IPv6 packet that has the bits, in the direction as written.
+    word: u8,
+}
+
+impl AddressFilter {
+    /// That of sources or destinations, all of one family.
+    fn new(
+        family: Family,
+        is_source: bool,
+        prefixes: impl Iterator<Item = Prefix> + Clone,
+    ) -> Self {
+        let of = |word: fn(u128) -> u64, shifts| {
+            let ends = |p: Prefix| (word(p.value()), word(p.value() | !p.mask()));
+            Filter::new(prefixes.clone().map(ends), shifts)
+        };
+        let (first, is_upper, filter) = match (family, is_source) {
+            (Family::Ipv4, true) => (0, true, of(high, 32..=58)),
+            (Family::Ipv4, false) => (0, true, of(|address| high(address) >> 32, 0..=26)),
+            (Family::Ipv6, _) => {
+                let upper = of(high, 0..=58);
+                // The rest is no better where the first half has one value, or says less.
+                let is_rest_said = prefixes.clone().all(|p| p.bits() > 64);
+                let lower = match is_rest_said && upper.lets_pass() > 1 {
+                    true => of(low, 0..=58),
+                    false => upper,
+                };
+                let first = if is_source { 0 } else { 2 };
+                match lower.lets_pass() < upper.lets_pass() {
+                    true => (first, false, lower),
+                    false => (first, true, upper),
+                }
+            }
+        };
+        Self {
+            filter,
+            word: if is_upper { first } else { first | 1 },
+        }
+    }
+
+    /// Whether the address of a packet in the direction of `probe` may be in the list.
+    #[inline(always)]
+    fn passes(&self, family: Family, query: &Query<'_>, probe: &Probe, exchanged: u32) -> bool {
+        let bits = match family {
+            Family::Ipv4 => probe.addresses,
+            Family::Ipv6 => query.word(u32::from(self.word) ^ exchanged.wrapping_shl(1)),
+        };
+        self.filter.passes(bits)
+    }
+}
+
+/// An address or a name, and the bits of it that decide.
+#[derive(Clone, Copy)]
+struct Masked {
+    value: u128,
+    mask: u128,
+}
+
+/// A part of an array.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u16,
+}
+
+impl Span {
+    /// Whether the span is empty or one of its elements in `array` is `wanted`.
+    #[inline]
+    fn any_of<T>(self, array: &[T], wanted: impl Fn(&T) -> bool) -> bool {
+        let start = self.start as usize;
+        let end = start.saturating_add(usize::from(self.len));
+        self.len == 0
+            || array
+                .get(start..end)
+                .is_some_and(|span| span.iter().any(wanted))
+    }
+}
+
+/// Appends `elements` to `array`, and gives their place there.
+fn append<T>(array: &mut Vec<T>, elements: impl Iterator<Item = T>) -> Result<Span, NoMemory> {
+    let start = u32::try_from(array.len()).map_err(|_| NoMemory)?;
+    let mut len = 0u16;
+    for element in elements {
+        array.push(element)?;
+        len = len.saturating_add(1);
+    }
+    Ok(Span { start, len })
+}
+
+/// A row's number, and in which direction a packet is to be compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowId(pub(super) u32);
+
+impl RowId {
+    const EXCHANGED_SHIFT: u32 = 25;
+    /// In a hash table, where no row is exchanged.
+    pub(super) const BARE: u32 = 1 << Self::EXCHANGED_SHIFT;
+    const LISTS: u32 = 1 << 24;
+    const INDEX: u32 = Self::LISTS - 1;
+
+    /// The same row, looked at in the other direction.
+    pub(super) fn exchanged(self) -> Self {
+        Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
+    }
+
+    /// Whether it is to be looked at in the other direction; of a row in a tree.
+    pub(super) fn is_exchanged(self) -> bool {
+        self.0 & 1 << Self::EXCHANGED_SHIFT != 0
+    }
+
+    /// The same row, in a hash table of the bits that its rule says and no more.
+    pub(super) fn bare(self) -> Self {
+        Self(self.0 | Self::BARE)
+    }
+
+    pub(super) fn index(self) -> usize {
+        (self.0 & Self::INDEX) as usize
+    }
+
+    pub(super) fn is_lists(self) -> bool {
+        self.0 & Self::LISTS != 0
+    }
+}
+
+/// Gives each part of a rule to `with`, with the row to compare for it and whether it is no more than
+/// the rule matches. `first` is what [`Rows::push`] gave.
+pub(super) fn each_part(
+    first: RowId,
+    rule: &Rule,
+    mut with: impl FnMut(RowId, &Part, bool) -> Result<(), NoMemory>,
+) -> Result<(), NoMemory> {
+    let parts = Parts::of(rule);
+    let exact = parts.is_exact();
+    let mut row = first;
+    for part in parts {
+        with(row, &part, exact)?;
+        if !first.is_lists() {
+            row = RowId(row.0.wrapping_add(1));
+        }
+    }
+    Ok(())
+}
+
+/// The rules of a matcher.
+pub(super) struct Rows {
+    singles: Vec<Single>,
+    lists: Vec<Lists>,
+    prefixes: Vec<Masked>,
+    ports: Vec<Range<u16>>,
+    devices: Vec<Masked>,
+}
+
+impl Rows {
+    pub(super) const fn new() -> Self {
+        Self {
+            singles: Vec::new(),
+            lists: Vec::new(),
+            prefixes: Vec::new(),
+            ports: Vec::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.singles.len().saturating_add(self.lists.len())
+    }
+
+    /// How many single rows there are.
+    pub(super) fn singles(&self) -> usize {
+        self.singles.len()
+    }
+
+    /// Makes room for that many rules more.
+    pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
+        self.singles.reserve(rules)
+    }
+
+    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first part,
+    /// for [`each_part`].
+    pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
+        let number = |len: usize| {
+            let index = u32::try_from(len).map_err(|_| NoMemory)?;
+            match index > RowId::INDEX {
+                true => Err(NoMemory),
+                false => Ok(index),
+            }
+        };
+        let parts = Parts::of(rule);
+        let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
+        let is_plain = rule.mark().is_none()
+            && rule.devices().next().is_none()
+            && !(rule.family() == Some(Family::Ipv6) && addresses());
+        if is_plain && parts.is_exact() {
+            let id = RowId(number(self.singles.len().saturating_add(parts.total))?);
+            let id = RowId(id.0.wrapping_sub(u32::try_from(parts.total).map_err(|_| NoMemory)?));
+            let class = Class::of_rule(rule);
+            for part in parts {
+                self.singles.push(Single::new(order, class, &part))?;
+            }
+            return Ok(id);
+        }
+        let id = RowId(number(self.lists.len())? | RowId::LISTS);
+        let row = self.lists_of(order, rule)?;
+        self.lists.push(row)?;
+        Ok(id)
+    }
+
+    fn lists_of(&mut self, order: u32, rule: &Rule) -> Result<Lists, NoMemory> {
+        let mut protocols = [0u64; 4];
+        for number in rule.protocols() {
+            if let Some(word) = protocols.get_mut(usize::from(number >> 6)) {
+                *word |= protocol_bit(number);
+            }
+        }
+        if rule.protocols().next().is_none() {
+            protocols = [u64::MAX; 4];
+        }
+        let masked = |prefix: Prefix| Masked {
+            value: prefix.value(),
+            mask: prefix.mask(),
+        };
+        // No rule names both ports and types.
+        let types = rule
+            .icmp_types()
+            .filter_map(|range| Range::new(range.first().into(), range.last().into()));
+        let ports = |range: Range<u16>| (range.first().into(), range.last().into());
+        let family = rule.family().unwrap_or(Family::Ipv4);
+        let filters = Filters {
+            sources: AddressFilter::new(family, true, rule.sources()),
+            destinations: AddressFilter::new(family, false, rule.destinations()),
+            source_ports: Filter::new(rule.source_ports().map(ports), 0..=10),
+            destination_ports: Filter::new(
+                rule.destination_ports().chain(types.clone()).map(ports),
+                0..=10,
+            ),
+        };
+        Ok(Lists {
+            order,
+            class: Class::of_rule(rule),
+            family,
+            protocols,
+            sources: append(&mut self.prefixes, rule.sources().map(masked))?,
+            destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
+            source_ports: append(&mut self.ports, rule.source_ports())?,
+            destination_ports: append(&mut self.ports, rule.destination_ports().chain(types))?,
+            devices: append(
+                &mut self.devices,
+                rule.devices().map(|device| {
+                    let (value, mask) = device_bits(device);
+                    Masked { value, mask }
+                }),
+            )?,
+            mark_or_device: MaskedWord::of(rule),
+            filters,
+        })
+    }
+
+    /// Whether each row is a single one.
+    pub(super) fn are_single(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    /// The order of a row that matches, or [`NONE`]; `SINGLE` says that there are no others.
+    #[inline(always)]
+    pub(super) fn compare<const SINGLE: bool>(&self, id: u32, query: &Query<'_>) -> u32 {
+        if !SINGLE && id & RowId::LISTS != 0 {
+            return self.compare_lists(id, query);
+        }
+        let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
+        let probe = query.probes.both.get(exchanged as usize);
+        let row = self.singles.get((id & RowId::INDEX) as usize);
+        match (row, probe) {
+            (Some(row), Some(probe)) if row.matches(probe) => row.order,
+            _ => NONE,
+        }
+    }
+
+    /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
+    /// and no more; or [`NONE`].
+    #[inline(always)]
+    pub(super) fn compare_bare(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
+        match self.singles.get((id & RowId::INDEX) as usize) {
+            Some(row) if row.agrees(probe, bits) => row.order,
+            _ => NONE,
+        }
+    }
+
+    /// The same, of a rule that says `bits`, and more unless it is [`RowId::bare`].
+    #[inline(always)]
+    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
+        let is_bare = id & RowId::BARE != 0;
+        match self.singles.get((id & RowId::INDEX) as usize) {
+            Some(row) if row.agrees(probe, bits) && (is_bare || row.matches(probe)) => row.order,
+            _ => NONE,
+        }
+    }
+
+    /// The order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
+    /// it.
+    #[inline(never)]
+    fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
+        let Some(row) = self.lists.get((id & RowId::INDEX) as usize) else {
+            return NONE;
+        };
+        let exchanged = id.wrapping_shr(RowId::EXCHANGED_SHIFT) & 1;
+        let Some(probe) = query.probes.both.get(exchanged as usize) else {
+            return NONE;
+        };
+        let filters = &row.filters;
+        let may_match = row.class.meets(probe.class())
+            && row.mark_or_device.matches(query)
+            && filters
+                .destination_ports
+                .passes(probe.destination_port().into())
+            && filters
+                .destinations
+                .passes(row.family, query, probe, exchanged)
+            && filters.sources.passes(row.family, query, probe, exchanged)
+            && filters.source_ports.passes(probe.source_port().into());
+        match may_match && self.matches_lists(row, probe, query, exchanged) {
+            true => row.order,
+            false => NONE,
+        }
+    }
+
+    /// Whether what passed a row's filters is in its lists.
+    #[inline(never)]
+    fn matches_lists(&self, row: &Lists, probe: &Probe, query: &Query<'_>, exchanged: u32) -> bool {
+        let (mut source, mut destination) = query.addresses(row.family);
+        if exchanged != 0 {
+            core::mem::swap(&mut source, &mut destination);
+        }
+        let protocol = probe.protocol();
+        let word = row.protocols.get(usize::from(protocol >> 6));
+        let covers = |address: u128| move |p: &Masked| address & p.mask == p.value;
+        let contains = |port: u16| move |r: &Range<u16>| r.contains(port);
+        word.is_some_and(|word| word & protocol_bit(protocol) != 0)
+            && row.destinations.any_of(&self.prefixes, covers(destination))
+            && row.sources.any_of(&self.prefixes, covers(source))
+            && row
+                .destination_ports
+                .any_of(&self.ports, contains(probe.destination_port()))
+            && row
+                .source_ports
+                .any_of(&self.ports, contains(probe.source_port()))
+            && row.devices.any_of(&self.devices, covers(query.device()))
+    }
+
+    /// How many instructions a comparison takes, roughly: where it fails early, as most do, and at
+    /// worst.
+    pub(super) fn cost(&self, id: RowId) -> (u32, u32) {
+        match self.lists.get(id.index()) {
+            Some(row) if id.is_lists() => {
+                let lists = [
+                    row.sources,
+                    row.destinations,
+                    row.source_ports,
+                    row.destination_ports,
+                    row.devices,
+                ];
+                let values = lists
+                    .iter()
+                    .fold(0u32, |sum, span| sum.saturating_add(span.len.into()));
+                (45, values.saturating_mul(8).saturating_add(100))
+            }
+            _ => (16, 30),
+        }
+    }
+
+    /// The order of a row.
+    pub(super) fn order(&self, id: RowId) -> u32 {
+        let order = match id.is_lists() {
+            true => self.lists.get(id.index()).map(|row| row.order),
+            false => self.singles.get(id.index()).map(|row| row.order),
+        };
+        order.unwrap_or(u32::MAX)
+    }
+
+    /// The orders of the rows behind `order` that may match a packet which rule `order` matches; one
+    /// may come more than once.
+    pub(super) fn overlapping(&self, order: u32) -> impl Iterator<Item = u32> + '_ {
+        // Rows stand section by section: those of one rule together, but not all ascending.
+        let from = self.singles.iter().position(|row| row.order == order);
+        let rest = self.singles.get(from.unwrap_or(self.singles.len())..);
+        let rest = rest.unwrap_or_default();
+        let end = rest.iter().take_while(|row| row.order == order).count();
+        let same = rest.get(..end).unwrap_or_default();
+        // A rule with lists is taken to meet any other.
+        let singles = self.singles.iter().filter(move |row| {
+            row.order > order && (same.is_empty() || same.iter().any(|other| other.overlaps(row)))
+        });
+        let lists = self.lists.iter().filter(move |row| row.order > order);
+        singles
+            .map(|row| row.order)
+            .chain(lists.map(|row| row.order))
+    }
+}
+
+/// The bit of `number` in its word of a bitmap of 256.
+#[inline(always)]
+fn protocol_bit(number: u8) -> u64 {
+    1u64.wrapping_shl(u32::from(number & 63))
+}

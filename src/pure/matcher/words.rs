@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A packet's key as words, from which decision trees take bits, and as two probes, one for each
+//! direction, which rows are compared with.
+
+use crate::pure::{
+    packet::header::{
+        Key,
+        Transport, //
+    },
+    rule::{
+        answering_type,
+        Family,
+        HookPoint,
+        Local,
+        Rule, //
+    },
+};
+
+/// How many words a key has.
+pub(super) const WORDS: usize = 8;
+
+/// What lies where. An address is counted from its most significant bit.
+///
+/// | word | IPv4 | IPv6 |
+/// |---|---|---|
+/// | 0 | source, destination | source, upper half |
+/// | 1 | source, ports | source, lower half |
+/// | 2 | destination, ports | destination, upper half |
+/// | 3 | 0 | destination, lower half |
+/// | 4 | ports, protocol, class | the same |
+/// | 5 | mark, 0 | the same |
+/// | 6, 7 | device | the same |
+///
+/// IPv4 has its addresses beside the ports too, so that one word holds any two of them.
+pub(super) type Words = [u64; WORDS];
+
+/// The word of ports, protocol and class.
+pub(super) const TRANSPORT: usize = 4;
+/// The word of the mark.
+pub(super) const MARK: usize = 5;
+/// The words of the device.
+pub(super) const DEVICE: usize = 6;
+/// How far up the source port is in the word [`TRANSPORT`]; 16 bits.
+pub(super) const SOURCE_PORT_SHIFT: u32 = 48;
+/// How far up the destination port or the ICMP type is; 16 bits.
+pub(super) const DESTINATION_PORT_SHIFT: u32 = 32;
+/// How far up the protocol is; 8 bits.
+pub(super) const PROTOCOL_SHIFT: u32 = 24;
+/// How far up the number of the class is, without its direction; 3 bits.
+pub(super) const CLASS_SHIFT: u32 = 20;
+
+/// Puts the addresses and, for IPv4, the ports beside them where they belong. `ports` has them in
+/// the upper half.
+#[inline(always)]
+pub(super) fn place(family: Family, source: u128, destination: u128, ports: u64) -> [u64; 4] {
+    match family {
+        Family::Ipv4 => {
+            let (source, destination) = (high(source), high(destination));
+            let ports = ports >> 32;
+            [
+                source | destination >> 32,
+                source | ports,
+                destination | ports,
+                0,
+            ]
+        }
+        Family::Ipv6 => [
+            high(source),
+            low(source),
+            high(destination),
+            low(destination),
+        ],
+    }
+}
+
+/// The first 64 bits of an address.
+#[inline(always)]
+pub(super) fn high(address: u128) -> u64 {
+    (address >> 64) as u64
+}
+
+/// The last 64 bits of an address.
+#[inline(always)]
+pub(super) fn low(address: u128) -> u64 {
+    address as u64
+}
+
+/// A pair of ports as it lies in the word [`TRANSPORT`].
+#[inline(always)]
+pub(super) fn pair(source: u16, destination: u16) -> u64 {
+    u64::from(source) << SOURCE_PORT_SHIFT | u64::from(destination) << DESTINATION_PORT_SHIFT
+}
+
+/// A set of classes: of the ways in which a packet can be looked at.
+///
+/// The number of a class says, from its lowest bit on, what is known of the transport header (2
+/// bits: ports, type, type of an error, nothing), at which hook the packet is, and in which
+/// direction it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Class(pub(super) u16);
+
+impl Class {
+    const PORTS: u16 = 0x1111;
+    const TYPE: u16 = 0x2222;
+    const ERROR: u16 = 0x4444;
+    const LOCAL_OUT: u16 = 0xf0f0;
+    const EXCHANGED: u16 = 0xff00;
+    /// The numbers that stand in for these sets.
+    const PORTS_NUMBER: u32 = 0;
+    const TYPE_NUMBER: u32 = 1;
+    const ERROR_NUMBER: u32 = 2;
+    const UNKNOWN_NUMBER: u32 = 3;
+    const LOCAL_OUT_NUMBER: u32 = 4;
+    const EXCHANGED_NUMBER: u32 = 8;
+
+    /// No class: matches nothing.
+    const NONE: Self = Self(0);
+
+    const fn of_point(point: HookPoint) -> u16 {
+        match point {
+            HookPoint::PreRouting => !Self::LOCAL_OUT,
+            HookPoint::LocalOut => Self::LOCAL_OUT,
+        }
+    }
+
+    /// The one of that number.
+    #[inline(always)]
+    const fn of_number(number: u32) -> Self {
+        Self(1u16.wrapping_shl(number))
+    }
+
+    /// The classes of the packet that `rule` can match.
+    pub(super) fn of_rule(rule: &Rule) -> Self {
+        let ports =
+            rule.source_ports().next().is_some() || rule.destination_ports().next().is_some();
+        let types = rule.icmp_types().next().is_some();
+        // Only a rule that names a type matches errors; what is not known is no port and no type.
+        let transport = match (ports, types) {
+            (true, _) => Self::PORTS,
+            (false, true) => Self::TYPE | Self::ERROR,
+            (false, false) => !Self::ERROR,
+        };
+        let end = match rule.local() {
+            None => None,
+            Some(Local::Destination) => Some(HookPoint::PreRouting),
+            Some(Local::Source) => Some(HookPoint::LocalOut),
+        };
+        let written = end.map_or(u16::MAX, Self::of_point) & !Self::EXCHANGED;
+        let exchanged = match end {
+            _ if rule.oneway() => 0,
+            None => Self::EXCHANGED,
+            Some(point) => Self::of_point(point.opposite()) & Self::EXCHANGED,
+        };
+        Self(transport & (written | exchanged))
+    }
+
+    /// The part of it that is of one direction, as a set of the eight numbers without direction.
+    pub(super) fn in_direction(self, exchanged: bool) -> u8 {
+        let [lower, upper] = self.0.to_le_bytes();
+        if exchanged {
+            upper
+        } else {
+            lower
+        }
+    }
+
+    /// Whether the rule names an ICMP type.
+    pub(super) fn names_type(self) -> bool {
+        self.0 & Self::ERROR != 0
+    }
+
+    /// Whether they have one in common.
+    #[inline(always)]
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// One direction of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Probe {
+    /// Source and destination of IPv4.
+    pub(super) addresses: u64,
+    /// Source port, destination port or ICMP type, and protocol as they lie in the word
+    /// [`TRANSPORT`], zero where there is none; lowest, a class of 16 bits.
+    pub(super) rest: u64,
+}
+
+impl Probe {
+    #[inline(always)]
+    fn new(addresses: u64, ports: u64, protocol: u8, class: Class) -> Self {
+        Self {
+            addresses,
+            rest: ports | u64::from(protocol) << PROTOCOL_SHIFT | u64::from(class.0),
+        }
+    }
+
+    /// All of its bits.
+    #[inline(always)]
+    pub(super) fn bits(&self) -> Bits {
+        Bits {
+            addresses: self.addresses,
+            rest: self.rest,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn source_port(&self) -> u16 {
+        (self.rest >> SOURCE_PORT_SHIFT) as u16
+    }
+
+    #[inline(always)]
+    pub(super) fn destination_port(&self) -> u16 {
+        (self.rest >> DESTINATION_PORT_SHIFT) as u16
+    }
+
+    #[inline(always)]
+    pub(super) fn protocol(&self) -> u8 {
+        (self.rest >> PROTOCOL_SHIFT) as u8
+    }
+
+    /// One class, or none where no rule can match in this direction.
+    #[inline(always)]
+    pub(super) fn class(&self) -> Class {
+        Class(self.rest as u16)
+    }
+}
+
+/// Some bits of a [`Probe`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bits {
+    pub(super) addresses: u64,
+    pub(super) rest: u64,
+}
+
+impl Bits {
+    #[inline(always)]
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            addresses: self.addresses & other.addresses,
+            rest: self.rest & other.rest,
+        }
+    }
+
+    /// What is hashed of them, most of it in the upper bits.
+    #[inline(always)]
+    pub(super) fn hash(self) -> u64 {
+        (self.addresses.wrapping_mul(HASH) ^ self.rest).wrapping_mul(HASH)
+    }
+}
+
+/// Multiplied with, spreads bits to the top: 2^64 divided by the golden ratio.
+pub(super) const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both directions of a packet: as written, and exchanged.
+#[derive(Clone, Copy)]
+pub(super) struct Probes {
+    pub(super) both: [Probe; 2],
+    /// The class as written, without direction.
+    number: u32,
+}
+
+impl Probes {
+    /// Those of `key`.
+    #[inline(always)]
+    pub(super) fn new(key: &Key) -> Self {
+        let point = match key.point {
+            HookPoint::PreRouting => 0,
+            HookPoint::LocalOut => Class::LOCAL_OUT_NUMBER,
+        };
+        let (number, [ports, exchanged_ports], exchanged_class) = match key.transport {
+            Transport::Ports(source, destination) => (
+                Class::PORTS_NUMBER | point,
+                [pair(source, destination), pair(destination, source)],
+                Class::of_number(Class::PORTS_NUMBER | point | Class::EXCHANGED_NUMBER),
+            ),
+            _ => of_others(key, point),
+        };
+        let addresses = high(key.source) | high(key.destination) >> 32;
+        let class = Class::of_number(number);
+        Self {
+            both: [
+                Probe::new(addresses, ports, key.protocol, class),
+                Probe::new(
+                    addresses.rotate_left(32),
+                    exchanged_ports,
+                    key.protocol,
+                    exchanged_class,
+                ),
+            ],
+            number,
+        }
+    }
+}
+
+/// What is looked up.
+pub(super) struct Query<'p> {
+    pub(super) words: Words,
+    pub(super) probes: &'p Probes,
+}
+
+impl<'p> Query<'p> {
+    /// Prepares to look `key` up. `rank` gives what stands for a port in the words.
+    #[inline(always)]
+    pub(super) fn new(
+        key: &Key,
+        probes: &'p Probes,
+        devices: bool,
+        rank: impl Fn(u16) -> u16,
+    ) -> Self {
+        let ports = match key.transport {
+            Transport::Ports(source, destination) => pair(rank(source), rank(destination)),
+            Transport::IcmpType(icmp_type) => pair(0, icmp_type.into()),
+            Transport::Unknown => 0,
+        };
+        let [a, b, c, d] = place(key.family, key.source, key.destination, ports);
+        let (upper, lower) = match devices {
+            true => {
+                let name = u128::from_be_bytes(key.device);
+                (high(name), low(name))
+            }
+            false => (0, 0),
+        };
+        let transport = ports
+            | u64::from(key.protocol) << PROTOCOL_SHIFT
+            | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
+        let mark = u64::from(key.mark) << 32;
+        Self {
+            words: [a, b, c, d, transport, mark, upper, lower],
+            probes,
+        }
+    }
+
+    /// The word of that number, which is below [`WORDS`].
+    #[inline(always)]
+    pub(super) fn word(&self, number: u32) -> u64 {
+        let number = number as usize & WORDS.wrapping_sub(1);
+        self.words.get(number).copied().unwrap_or(0)
+    }
+
+    /// Source and destination, as a [`Key`] has them.
+    pub(super) fn addresses(&self, family: Family) -> (u128, u128) {
+        let [a, b, c, d, ..] = self.words;
+        let wide = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+        match family {
+            Family::Ipv4 => (wide(a & !0 << 32, 0), wide(a << 32, 0)),
+            Family::Ipv6 => (wide(a, b), wide(c, d)),
+        }
+    }
+
+    /// The name of the device, its first letter in the highest bits.
+    pub(super) fn device(&self) -> u128 {
+        let [.., upper, lower] = self.words;
+        u128::from(upper) << 64 | u128::from(lower)
+    }
+}
+
+/// The number of the class of a packet without ports, its type in both directions as ports lie, and
+/// its class exchanged: none where no rule can match that.
+#[inline(never)]
+fn of_others(key: &Key, point: u32) -> (u32, [u64; 2], Class) {
+    let exchanged = |number: u32| Class::of_number(number | point | Class::EXCHANGED_NUMBER);
+    let Transport::IcmpType(icmp_type) = key.transport else {
+        let number = Class::UNKNOWN_NUMBER;
+        return (number | point, [0; 2], exchanged(number));
+    };
+    let number = match key.error {
+        true => Class::ERROR_NUMBER,
+        false => Class::TYPE_NUMBER,
+    };
+    let ports = pair(0, icmp_type.into());
+    let (answer, class) = match answering_type(key.family, icmp_type) {
+        Some(answer) => (pair(0, answer.into()), exchanged(number)),
+        // It matches no rule that names a type, and an error no other.
+        None if key.error => (0, Class::NONE),
+        None => (0, exchanged(Class::UNKNOWN_NUMBER)),
+    };
+    (number | point, [ports, answer], class)
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A packet's bytes dissected into the keys that rules are matched against.
+//!
+//! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): what
+//! cannot be read leaves the key without it, and never fails the packet. Neither asks for the version,
+//! which the hook's family tells, nor whether an IPv4 header is as long as one must be: not all that
+//! comes to the hooks has been through `ip_rcv()`. A raw socket sends any version (`IP_HDRINCL`), and
+//! segment routing hands on any header (`input_action_end_dx4()`).
+
+use crate::pure::rule::{
+    protocol,
+    DeviceName,
+    Family,
+    HookPoint, //
+};
+
+/// The bytes of a packet from its network header on.
+pub trait Bytes {
+    /// The `N` bytes at `offset`; `None` where the packet ends before.
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The first `N` bytes, where they can be had without effort; `None` says nothing.
+    fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
+        self.read(0)
+    }
+}
+
+impl Bytes for [u8] {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let end = offset.checked_add(N)?;
+        self.get(offset..end)?.try_into().ok()
+    }
+}
+
+/// The name of a device, of the 16 bytes that hold it, as words in memory.
+///
+/// What lies behind its NUL is cleared: a longer name that the device had before may have left its
+/// end there.
+#[inline(always)]
+pub fn device_name([first, second]: [u64; 2]) -> DeviceName {
+    let (first, ends) = until_nul(first);
+    let second = if ends { 0 } else { until_nul(second).0 };
+    let mut name = DeviceName::default();
+    let bytes = [first, second].map(u64::to_ne_bytes);
+    for (to, from) in name.iter_mut().zip(bytes.as_flattened()) {
+        *to = *from;
+    }
+    name
+}
+
+/// Clears what lies behind the first NUL of eight bytes, and tells whether there is one.
+#[inline(always)]
+fn until_nul(word: u64) -> (u64, bool) {
+    const ONES: u64 = u64::MAX / 0xff;
+
+    let word = u64::from_le(word);
+    // The lowest bit that is set is the highest of the first byte that is 0.
+    let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let before = zeros.wrapping_sub(1) & !zeros;
+    ((word & before).to_le(), zeros != 0)
+}
+
+/// What is known of the header behind the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing: another protocol, a later fragment, or cut short.
+    Unknown,
+    /// Source and destination port of TCP, UDP or SCTP, host byte order.
+    Ports(u16, u16),
+    /// The type of ICMP or ICMPv6.
+    IcmpType(u8),
+}
+
+/// What rules match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The family.
+    pub family: Family,
+    /// The protocol behind IPv6 extension headers.
+    pub protocol: u8,
+    /// The source as a number, most significant bit first; an IPv4 address in the top 32 bits.
+    pub source: u128,
+    /// The destination, likewise.
+    pub destination: u128,
+    /// Ports or type.
+    pub transport: Transport,
+    /// Whether the packet is an ICMP error, which only rules that name its type match themselves.
+    pub error: bool,
+    /// Where the packet, or for a quoted one the flow, passes.
+    pub point: HookPoint,
+    /// The device that it comes in by or goes out by.
+    pub device: DeviceName,
+    /// `skb->mark`.
+    pub mark: u32,
+}
+
+/// What the caller knows of a packet besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The family of the hook.
+    pub family: Family,
+    /// Where it is looked at.
+    pub point: HookPoint,
+    /// The device, NUL-padded.
+    pub device: DeviceName,
+    /// `skb->mark`.
+    pub mark: u32,
+    /// Whether ICMP errors follow the packet that they quote (`icmp_errors=1`).
+    pub icmp_errors: bool,
+}
+
+/// The key of a packet, or `None` where not even its IP header can be read.
+#[inline]
+pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
+    let ip = ip_header(bytes, context.family, 0)?;
+    let transport = ip.transport(bytes, context.family);
+    Some(Key {
+        family: context.family,
+        protocol: ip.protocol,
+        source: ip.source,
+        destination: ip.destination,
+        transport,
+        error: is_error(context.family, transport) && context.icmp_errors,
+        point: context.point,
+        device: context.device,
+        mark: context.mark,
+    })
+}
+
+/// The key of a packet that has TCP, UDP or SCTP right behind an IP header without options, as
+/// nearly all have, if it can be read without effort: then it is what [`dissect`] gives. Else `None`.
+#[inline(always)]
+pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
+    let (protocol, source, destination, ports) = match context.family {
+        Family::Ipv4 => {
+            let header: &[u8] = &bytes.read_in_place::<24>()?;
+            if header.read(0)? != [0x45] || ipv4_is_later_fragment(header.read(6)?) {
+                return None;
+            }
+            (
+                header.read(9)?,
+                ipv4_address(header.read(12)?),
+                ipv4_address(header.read(16)?),
+                header.read(20)?,
+            )
+        }
+        Family::Ipv6 => {
+            let header: &[u8] = &bytes.read_in_place::<44>()?;
+            (
+                header.read(6)?,
+                u128::from_be_bytes(header.read(8)?),
+                u128::from_be_bytes(header.read(24)?),
+                header.read(40)?,
+            )
+        }
+    };
+    let [protocol] = protocol;
+    if !protocol::has_ports(protocol) {
+        return None;
+    }
+    Some(Key {
+        family: context.family,
+        protocol,
+        source,
+        destination,
+        transport: ports_of(ports),
+        error: false,
+        point: context.point,
+        device: context.device,
+        mark: context.mark,
+    })
+}
+
+/// The key of the packet that an ICMP error quotes, as it was sent; `error` is the key that
+/// [`dissect`] made of the error's bytes.
+///
+/// `None` where it cannot be read, is an error itself, or was not sent by the one whom `error` goes
+/// to. The quoted packet went the other way, so at the opposite hook.
+pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
+    let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
+    let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
+    if ip.source != error.destination {
+        return None;
+    }
+    let transport = ip.transport(bytes, error.family);
+    if is_error(error.family, transport) {
+        return None;
+    }
+    Some(Key {
+        protocol: ip.protocol,
+        source: ip.source,
+        destination: ip.destination,
+        transport,
+        error: false,
+        point: error.point.opposite(),
+        ..*error
+    })
+}
+
+/// Where the ICMP error at `offset` quotes the packet that it is about (RFC 792, RFC 4443).
+///
+/// An ICMPv6 redirect has it in an option, which like conntrack this expects to be the first (RFC
+/// 4861, `nf_conntrack_icmpv6_redirect()`).
+fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<usize> {
+    const ICMP_HEADER: usize = 8;
+    const REDIRECT_HEADER: usize = 40;
+    const OPTION_HEADER: usize = 8;
+    const OPTION_REDIRECTED: u8 = 4;
+
+    if (error.family, error.transport) != (Family::Ipv6, Transport::IcmpType(REDIRECT6)) {
+        return offset.checked_add(ICMP_HEADER);
+    }
+    let option = offset.checked_add(REDIRECT_HEADER)?;
+    match bytes.read::<2>(option)? {
+        [OPTION_REDIRECTED, len] if len != 0 => option.checked_add(OPTION_HEADER),
+        _ => None,
+    }
+}
+
+/// The type of an ICMPv6 redirect.
+const REDIRECT6: u8 = 137;
+
+/// Whether it is an ICMP error, which quotes the packet that it is about.
+#[inline]
+fn is_error(family: Family, transport: Transport) -> bool {
+    let Transport::IcmpType(icmp_type) = transport else {
+        return false;
+    };
+    match family {
+        // Unreachable, source quench, redirect, time exceeded, parameter problem.
+        Family::Ipv4 => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
+        // Unreachable, packet too big, time exceeded, parameter problem, redirect.
+        Family::Ipv6 => matches!(icmp_type, 1..=4 | REDIRECT6),
+    }
+}
+
+/// What an IP header says.
+struct IpHeader {
+    source: u128,
+    destination: u128,
+    protocol: u8,
+    /// Where the next header starts; `None` in a later fragment and where it cannot be found.
+    transport_offset: Option<usize>,
+}
+
+impl IpHeader {
+    /// What is known of the header behind it.
+    #[inline]
+    fn transport(&self, bytes: &(impl Bytes + ?Sized), family: Family) -> Transport {
+        match self.transport_offset {
+            Some(offset) => transport(bytes, family, self.protocol, offset),
+            None => Transport::Unknown,
+        }
+    }
+}
+
+#[inline]
+fn ip_header(bytes: &(impl Bytes + ?Sized), family: Family, offset: usize) -> Option<IpHeader> {
+    match family {
+        Family::Ipv4 => ipv4_header(bytes, offset),
+        Family::Ipv6 => ipv6_header(bytes, offset),
+    }
+}
+
+/// Whether an IPv4 packet with this field of flags and offset is a fragment, and not the first.
+#[inline(always)]
+fn ipv4_is_later_fragment(field: [u8; 2]) -> bool {
+    const OFFSET: u16 = 0x1fff;
+
+    u16::from_ne_bytes(field) & OFFSET.to_be() != 0
+}
+
+/// An IPv4 address as a number, in the top bits.
+#[inline(always)]
+fn ipv4_address(octets: [u8; 4]) -> u128 {
+    u128::from(u32::from_be_bytes(octets)) << 96
+}
+
+/// Reads an IPv4 header (RFC 791).
+#[inline]
+fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
+    let [version_ihl, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        bytes.read::<20>(offset)?;
+    let header_len = usize::from(version_ihl & 0xf).wrapping_mul(4);
+    let first = !ipv4_is_later_fragment([f0, f1]);
+    Some(IpHeader {
+        source: ipv4_address([s0, s1, s2, s3]),
+        destination: ipv4_address([d0, d1, d2, d3]),
+        protocol,
+        transport_offset: first.then(|| offset.checked_add(header_len)).flatten(),
+    })
+}
+
+/// Reads an IPv6 header and walks the extension headers behind it (RFC 8200).
+#[inline]
+fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
+    const HEADER_LEN: usize = 40;
+
+    let [next_header] = bytes.read(offset.checked_add(6)?)?;
+    let source = bytes.read::<16>(offset.checked_add(8)?)?;
+    let destination = bytes.read::<16>(offset.checked_add(24)?)?;
+    let (protocol, transport_offset) =
+        skip_extension_headers(bytes, next_header, offset.checked_add(HEADER_LEN)?);
+    Some(IpHeader {
+        source: u128::from_be_bytes(source),
+        destination: u128::from_be_bytes(destination),
+        protocol,
+        transport_offset,
+    })
+}
+
+/// The protocol behind the extension headers that start at `offset` with one of type `next`, and
+/// where its header starts.
+///
+/// As `ipv6_skip_exthdr()`, its limit on their number included; but a later fragment keeps its
+/// protocol.
+#[inline]
+fn skip_extension_headers(
+    bytes: &(impl Bytes + ?Sized),
+    mut next: u8,
+    mut offset: usize,
+) -> (u8, Option<usize>) {
+    const FRAGMENT: u8 = 44;
+    const AUTH: u8 = 51;
+    const NONE: u8 = 59;
+    /// `IP6_MAX_EXT_HDRS_CNT`.
+    const MAX_COUNT: usize = 12;
+    const FRAGMENT_OFFSET: u16 = 0xfff8;
+
+    for _ in 0..MAX_COUNT {
+        if !protocol::is_extension_header(next) {
+            return (next, Some(offset));
+        }
+        if next == NONE {
+            return (next, None);
+        }
+        let Some([following, len]) = bytes.read(offset) else {
+            return (next, None);
+        };
+        let len = usize::from(len);
+        let header_len = match next {
+            FRAGMENT => match bytes.read(offset.wrapping_add(2)).map(u16::from_be_bytes) {
+                None => return (next, None),
+                Some(field) if field & FRAGMENT_OFFSET != 0 => return (following, None),
+                Some(_) => 8,
+            },
+            AUTH => len.wrapping_add(2).wrapping_mul(4),
+            _ => len.wrapping_add(1).wrapping_mul(8),
+        };
+        next = following;
+        offset = offset.wrapping_add(header_len);
+    }
+    match protocol::is_extension_header(next) {
+        true => (next, None),
+        false => (next, Some(offset)),
+    }
+}
+
+/// The first four bytes of a header with ports.
+#[inline(always)]
+fn ports_of(bytes: [u8; 4]) -> Transport {
+    let both = u32::from_be_bytes(bytes);
+    Transport::Ports((both >> 16) as u16, both as u16)
+}
+
+/// Reads ports or type.
+#[inline]
+fn transport(
+    bytes: &(impl Bytes + ?Sized),
+    family: Family,
+    protocol: u8,
+    offset: usize,
+) -> Transport {
+    match (family, protocol) {
+        (_, p) if protocol::has_ports(p) => match bytes.read::<4>(offset) {
+            Some(ports) => ports_of(ports),
+            None => Transport::Unknown,
+        },
+        (Family::Ipv4, protocol::ICMP) | (Family::Ipv6, protocol::ICMP6) => {
+            match bytes.read::<1>(offset) {
+                Some([icmp_type]) => Transport::IcmpType(icmp_type),
+                None => Transport::Unknown,
+            }
+        }
+        _ => Transport::Unknown,
+    }
+}

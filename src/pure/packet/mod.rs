@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A packet: what is read of it, and what is done with it.
+//!
+//! [`header`] makes a key of its headers' bytes; [`verdict`] decides by the rule that matches the key.
+
+pub mod header;
+pub mod verdict;

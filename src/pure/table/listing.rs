@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lines of the files that list the rules, and where in the file each one starts.
+//!
+//! A reader asks for a page at an offset. Lines have a length that does not change while the table
+//! is in force, whatever the counters do, so a page is found without writing out those before it:
+//! a [`Listing`] has written them all once.
+
+use core::fmt::{
+    self,
+    Display,
+    Formatter,
+    Write, //
+};
+
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    table::{
+        Entry,
+        Table, //
+    },
+};
+
+/// A line of `rules`: the rule and its id.
+pub struct RuleLine<'a, S>(pub &'a Entry<S>);
+
+impl<S> RuleLine<'_, S> {
+    /// Its length in bytes, the newline included, where the rule's text has `text` bytes.
+    fn len(&self, text: usize) -> usize {
+        text.saturating_add(" id=\n".len())
+            .saturating_add(digits(self.0.id().into()))
+    }
+}
+
+impl<S> Display for RuleLine<'_, S> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} id={}", self.0.rule(), self.0.id())
+    }
+}
+
+/// What a rule's counters say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The packets that it decided and that were not held.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+    /// The packets that it would have skipped but for NAT.
+    pub held: u64,
+}
+
+/// A line of `counters`. Blanks ahead of `rule=` make up for the lengths of the numbers.
+pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts);
+
+impl<S> CounterLine<'_, S> {
+    /// The digits of three numbers of 64 bits.
+    const DIGITS: usize = 60;
+
+    /// Its length in bytes, the newline included, where the rule's text has `text` bytes.
+    fn len(&self, text: usize) -> usize {
+        let tag = self.0.rule().tag().map_or(0, str::len);
+        "id= packets= bytes= held= tag= rule=\"\"\n"
+            .len()
+            .saturating_add(Self::DIGITS)
+            .saturating_add(digits(self.0.id().into()))
+            .saturating_add(tag)
+            .saturating_add(text)
+    }
+}
+
+impl<S> Display for CounterLine<'_, S> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(entry, counts) = self;
+        let numbers = [counts.packets, counts.bytes, counts.held];
+        let used = numbers
+            .iter()
+            .fold(0usize, |sum, n| sum.saturating_add(digits(*n)));
+        writeln!(
+            f,
+            "id={} packets={} bytes={} held={} tag={} {:pad$}rule=\"{}\"",
+            entry.id(),
+            counts.packets,
+            counts.bytes,
+            counts.held,
+            entry.rule().tag().unwrap_or(""),
+            "",
+            entry.rule(),
+            pad = Self::DIGITS.saturating_sub(used),
+        )
+    }
+}
+
+/// How many decimal digits `number` has.
+fn digits(number: u64) -> usize {
+    number
+        .checked_ilog10()
+        .map_or(1, |log| usize::try_from(log).unwrap_or(0).saturating_add(1))
+}
+
+/// What is known of a table's text once it was written.
+pub struct Listing {
+    rule_lines: Offsets,
+    counter_lines: Offsets,
+    sum: u64,
+}
+
+impl Listing {
+    /// Writes all of the text, into nothing. Process context; takes as long as reading it all.
+    pub fn new<S>(table: &Table<S>) -> Result<Self, NoMemory> {
+        let entries = table.entries();
+        let mut listing = Self {
+            rule_lines: Offsets::new(entries.len())?,
+            counter_lines: Offsets::new(entries.len())?,
+            sum: 0,
+        };
+        let mut sum = Fnv::new();
+        for entry in entries {
+            let mut measure = Measure {
+                len: 0,
+                hash: Fnv::new(),
+            };
+            // Neither the rule nor `Measure` ever fails to write.
+            let _ = write!(measure, "{}", entry.rule());
+            sum.add(&measure.hash.0.to_be_bytes());
+            let rule_line = RuleLine(entry).len(measure.len);
+            listing.rule_lines.push(rule_line)?;
+            let counter_line = CounterLine(entry, Counts::default()).len(measure.len);
+            listing.counter_lines.push(counter_line)?;
+        }
+        listing.sum = sum.0;
+        Ok(listing)
+    }
+
+    /// Where the lines of `rules` start, behind the first.
+    pub fn rule_lines(&self) -> &Offsets {
+        &self.rule_lines
+    }
+
+    /// Where the lines of `counters` start.
+    pub fn counter_lines(&self) -> &Offsets {
+        &self.counter_lines
+    }
+
+    /// A hash of the canonical texts in their order, without ids: equal for equal tables.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
+/// The length and the hash of a text.
+struct Measure {
+    len: usize,
+    hash: Fnv,
+}
+
+impl Write for Measure {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.len = self.len.saturating_add(s.len());
+        self.hash.add(s.as_bytes());
+        Ok(())
+    }
+}
+
+/// The 64-bit FNV-1a hash.
+struct Fnv(u64);
+
+impl Fnv {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+/// Where the lines of a file start: of every [`STEP`](Self::STEP)-th one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Offsets {
+    starts: Vec<u64>,
+    lines: usize,
+    end: u64,
+}
+
+impl Offsets {
+    const STEP: usize = 64;
+
+    /// Of no lines yet, with room for `lines`.
+    pub fn new(lines: usize) -> Result<Self, NoMemory> {
+        Ok(Self {
+            starts: Vec::with_capacity(lines.div_ceil(Self::STEP))?,
+            lines: 0,
+            end: 0,
+        })
+    }
+
+    /// Appends a line of that length.
+    pub fn push(&mut self, len: usize) -> Result<(), NoMemory> {
+        if self.lines % Self::STEP == 0 {
+            self.starts.push(self.end)?;
+        }
+        self.lines = self.lines.saturating_add(1);
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        self.end = self.end.saturating_add(len);
+        Ok(())
+    }
+
+    /// A line at or ahead of `offset`, and where it starts.
+    pub fn line_before(&self, offset: u64) -> (usize, u64) {
+        let step = self
+            .starts
+            .partition_point(|start| *start <= offset)
+            .saturating_sub(1);
+        let start = self.starts.get(step).copied().unwrap_or(0);
+        (step.saturating_mul(Self::STEP), start)
+    }
+}
