@@ -265,8 +265,12 @@ def findings(document: str, sources: Mapping[Path, str]) -> Iterator[str]:
     yield from drawing.faults()
 
     folders = {folder_of(path) for path in sources}
-    yield from (f"the drawing has no line for {name}" for name in sorted(folders - {*drawing.arrows}))
-    yield from (f"{name} is drawn, and is not there" for name in drawing.arrows if name not in folders)
+    yield from (
+        f"the drawing has no line for {name}" for name in sorted(folders - {*drawing.arrows})
+    )
+    yield from (
+        f"{name} is drawn, and is not there" for name in drawing.arrows if name not in folders
+    )
 
     arrows, files = set(), set()
     used = imports(sources)

@@ -258,7 +258,10 @@ class FoldersTest(unittest.TestCase):
 
     def findings(self, drawing: Sequence[str] = DRAWING, **files: str) -> list[str]:
         """What is found where the tree has other files as well: pure__sort is src/pure/sort.rs."""
-        tree = {**self.TREE, **{name.replace("__", "/") + ".rs": text for name, text in files.items()}}
+        tree = {
+            **self.TREE,
+            **{name.replace("__", "/") + ".rs": text for name, text in files.items()},
+        }
         document = "\n".join(("# Head", "```folders", *drawing, "```", ""))
         return list(layers.findings(document, {Path("src", n): t for n, t in tree.items()}))
 
@@ -322,7 +325,9 @@ class FoldersTest(unittest.TestCase):
         found = self.findings(pure__sort=text)
         self.assertEqual(
             found,
-            ["src/pure/sort.rs uses src/linux/memory.rs: the drawing has no arrow from pure to linux"],
+            [
+                "src/pure/sort.rs uses src/linux/memory.rs: the drawing has no arrow from pure to linux"
+            ],
         )
         upward = [line.replace("pure ->", "pure -> linux") for line in self.DRAWING]
         self.assertEqual(
@@ -338,7 +343,9 @@ class FoldersTest(unittest.TestCase):
             self.findings(pure__alloc=""),
             ["no import uses the arrow from pure/alloc.rs to linux/memory.rs"],
         )
-        self.assertEqual(self.findings(linux__memory=""), ["no import uses the arrow from linux to C"])
+        self.assertEqual(
+            self.findings(linux__memory=""), ["no import uses the arrow from linux to C"]
+        )
 
     def test_folders(self) -> None:
         """Every folder is drawn, and none that is not there."""
