@@ -44,25 +44,21 @@ use crate::{
         },
         percpu::{
             Slot,
-            Slots, //
+            SlotPool, //
         },
         rcu::Shared,
         sysfs::{
             HeldFile,
             OpenFile, //
         },
-        task::Writer,
+        task::TaskName,
         workqueue::{
             enqueue_delayed,
             impl_has_handle,
             Handle, //
         },
     },
-    packet::{
-        Counter,
-        NetState,
-        View, //
-    },
+    packet::NetState,
     pure::{
         alloc::{
             self,
@@ -75,11 +71,17 @@ use crate::{
             },
             report::Report, //
         },
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            plan::View,
+            ruleset::{
+                Ruleset,
+                Scope, //
+            },
         },
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::{
             Namespaces,
             Netns,
@@ -111,12 +113,12 @@ const RETRY_MOST: Msecs = 8 * RETRY;
 #[pin_data]
 pub(crate) struct Control {
     queue: Handle,
-    slots: Slots,
+    slots: SlotPool,
     icmp_errors: bool,
     #[pin]
     writer: Mutex<Writing>,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<InForce>,
     #[pin]
     refused: Mutex<Option<Refused>>,
     #[pin]
@@ -159,13 +161,13 @@ pub(crate) struct Refused {
     /// The generation of the table that it left as it was.
     pub(crate) generation: u64,
     /// Who wrote.
-    pub(crate) writer: Writer,
+    pub(crate) writer: TaskName,
     /// Its number, counted from 1 since the module was loaded.
     pub(crate) number: u64,
 }
 
 /// What is in force.
-struct State {
+struct InForce {
     published: Arc<Published>,
     views: Views,
     mode: Mode,
@@ -233,14 +235,14 @@ impl Published {
 
 /// A view for each scope.
 struct Views {
-    init: Shared<View>,
-    other: Shared<View>,
+    init: Shared<View<Slot>>,
+    other: Shared<View<Slot>>,
     /// As many as the ruleset has named namespaces, and in its order.
-    named: KVVec<Shared<View>>,
+    named: KVVec<Shared<View<Slot>>>,
 }
 
 impl Views {
-    fn of(&self, scope: Scope) -> &Shared<View> {
+    fn of(&self, scope: Scope) -> &Shared<View<Slot>> {
         match scope {
             Scope::Init => &self.init,
             Scope::Other => &self.other,
@@ -249,7 +251,7 @@ impl Views {
     }
 }
 
-impl State {
+impl InForce {
     fn scope(&self, net: &NetHandle) -> Scope {
         let ruleset = &self.published.ruleset;
         ruleset.scope(net.is_init(), net.id().cookie)
@@ -259,7 +261,7 @@ impl State {
 impl Control {
     /// No rules yet. `queue` takes what cannot be done at once.
     pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
-        let slots = Slots::new()?;
+        let slots = SlotPool::new()?;
         let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
         let views = make_views(&queue, &published, mode, icmp_errors)?;
         let control = pin_init!(Self {
@@ -271,7 +273,7 @@ impl Control {
                 overtaken: KVVec::new(),
                 retry: RETRY,
             }),
-            state <- new_mutex!(State {
+            state <- new_mutex!(InForce {
                 published,
                 views,
                 mode,
@@ -291,7 +293,7 @@ impl Control {
     ///
     /// Builds no table: no rule names it yet.
     pub(crate) fn join(&self, net: NetHandle) -> Result<Arc<NetState>> {
-        let view = |state: &State| state.views.of(state.scope(&net)).clone();
+        let view = |state: &InForce| state.views.of(state.scope(&net)).clone();
         let first = view(&self.state.lock());
         // Allocated without the lock, which all namespaces' making and end wait for.
         let net = Arc::new(NetState::new(net.clone(), first)?, GFP_KERNEL)?;
@@ -374,7 +376,7 @@ impl Control {
             Ok(Some(change)) => match self.commit(change) {
                 Ok(done) => {
                     drop(writing);
-                    done.log(format_args!("by {}", Writer::current()));
+                    done.log(format_args!("by {}", TaskName::current()));
                     self.log_held();
                     return Ok(());
                 }
@@ -398,7 +400,7 @@ impl Control {
                 if let Ok(done) = self.commit(change) {
                     file.stop(false);
                     drop(writing);
-                    done.log(format_args!("by {}", Writer::current()));
+                    done.log(format_args!("by {}", TaskName::current()));
                     self.log_held();
                     return Ok(());
                 }
@@ -417,7 +419,7 @@ impl Control {
         *refused = Some(Refused {
             report,
             generation,
-            writer: Writer::current(),
+            writer: TaskName::current(),
             number: refused
                 .as_ref()
                 .map_or(1, |last| last.number.wrapping_add(1)),
@@ -569,7 +571,7 @@ impl Control {
             pr_info!(
                 "mode {}, by {}\n",
                 mode.name(),
-                format_args!("{}", Writer::current())
+                format_args!("{}", TaskName::current())
             );
         }
         Ok(())
@@ -701,7 +703,7 @@ impl Namespaces for Control {
     }
 }
 
-impl table::Slots<Slot> for Slots {
+impl table::Slots<Slot> for SlotPool {
     fn allocate(&self) -> Result<Slot, NoMemory> {
         self.take().map_err(|_| NoMemory)
     }

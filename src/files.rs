@@ -29,9 +29,11 @@ use crate::{
             Output, //
         },
     },
-    packet::Counter,
     pure::{
-        packet::verdict::Mode,
+        packet::{
+            counter::Counter,
+            verdict::Mode, //
+        },
         rule::Family,
         table::listing::{
             CounterLine,
@@ -46,21 +48,21 @@ use crate::{
 #[pin_data]
 pub(crate) struct Files {
     #[pin]
-    rules: Attribute<Rules>,
+    rules: Attribute<RulesFile>,
     #[pin]
-    counters: Attribute<Counters>,
+    counters: Attribute<CountersFile>,
     #[pin]
-    netns: Attribute<Netns>,
+    netns: Attribute<NetnsFile>,
     #[pin]
-    stats: Attribute<Stats>,
+    stats: Attribute<StatsFile>,
     #[pin]
     mode: Attribute<ModeFile>,
     #[pin]
-    last_error: Attribute<LastError>,
+    last_error: Attribute<LastErrorFile>,
     #[pin]
-    generation: Attribute<Generation>,
+    generation: Attribute<GenerationFile>,
     #[pin]
-    version: Attribute<Version>,
+    version: Attribute<VersionFile>,
 }
 
 impl Files {
@@ -69,21 +71,21 @@ impl Files {
         pin_init::pin_init_scope(move || {
             let directory = Directory::new(c"ctskip")?;
             Ok(try_pin_init!(Self {
-                rules <- Attribute::new(directory.clone(), Rules(control.clone())),
-                counters <- Attribute::new(directory.clone(), Counters(control.clone())),
-                netns <- Attribute::new(directory.clone(), Netns(control.clone())),
-                stats <- Attribute::new(directory.clone(), Stats(control.clone())),
+                rules <- Attribute::new(directory.clone(), RulesFile(control.clone())),
+                counters <- Attribute::new(directory.clone(), CountersFile(control.clone())),
+                netns <- Attribute::new(directory.clone(), NetnsFile(control.clone())),
+                stats <- Attribute::new(directory.clone(), StatsFile(control.clone())),
                 mode <- Attribute::new(directory.clone(), ModeFile(control.clone())),
-                last_error <- Attribute::new(directory.clone(), LastError(control.clone())),
-                generation <- Attribute::new(directory.clone(), Generation(control)),
-                version <- Attribute::new(directory, Version),
+                last_error <- Attribute::new(directory.clone(), LastErrorFile(control.clone())),
+                generation <- Attribute::new(directory.clone(), GenerationFile(control)),
+                version <- Attribute::new(directory, VersionFile),
             }? Error))
         })
     }
 }
 
 /// `rules`: the table as text, and where it is written.
-struct Rules(Arc<Control>);
+struct RulesFile(Arc<Control>);
 
 /// The text of `rules`.
 struct RulesText {
@@ -92,7 +94,7 @@ struct RulesText {
     mode: Mode,
 }
 
-impl File for Rules {
+impl File for RulesFile {
     const NAME: &'static CStr = c"rules";
     const MODE: u16 = 0o600;
 
@@ -179,7 +181,7 @@ impl Write for Length {
 }
 
 /// `counters`: what each rule has counted.
-struct Counters(Arc<Control>);
+struct CountersFile(Arc<Control>);
 
 /// The text of `counters`.
 struct CountersText {
@@ -187,7 +189,7 @@ struct CountersText {
     listing: Arc<Listing>,
 }
 
-impl File for Counters {
+impl File for CountersFile {
     const NAME: &'static CStr = c"counters";
     const MODE: u16 = 0o400;
 
@@ -225,7 +227,7 @@ impl Lines for CountersText {
 }
 
 /// `netns`: what each namespace has, in columns.
-struct Netns(Arc<Control>);
+struct NetnsFile(Arc<Control>);
 
 /// The text of `netns`.
 struct NetnsText<'a> {
@@ -233,7 +235,7 @@ struct NetnsText<'a> {
     left: u64,
 }
 
-impl File for Netns {
+impl File for NetnsFile {
     const NAME: &'static CStr = c"netns";
     const MODE: u16 = 0o400;
 
@@ -305,7 +307,7 @@ impl Lines for NetnsText<'_> {
 }
 
 /// `stats`: totals over all namespaces, and the hash that they share.
-struct Stats(Arc<Control>);
+struct StatsFile(Arc<Control>);
 
 /// The text of `stats`. But for the last, each line keeps its length.
 struct StatsText {
@@ -314,7 +316,7 @@ struct StatsText {
     entries: u64,
 }
 
-impl File for Stats {
+impl File for StatsFile {
     const NAME: &'static CStr = c"stats";
     const MODE: u16 = 0o400;
 
@@ -413,12 +415,12 @@ impl File for ModeFile {
 }
 
 /// `last_error`: the last refused write; empty before the first.
-struct LastError(Arc<Control>);
+struct LastErrorFile(Arc<Control>);
 
 /// The text of `last_error`.
 struct LastErrorText(Option<Refused>);
 
-impl File for LastError {
+impl File for LastErrorFile {
     const NAME: &'static CStr = c"last_error";
     const MODE: u16 = 0o400;
 
@@ -449,9 +451,9 @@ impl Lines for LastErrorText {
 }
 
 /// `generation`: how many commits there were.
-struct Generation(Arc<Control>);
+struct GenerationFile(Arc<Control>);
 
-impl File for Generation {
+impl File for GenerationFile {
     const NAME: &'static CStr = c"generation";
     const MODE: u16 = 0o444;
     const PUBLIC: bool = true;
@@ -466,9 +468,9 @@ impl File for Generation {
 }
 
 /// `version`.
-struct Version;
+struct VersionFile;
 
-impl File for Version {
+impl File for VersionFile {
     const NAME: &'static CStr = c"version";
     const MODE: u16 = 0o444;
     const PUBLIC: bool = true;

@@ -167,12 +167,12 @@ impl<'a> HookState<'a> {
 }
 
 /// A hook of a namespace, as it was registered.
-struct Entry {
+struct RegisteredHook {
     priority: i32,
     ops_type: raw::nf_hook_ops_type,
 }
 
-impl Entry {
+impl RegisteredHook {
     /// The priority of the dummy that stands in the place of what is being unregistered, outside
     /// the order. C: `nf_hook_entries_grow()`.
     const DUMMY: i32 = i32::MIN;
@@ -193,13 +193,13 @@ impl Entry {
 ///
 /// Points at an array of `n` hooks, and as many pointers to what was registered, that is there for
 /// `'r`. `n` is not 0: C has no array where there are no hooks.
-struct Entries<'r> {
+struct RegisteredHooks<'r> {
     array: *mut raw::nf_hook_entries,
     n: usize,
     _rcu: PhantomData<&'r ReadSide>,
 }
 
-impl<'r> Entries<'r> {
+impl<'r> RegisteredHooks<'r> {
     /// Reads which there are.
     #[inline(always)]
     fn of(net: Net<'r>, family: Family, rcu: &'r ReadSide) -> Option<Self> {
@@ -240,7 +240,7 @@ impl<'r> Entries<'r> {
     ///
     /// `i` must be less than `n`.
     #[inline(always)]
-    unsafe fn get(&self, i: usize) -> Entry {
+    unsafe fn get(&self, i: usize) -> RegisteredHook {
         // `n` pointers to what was registered follow the `n` hooks.
         let at = offset_of!(raw::nf_hook_entries, hooks)
             .wrapping_add(self.n.wrapping_mul(size_of::<raw::nf_hook_entry>()))
@@ -255,7 +255,7 @@ impl<'r> Entries<'r> {
         // unregistered it, as nfnetlink_hook needs it too.
         unsafe {
             let ops = ops.read_volatile();
-            Entry {
+            RegisteredHook {
                 priority: (*ops).priority,
                 ops_type: raw::nf_hook_ops::hook_ops_type_raw(ops),
             }
@@ -264,18 +264,18 @@ impl<'r> Entries<'r> {
 
     /// Gives the last one, which may be a dummy.
     #[inline(always)]
-    fn last(&self) -> Entry {
+    fn last(&self) -> RegisteredHook {
         // SAFETY: By the type invariants, there is one.
         unsafe { self.get(self.n.wrapping_sub(1)) }
     }
 
     /// Tells whether one of that priority meets `test`.
-    fn any_at(&self, priority: i32, test: impl Fn(&Entry) -> bool) -> bool {
+    fn any_at(&self, priority: i32, test: impl Fn(&RegisteredHook) -> bool) -> bool {
         // SAFETY: The numbers are less than `n`.
         let entries = (0..self.n).rev().map(|i| unsafe { self.get(i) });
 
         entries
-            .filter(|entry| entry.priority != Entry::DUMMY)
+            .filter(|entry| entry.priority != RegisteredHook::DUMMY)
             .take_while(|entry| entry.priority >= priority)
             .any(|entry| entry.priority == priority && test(&entry))
     }
@@ -290,7 +290,7 @@ const NF_IP_PRI_NAT_DST: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
 /// Not every kernel has a type for its hooks. What else may stand at its priority has one; of anything
 /// that is not known, the packets are tracked.
 pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
-    Entries::of(net, family, rcu).is_some_and(|entries| {
+    RegisteredHooks::of(net, family, rcu).is_some_and(|entries| {
         entries.any_at(NF_IP_PRI_NAT_DST, |entry| !entry.is_chain_or_program())
     })
 }
@@ -299,10 +299,10 @@ pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
 /// NAT would.
 #[inline(always)]
 fn nat_may_be_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
-    const AHEAD_OF_ALL: i32 = Entry::DUMMY + 1;
+    const AHEAD_OF_ALL: i32 = RegisteredHook::DUMMY + 1;
     const AHEAD_OF_NAT: i32 = NF_IP_PRI_NAT_DST - 1;
 
-    Entries::of(net, family, rcu)
+    RegisteredHooks::of(net, family, rcu)
         .is_some_and(|entries| !matches!(entries.last().priority, AHEAD_OF_ALL..=AHEAD_OF_NAT))
 }
 
@@ -311,7 +311,7 @@ fn nat_may_be_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
 pub(crate) fn conntrack_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
     const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_CONNTRACK;
 
-    Entries::of(net, family, rcu).is_some_and(|entries| {
+    RegisteredHooks::of(net, family, rcu).is_some_and(|entries| {
         entries.any_at(PRIORITY, |entry| {
             entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_UNDEFINED
         })

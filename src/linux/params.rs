@@ -48,20 +48,20 @@ pub(crate) fn version() -> &'static str {
 /// # Invariants
 ///
 /// Points at a string that was allocated by `kvmalloc()` and is owned by this.
-pub(crate) struct Rules(NonNull<c_char>);
+pub(crate) struct RulesParameter(NonNull<c_char>);
 
 /// Takes over the `rules` parameter; [`None`] where none was given
 /// or where it was taken before.
-pub(crate) fn take_rules() -> Option<Rules> {
+pub(crate) fn take_rules() -> Option<RulesParameter> {
     // SAFETY: The helper takes the string out by an atomic exchange. It is set only before the
     // module's init, and freed by the kernel, if it is still there, after the module's end.
     let text = unsafe { raw::ctskip_param_take_rules() };
 
     // INVARIANT: The helper gave up the string.
-    NonNull::new(text).map(Rules)
+    NonNull::new(text).map(RulesParameter)
 }
 
-impl Deref for Rules {
+impl Deref for RulesParameter {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -70,7 +70,7 @@ impl Deref for Rules {
     }
 }
 
-impl Drop for Rules {
+impl Drop for RulesParameter {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; it is not used again.
         unsafe { bindings::kvfree(self.0.as_ptr().cast::<c_void>()) };

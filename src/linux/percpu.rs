@@ -2,7 +2,7 @@
 
 //! Counters that packets add to without sharing a cache line between CPUs.
 //!
-//! [`Counters`] is a fixed set, as a namespace has it. A [`Slot`] is what one rule counts; [`Slots`]
+//! [`Counters`] is a fixed set, as a namespace has it. A [`Slot`] is what one rule counts; [`SlotPool`]
 //! hands them out of larger allocations, as there may be very many.
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
@@ -128,7 +128,7 @@ impl CounterRef<'_> {
     }
 }
 
-/// The size of a slot for each CPU. Slots lie side by side, so that some lie across cache lines:
+/// The size of a slot for each CPU. SlotPool lie side by side, so that some lie across cache lines:
 /// that costs less than the memory that would keep them from it.
 const SLOT_SIZE: usize = size_of::<raw::ctskip_slot>();
 
@@ -146,10 +146,10 @@ const CHUNK: usize = PAGES * PER_PAGE;
 /// # Invariants
 ///
 /// [`CHUNKS`] is initialised.
-pub(crate) struct Slots(());
+pub(crate) struct SlotPool(());
 
 global_lock! {
-    // SAFETY: `Slots::new()` initialises it, and nobody uses it but by a `Slots` or a `Slot`, which
+    // SAFETY: `SlotPool::new()` initialises it, and nobody uses it but by a `SlotPool` or a `Slot`, which
     // comes from one.
     unsafe(uninit) static CHUNKS: Mutex<Chunks> = Chunks {
         chunks: KVVec::new(),
@@ -157,10 +157,10 @@ global_lock! {
     };
 }
 
-/// Whether there is, or was, a [`Slots`].
+/// Whether there is, or was, a [`SlotPool`].
 static MADE: Atomic<bool> = Atomic::new(false);
 
-impl Slots {
+impl SlotPool {
     /// Makes the only one there may be; `EBUSY` where it was made before.
     pub(crate) fn new() -> Result<Self> {
         if MADE.xchg(true, ordering::Relaxed) {
@@ -255,7 +255,7 @@ struct PageHead {
     references: NonNull<AtomicU32>,
 }
 
-/// Slots that are allocated together.
+/// SlotPool that are allocated together.
 ///
 /// The memory is not the per-CPU allocator's: that keeps 8 bytes beside every 4 of one CPU's part,
 /// for the memory cgroups, which is as much as what is counted for two CPUs. But the parts of all

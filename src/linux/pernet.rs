@@ -50,7 +50,7 @@ use crate::linux::{
 };
 
 /// The state of a namespace, which handles its packets.
-pub(crate) trait PerNet: HasSlot + Handler {
+pub(crate) trait PerNet: HasPernetSlot + Handler {
     /// What all namespaces share.
     type Shared: Send + Sync + 'static;
 
@@ -75,32 +75,32 @@ pub(crate) trait PerNet: HasSlot + Handler {
     fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
 }
 
-/// A [`PerNet`] type that has a place for its registration; made by [`impl_has_slot!`].
+/// A [`PerNet`] type that has a place for its registration; made by [`impl_has_pernet_slot!`].
 ///
 /// # Safety
 ///
 /// [`Self::slot()`] must give the same place each time, and no other type's.
-pub(crate) unsafe trait HasSlot: Sized {
+pub(crate) unsafe trait HasPernetSlot: Sized {
     /// Gives the place.
-    fn slot() -> &'static Slot<Self>
+    fn slot() -> &'static PernetSlot<Self>
     where
         Self: PerNet;
 }
 
-/// Implements [`HasSlot`] by a `static` of the type's own.
-macro_rules! impl_has_slot {
+/// Implements [`HasPernetSlot`] by a `static` of the type's own.
+macro_rules! impl_has_pernet_slot {
     ($type:ty) => {
         // SAFETY: There is one `static` here, for this type.
-        unsafe impl $crate::linux::pernet::HasSlot for $type {
-            fn slot() -> &'static $crate::linux::pernet::Slot<Self> {
-                static SLOT: $crate::linux::pernet::Slot<$type> =
-                    $crate::linux::pernet::Slot::new();
+        unsafe impl $crate::linux::pernet::HasPernetSlot for $type {
+            fn slot() -> &'static $crate::linux::pernet::PernetSlot<Self> {
+                static SLOT: $crate::linux::pernet::PernetSlot<$type> =
+                    $crate::linux::pernet::PernetSlot::new();
                 &SLOT
             }
         }
     };
 }
-pub(crate) use impl_has_slot;
+pub(crate) use impl_has_pernet_slot;
 
 /// The place of a [`PerNet`] type's registration.
 ///
@@ -108,7 +108,7 @@ pub(crate) use impl_has_slot;
 ///
 /// The fields other than `taken` are written by the one that has turned `taken` to `true`, while
 /// `ops` is not registered, and only read while it is. While it is registered, `shared` is [`Some`].
-pub(crate) struct Slot<T: PerNet> {
+pub(crate) struct PernetSlot<T: PerNet> {
     taken: Atomic<bool>,
     ops: Opaque<raw::pernet_operations>,
     id: UnsafeCell<c_uint>,
@@ -116,9 +116,9 @@ pub(crate) struct Slot<T: PerNet> {
 }
 
 // SAFETY: By the type invariants, there is one writer, and it excludes readers.
-unsafe impl<T: PerNet> Sync for Slot<T> {}
+unsafe impl<T: PerNet> Sync for PernetSlot<T> {}
 
-impl<T: PerNet> Slot<T> {
+impl<T: PerNet> PernetSlot<T> {
     /// Makes the place.
     pub(crate) const fn new() -> Self {
         Self {
@@ -139,7 +139,7 @@ impl<T: PerNet> Slot<T> {
         unsafe { &*self.shared.get() }.as_ref().ok_or(ENODEV)
     }
 
-    /// Gives the place in `net` that a pointer of [`Box`] to its [`State`] is kept in.
+    /// Gives the place in `net` that a pointer of [`Box`] to its [`NetData`] is kept in.
     ///
     /// C: `net_generic()`, which has it zeroed before `init` and freed after `exit`.
     ///
@@ -154,7 +154,7 @@ impl<T: PerNet> Slot<T> {
 
 /// What is kept for a namespace.
 #[pin_data]
-struct State<T: PerNet> {
+struct NetData<T: PerNet> {
     handle: NetHandle,
     #[pin]
     hooks: Hooks<T>,
@@ -179,7 +179,7 @@ impl<T: PerNet> Registration<T> {
             return Err(EBUSY);
         }
 
-        // SAFETY: By the type invariants of `Slot` we are the one writer now.
+        // SAFETY: By the type invariants of `PernetSlot` we are the one writer now.
         unsafe {
             *slot.shared.get() = Some(shared);
 
@@ -242,7 +242,7 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
         let state = {
             let (handle, handler) = (handle.clone(), handler.clone());
 
-            try_pin_init!(State {
+            try_pin_init!(NetData {
                 handle,
                 // SAFETY: `pre_exit()` unregisters them, and `exit()` drops them: the kernel waits
                 // for a grace period in between.
@@ -277,7 +277,7 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
     // SAFETY: We are in a callback, for a namespace that `init()` has put a state in, which is only
     // borrowed until `exit()`.
     let (net, state) = unsafe {
-        let state = <Pin<KBox<State<T>>>>::borrow(*slot.storage(net));
+        let state = <Pin<KBox<NetData<T>>>>::borrow(*slot.storage(net));
         (Net::from_raw(net), state)
     };
 
@@ -299,5 +299,5 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
 unsafe extern "C" fn exit<T: PerNet>(net: *mut net) {
     // SAFETY: As in `pre_exit()`, after which a grace period has passed: no packet is in the
     // handler, and nothing borrows the state. Nobody looks at the place after this.
-    drop(unsafe { <Pin<KBox<State<T>>>>::from_foreign(*T::slot().storage(net)) });
+    drop(unsafe { <Pin<KBox<NetData<T>>>>::from_foreign(*T::slot().storage(net)) });
 }

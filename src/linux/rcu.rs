@@ -76,7 +76,7 @@ impl ReadSide {
 
 /// A value, its references, and what is needed to drop it later.
 #[pin_data]
-struct Node<T> {
+struct RcuBox<T> {
     value: T,
     /// Used when the last reference is gone, not before.
     #[pin]
@@ -87,9 +87,9 @@ struct Node<T> {
 
 // SAFETY: A node is shared as `&T` (and the handle) and dropped by one thread; `work` is touched by
 // the one that holds the last reference.
-unsafe impl<T: Send + Sync> Send for Node<T> {}
+unsafe impl<T: Send + Sync> Send for RcuBox<T> {}
 // SAFETY: As above.
-unsafe impl<T: Send + Sync> Sync for Node<T> {}
+unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
 
 /// A counted reference on a value that is dropped a grace period after its last reference.
 ///
@@ -98,13 +98,13 @@ unsafe impl<T: Send + Sync> Sync for Node<T> {}
 /// # Invariants
 ///
 /// The [`Arc`] within is there until [`Drop`] takes it.
-pub(crate) struct Shared<T: Send + Sync + 'static>(ManuallyDrop<Arc<Node<T>>>);
+pub(crate) struct Shared<T: Send + Sync + 'static>(ManuallyDrop<Arc<RcuBox<T>>>);
 
 impl<T: Send + Sync + 'static> Shared<T> {
     /// Puts `value` into memory of its own; `queue` is where it will be dropped.
     pub(crate) fn new(value: T, queue: Handle, flags: Flags) -> Result<Self> {
         let node = Arc::pin_init(
-            pin_init!(Node {
+            pin_init!(RcuBox {
                 value,
                 work: Opaque::uninit(),
                 queue,
@@ -116,7 +116,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
     }
 
     /// Gives the reference away as a pointer.
-    fn into_raw(self) -> *mut Node<T> {
+    fn into_raw(self) -> *mut RcuBox<T> {
         let mut this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is not used again, nor is it dropped.
@@ -128,7 +128,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
     /// # Safety
     ///
     /// `node` must come from [`Self::into_raw()`], and be used for this only once.
-    unsafe fn from_raw(node: *mut Node<T>) -> Self {
+    unsafe fn from_raw(node: *mut RcuBox<T>) -> Self {
         // SAFETY: By the safety requirements.
         Self(ManuallyDrop::new(unsafe { Arc::from_raw(node) }))
     }
@@ -177,7 +177,7 @@ unsafe extern "C" fn reclaim<T: Send + Sync + 'static>(work: *mut bindings::work
     // SAFETY: By the safety requirements `work` is the `work` field of an `rcu_work`.
     let work = unsafe { container_of!(work, bindings::rcu_work, work) };
     // SAFETY: And that is the `work` field of a node; `Opaque` is transparent.
-    let node = unsafe { container_of!(Opaque::cast_from(work), Node<T>, work) };
+    let node = unsafe { container_of!(Opaque::cast_from(work), RcuBox<T>, work) };
 
     // SAFETY: The pointer was made by `Arc::into_raw()`, and this is called once for it. Readers
     // that found the value in a `Pointer` have ended in the grace period.
@@ -189,7 +189,7 @@ unsafe extern "C" fn reclaim<T: Send + Sync + 'static>(work: *mut bindings::work
 /// # Invariants
 ///
 /// The pointer comes from [`Shared::into_raw()`] and owns that reference.
-pub(crate) struct Pointer<T: Send + Sync + 'static>(Atomic<*mut Node<T>>);
+pub(crate) struct Pointer<T: Send + Sync + 'static>(Atomic<*mut RcuBox<T>>);
 
 // SAFETY: It owns a `Shared<T>`, which may be sent.
 unsafe impl<T: Send + Sync + 'static> Send for Pointer<T> {}

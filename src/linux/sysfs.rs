@@ -173,9 +173,9 @@ impl fmt::Write for Output<'_> {
 /// What is remembered of an open file, in the eight bytes that kernfs keeps for its user; zero when
 /// it is opened.
 #[derive(Clone, Copy)]
-struct Memory(u64);
+struct OpenState(u64);
 
-impl Memory {
+impl OpenState {
     /// Whether a version is remembered.
     const SEEN: u64 = 1 << 63;
     /// Whether what is written is not to be carried out.
@@ -199,15 +199,15 @@ impl Memory {
 /// Fails with `ESTALE` where the text was another when the reader began.
 fn read_lines(
     lines: &impl Lines,
-    memory: &mut Memory,
+    state: &mut OpenState,
     offset: u64,
     page: &mut [u8],
 ) -> Result<usize> {
-    let now = memory.with_version(lines.version());
-    if offset != 0 && memory.version().is_some() && memory.version() != now.version() {
+    let now = state.with_version(lines.version());
+    if offset != 0 && state.version().is_some() && state.version() != now.version() {
         return Err(estale());
     }
-    *memory = now;
+    *state = now;
 
     let (mut line, start) = lines.seek(offset);
     let mut out = Output::new(page, offset.saturating_sub(start));
@@ -275,32 +275,32 @@ impl OpenFile<'_> {
     /// Gives what is remembered of the open file.
     ///
     /// It is kept in `priv`, which kernfs leaves to its user; sysfs makes no use of it.
-    fn memory(&self) -> Memory {
+    fn open_state(&self) -> OpenState {
         // SAFETY: By the type invariants nobody writes to it at the same time.
-        Memory(unsafe { (*self.kernfs()).priv_ } as u64)
+        OpenState(unsafe { (*self.kernfs()).priv_ } as u64)
     }
 
     /// Remembers something of the open file.
-    fn remember(&self, memory: Memory) {
-        static_assert!(size_of::<*mut c_void>() == size_of::<Memory>());
+    fn remember(&self, state: OpenState) {
+        static_assert!(size_of::<*mut c_void>() == size_of::<OpenState>());
 
         // SAFETY: By the type invariants nobody uses it at the same time.
-        unsafe { (*self.kernfs()).priv_ = memory.0 as *mut c_void };
+        unsafe { (*self.kernfs()).priv_ = state.0 as *mut c_void };
     }
 
     /// Has [`Self::is_stopped()`] tell so from now on.
     pub(crate) fn stop(&self, stopped: bool) {
-        let Memory(memory) = self.memory();
+        let OpenState(state) = self.open_state();
 
-        self.remember(Memory(match stopped {
-            true => memory | Memory::STOPPED,
-            false => memory & !Memory::STOPPED,
+        self.remember(OpenState(match stopped {
+            true => state | OpenState::STOPPED,
+            false => state & !OpenState::STOPPED,
         }));
     }
 
     /// Tells whether this open file was stopped.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.memory().0 & Memory::STOPPED != 0
+        self.open_state().0 & OpenState::STOPPED != 0
     }
 }
 
@@ -459,10 +459,10 @@ unsafe extern "C" fn read<T: File>(
             slice::from_raw_parts_mut(page, count)
         };
 
-        let mut memory = file.memory();
-        let n = read_lines(&this.lines()?, &mut memory, offset, page)?;
+        let mut state = file.open_state();
+        let n = read_lines(&this.lines()?, &mut state, offset, page)?;
 
-        file.remember(memory);
+        file.remember(state);
         Ok(n)
     };
 

@@ -21,12 +21,12 @@ const COMM_LEN: usize = 16;
 ///
 /// The id is that of the thread group, in the initial pid namespace, as the kernel's log has it.
 #[derive(Clone, Copy)]
-pub(crate) struct Writer {
+pub(crate) struct TaskName {
     comm: [u8; COMM_LEN],
     tgid: Pid,
 }
 
-impl Writer {
+impl TaskName {
     /// Names the current task. Process context.
     pub(crate) fn current() -> Self {
         let mut comm = [0; COMM_LEN];
@@ -38,7 +38,7 @@ impl Writer {
     }
 }
 
-impl Display for Writer {
+impl Display for TaskName {
     /// A task may call itself anything: what is not a plain character becomes `?`, a space `_`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.comm.iter().take_while(|&&byte| byte != 0) {

@@ -5,7 +5,7 @@
 use ctskip_pure::{
     alloc::Arc,
     matcher::{
-        linear::Few,
+        linear::LinearTable,
         oracle,
         ruleset::{
             Ruleset,
@@ -62,8 +62,8 @@ fn text(specs: &[Spec]) -> String {
 }
 
 /// The few rules of a table in a namespace that no rule names.
-fn few(text: &str) -> Option<Few<Slot>> {
-    Few::of(&compiled(&format!("{text}\n")), Scope::Other)
+fn few(text: &str) -> Option<LinearTable<Slot>> {
+    LinearTable::build(&compiled(&format!("{text}\n")), Scope::Other)
 }
 
 proptest! {
@@ -82,7 +82,7 @@ proptest! {
                 (Netns::Only(id), n) => n.is_some_and(|n| id.cookie == cookie(n)),
             };
             let scope = ruleset.scope(namespace.is_none(), namespace.map_or(1, cookie));
-            let Some(few) = Few::of(&ruleset, scope) else { continue };
+            let Some(few) = LinearTable::build(&ruleset, scope) else { continue };
             for seed in &seeds {
                 let key = seed.key(&rules);
                 let are_for = key.family == Family::Ipv4
@@ -113,7 +113,7 @@ fn few_rules_are_met() {
             .map(|s| rule(&s.text(&Style::plain())))
             .collect();
         tables += 1;
-        let Some(few) = Few::of(&compiled(&text(&specs)), Scope::Init) else {
+        let Some(few) = LinearTable::build(&compiled(&text(&specs)), Scope::Init) else {
             continue;
         };
         made += 1;

@@ -6,14 +6,16 @@ use std::cell::Cell;
 
 use ctskip_pure::{
     alloc::Arc,
-    matcher::ruleset::Ruleset,
+    matcher::{
+        plan::View,
+        ruleset::Ruleset, //
+    },
     packet::{
         header::{
             Key,
             Transport, //
         },
         verdict::{
-            decide,
             Mode,
             Verdict, //
         },
@@ -47,21 +49,21 @@ use Said::{
     Track, //
 };
 
-fn compiled(rules: &str) -> Ruleset<Slot> {
-    Ruleset::compile(Arc::new(table(rules, &Counted::default())).unwrap()).unwrap()
+fn compiled(rules: &str) -> Arc<Ruleset<Slot>> {
+    let table = Arc::new(table(rules, &Counted::default())).unwrap();
+    Arc::new(Ruleset::compile(table).unwrap()).unwrap()
 }
 
 /// The verdict in a namespace other than the initial one, and whether it asked for NAT.
-fn verdict(rules: &Ruleset<Slot>, packet: &Packet, nat: bool) -> (Said, bool) {
+fn verdict(rules: &Arc<Ruleset<Slot>>, packet: &Packet, nat: bool) -> (Said, bool) {
     let asked = Cell::new(false);
-    let sections = rules.sections(rules.scope(false, cookie(5)));
-    let look_up = |key: &Key| rules.lookup(&sections, key);
-    let quoted = packet.quoted.as_ref().and_then(look_up);
+    let scope = rules.scope(false, cookie(5));
+    let view = View::new(rules.clone(), scope, Mode::Skip, true);
     let nat_in_use = || {
         assert!(!asked.replace(true), "asked twice");
         nat
     };
-    let said = match decide(rules, look_up(&packet.key), quoted, nat_in_use) {
+    let said = match view.decide(&packet.key, packet.quoted.as_ref(), nat_in_use) {
         Verdict::NoRule => NoRule,
         Verdict::Track(entry) => Track(entry.id()),
         Verdict::Held(entry) => Held(entry.id()),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A few rules, for the packets that most packets are: IPv4, with ports.
+//! The linear table: a few rules, for packets of IPv4 with ports, as most packets are.
 //!
 //! Where few rules hold, a packet is compared with each of them sooner than it is told which of them
 //! to compare it with. What is compared are two words under a mask each. Rules that say more than
@@ -81,17 +81,17 @@ impl<S> List<S> {
 }
 
 /// A few rules that hold in one scope.
-pub struct Few<S> {
+pub struct LinearTable<S> {
     pre_routing: List<S>,
     local_out: List<S>,
 }
 
 /// A packet that these rules are not made for.
-pub struct Other;
+pub struct Unsupported;
 
-impl<S: Clone> Few<S> {
+impl<S: Clone> LinearTable<S> {
     /// No rules.
-    pub fn none() -> Self {
+    pub fn new() -> Self {
         Self {
             pre_routing: List::new(),
             local_out: List::new(),
@@ -99,12 +99,12 @@ impl<S: Clone> Few<S> {
     }
 
     /// The rules of `ruleset` that hold in `scope`; `None` where they are too many, or say too much.
-    pub fn of(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
+    pub fn build(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
         let entries = ruleset.table().entries();
         if entries.len() > MAX_RULES {
             return None;
         }
-        let mut few = Self::none();
+        let mut few = Self::new();
         for entry in entries {
             if ruleset.holds_in(scope, entry.rule().netns()) {
                 few.push(entry)?;
@@ -162,13 +162,15 @@ impl<S: Clone> Few<S> {
         }
         Some(())
     }
+}
 
+impl<S> LinearTable<S> {
     /// The first rule that matches `key`, or that it is for [`Ruleset::lookup`] to tell. Any context.
     #[inline(always)]
-    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Other> {
+    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Unsupported> {
         let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
         else {
-            return Err(Other);
+            return Err(Unsupported);
         };
         let List(rows) = match key.point {
             HookPoint::PreRouting => &self.pre_routing,

@@ -62,6 +62,7 @@ mod hash;
 pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;
+pub mod plan;
 mod row;
 pub mod ruleset;
 mod tree;

@@ -2,7 +2,9 @@
 
 //! A packet: what is read of it, and what is done with it.
 //!
-//! [`header`] makes a key of its headers' bytes; [`verdict`] decides by the rule that matches the key.
+//! [`header`] makes a key of its headers' bytes; [`verdict`] decides by the rule that matches the key;
+//! [`counter`] says what is counted.
 
+pub mod counter;
 pub mod header;
 pub mod verdict;

@@ -3,10 +3,6 @@
 //! What is done with a packet: the first rule that matches decides, the NAT guard may hold it.
 
 use crate::pure::{
-    matcher::{
-        ruleset::Ruleset,
-        Order, //
-    },
     rule::Action,
     table::Entry, //
 };
@@ -56,30 +52,6 @@ pub enum Verdict<'a, S> {
         /// Whether the packet is an ICMP error, and the rule matches the packet that it quotes.
         followed: bool,
     },
-}
-
-/// Decides on a packet by the rule that [`Ruleset::lookup`] has found for it.
-///
-/// `quoted` is the one for the packet that it quotes, where it is an ICMP error; `nat_in_use` tells
-/// whether the namespace translates packets of this family, and is asked only where the answer
-/// matters.
-#[inline(always)]
-pub fn decide<S>(
-    ruleset: &Ruleset<S>,
-    own: Option<Order>,
-    quoted: Option<Order>,
-    nat_in_use: impl FnOnce() -> bool,
-) -> Verdict<'_, S> {
-    let (first, followed) = match (own, quoted) {
-        (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
-        (Some(own), None) => (own, false),
-        (None, Some(quoted)) => (quoted, true),
-        (None, None) => return Verdict::NoRule,
-    };
-    match ruleset.entry(first) {
-        Some(entry) => judge(entry, followed, nat_in_use),
-        None => Verdict::NoRule,
-    }
 }
 
 /// Decides on a packet by the rule of `entry`, which matches it or, where `followed`, the packet that

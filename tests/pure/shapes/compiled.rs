@@ -19,7 +19,7 @@ use ctskip_pure::{
         NoMemory, //
     },
     matcher::{
-        linear::Few,
+        linear::LinearTable,
         oracle,
         ruleset::{
             Ruleset,
@@ -195,11 +195,11 @@ impl Compiled {
         self.ruleset.worst()
     }
 
-    /// Whether the rules are few enough for [`Few`], which is for this packet and finds another rule
+    /// Whether the rules are few enough for [`LinearTable`], which is for this packet and finds another rule
     /// than that at `position`.
     pub(crate) fn few_differ(&self, probe: &Probe, position: Option<usize>) -> bool {
         let expected = position.map(|position| self.table().entries()[position].id());
-        let few = Few::of(&self.ruleset, self.scope(probe));
+        let few = LinearTable::build(&self.ruleset, self.scope(probe));
         let found = few.as_ref().map(|few| few.first_match(&probe.key));
         matches!(found, Some(Ok(found)) if found.map(|entry| entry.id()) != expected)
     }

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The plan of a namespace: by which engine its packets are looked up. This is the one place that
+//! chooses, and the one place that carries a choice out.
+//!
+//! | plan | chosen where | engine |
+//! |---|---|---|
+//! | [`Plan::Idle`] | no rule holds, or the mode is off | none |
+//! | [`Plan::Linear`] | few rules hold, and these are plain | [`linear`](super::linear) |
+//! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
+//! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
+//! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
+//! | [`Plan::Changed`] | rules were added or deleted since all were compiled | those engines, twice |
+//! | [`Plan::Observe`] | the mode is observe | as `Changed`, on the slow path |
+//!
+//! The fast path is compiled once for each engine: a [`Lookup`] is an engine as a type, and
+//! [`View::dispatch`] calls a [`Path`] with the lookup of the plan. The kernel's packets and the tests
+//! go through that one function.
+
+use crate::pure::{
+    alloc::Arc,
+    matcher::{
+        linear::{
+            LinearTable,
+            Unsupported, //
+        },
+        ruleset::{
+            Ruleset,
+            Scope,
+            Sections, //
+        },
+    },
+    packet::{
+        header::Key,
+        verdict::{
+            judge,
+            Mode,
+            Verdict, //
+        },
+    },
+    rule::Family,
+    table::Entry, //
+};
+
+/// By which engine the packets of a namespace are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// No packet is looked up.
+    Idle,
+    /// By a linear table.
+    Linear,
+    /// By hash tables; packets of IPv6 by trees.
+    Hashed,
+    /// By hash tables and trees.
+    Trees,
+    /// As [`Self::Trees`], by rules that name devices.
+    TreesWithDevices,
+    /// By hash tables and trees, and by those of the rules added since; deleted rules are left out.
+    Changed,
+    /// As [`Self::Changed`], and nothing is skipped.
+    Observe,
+}
+
+impl Plan {
+    /// Chooses the plan for rules of `ruleset`: those of `sections`, which are in `linear` too where
+    /// there is one.
+    fn choose<S>(
+        ruleset: &Ruleset<S>,
+        sections: &Sections,
+        linear: Option<&LinearTable<S>>,
+        is_idle: bool,
+        mode: Mode,
+    ) -> Self {
+        if is_idle || mode == Mode::Off {
+            Self::Idle
+        } else if mode == Mode::Observe {
+            Self::Observe
+        } else if linear.is_some() {
+            Self::Linear
+        } else if !ruleset.is_whole() {
+            Self::Changed
+        } else if sections.names_devices() {
+            Self::TreesWithDevices
+        } else if ruleset.is_hashed(sections) {
+            Self::Hashed
+        } else {
+            Self::Trees
+        }
+    }
+}
+
+/// What decides on the packets of a namespace: the rules that hold there, and the plan to look them up.
+pub struct View<S> {
+    plan: Plan,
+    mode: Mode,
+    icmp_errors: bool,
+    /// The rules of all namespaces.
+    ruleset: Arc<Ruleset<S>>,
+    /// The rules that hold here.
+    sections: Sections,
+    /// These rules again; empty but for [`Plan::Linear`].
+    linear: LinearTable<S>,
+}
+
+impl<S: Clone> View<S> {
+    /// Returns the view that a namespace of `scope` has of `ruleset`. Allocates nothing.
+    ///
+    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes.
+    pub fn new(ruleset: Arc<Ruleset<S>>, scope: Scope, mode: Mode, icmp_errors: bool) -> Self {
+        let sections = ruleset.sections(scope);
+        let linear = LinearTable::build(&ruleset, scope);
+        let is_idle = ruleset.len_in(scope) == 0;
+
+        Self {
+            plan: Plan::choose(&ruleset, &sections, linear.as_ref(), is_idle, mode),
+            mode,
+            icmp_errors,
+            sections,
+            linear: linear.unwrap_or_else(LinearTable::new),
+            ruleset,
+        }
+    }
+}
+
+impl<S> View<S> {
+    /// Returns the plan.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Returns the mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns whether an ICMP error is decided by the packet that it quotes.
+    #[inline(always)]
+    pub fn icmp_errors(&self) -> bool {
+        self.icmp_errors
+    }
+
+    /// Returns whether a key on the slow path needs the device.
+    pub fn names_devices(&self) -> bool {
+        self.sections.names_devices()
+    }
+
+    /// Has `path` go by the plan. Any context.
+    #[inline(always)]
+    pub fn dispatch<P: Path<S>>(&self, path: P) -> P::Output {
+        // The most frequent and the cheapest come first.
+        if self.plan == Plan::Linear {
+            return path.fast::<LinearLookup>(self);
+        }
+        if self.plan == Plan::Idle {
+            return path.idle();
+        }
+        if self.plan == Plan::Hashed {
+            return path.fast::<HashedLookup>(self);
+        }
+        if self.plan == Plan::Trees {
+            return path.fast::<TreeLookup<false>>(self);
+        }
+        if self.plan == Plan::TreesWithDevices {
+            return path.fast::<TreeLookup<true>>(self);
+        }
+        if self.plan == Plan::Changed {
+            return path.fast::<ChangedLookup>(self);
+        }
+        path.slow(self)
+    }
+
+    /// Returns the verdict on a packet on the slow path: any packet, by any plan but [`Plan::Idle`].
+    ///
+    /// `quoted` is the packet that an ICMP error quotes. `nat_in_use` tells whether the namespace
+    /// translates packets of the key's family; it is called only where the answer matters. Any
+    /// context.
+    #[inline(always)]
+    pub fn decide(
+        &self,
+        key: &Key,
+        quoted: Option<&Key>,
+        nat_in_use: impl FnOnce() -> bool,
+    ) -> Verdict<'_, S> {
+        let look_up = |key: &Key| self.ruleset.lookup(&self.sections, key);
+        let quoted = quoted.and_then(look_up);
+        let (first, followed) = match (look_up(key), quoted) {
+            (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
+            (Some(own), None) => (own, false),
+            (None, Some(quoted)) => (quoted, true),
+            (None, None) => return Verdict::NoRule,
+        };
+        match self.ruleset.entry(first) {
+            Some(entry) => judge(entry, followed, nat_in_use),
+            None => Verdict::NoRule,
+        }
+    }
+}
+
+/// What is done with a packet, by the plan of its namespace.
+pub trait Path<S>: Sized {
+    /// What comes of it.
+    type Output;
+
+    /// Goes on without a look at the packet.
+    fn idle(self) -> Self::Output;
+
+    /// Takes the fast path, on which the packet is looked up by `L`.
+    fn fast<L: Lookup>(self, view: &View<S>) -> Self::Output;
+
+    /// Takes the slow path, on which [`View::decide`] looks the packet up.
+    fn slow(self, view: &View<S>) -> Self::Output;
+}
+
+/// An engine, as a type.
+pub trait Lookup {
+    /// Whether keys need the device.
+    const DEVICES: bool;
+
+    /// Returns the first rule of `view` that matches `key`, a packet that is no ICMP error. Any context.
+    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>>;
+}
+
+/// Looks a packet up for [`Plan::Linear`].
+pub struct LinearLookup;
+
+impl Lookup for LinearLookup {
+    const DEVICES: bool = false;
+
+    #[inline(always)]
+    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+        match view.linear.first_match(key) {
+            Ok(found) => found,
+            Err(Unsupported) => ChangedLookup::first_match(view, key),
+        }
+    }
+}
+
+/// Looks a packet up for [`Plan::Hashed`].
+pub struct HashedLookup;
+
+impl Lookup for HashedLookup {
+    const DEVICES: bool = false;
+
+    #[inline(always)]
+    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+        let found = match key.family {
+            Family::Ipv4 => view.ruleset.lookup_hashed(&view.sections, key),
+            Family::Ipv6 => view.ruleset.lookup_whole(&view.sections, key),
+        };
+
+        view.ruleset.entry(found?)
+    }
+}
+
+/// Looks a packet up for [`Plan::Trees`], or with `DEVICES` for [`Plan::TreesWithDevices`].
+pub struct TreeLookup<const DEVICES: bool>;
+
+impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
+    const DEVICES: bool = DEVICES;
+
+    #[inline(always)]
+    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+        let found = view.ruleset.lookup_whole(&view.sections, key);
+
+        view.ruleset.entry(found?)
+    }
+}
+
+/// Looks a packet up for [`Plan::Changed`], and is right for any other plan.
+pub struct ChangedLookup;
+
+impl Lookup for ChangedLookup {
+    const DEVICES: bool = true;
+
+    #[inline(always)]
+    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+        let found = view.ruleset.lookup(&view.sections, key);
+
+        view.ruleset.entry(found?)
+    }
+}
