@@ -24,7 +24,7 @@ CARGO = "/usr/src/cargo"
 RUFF = "ruff", "0.17.6"
 CODESPELL = "codespell", "2.4.3"
 # Words that it does not know, and that are meant: names, and what the tests write wrong on purpose.
-MEANT = "caf,delte,iif,observ,parm,tabel,whats"
+MEANT = "caf,delte,iif,inforce,observ,parm,tabel,whats"
 # The kernel lines in whose chroot the linters are.
 LINTED = [
     name
