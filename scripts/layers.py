@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hold the imports of src/ to the drawing of its folders in docs/architecture.md.
+"""Hold src/ to docs/architecture.md: the imports to the drawing of the folders, the files to the map of files.
 
 The drawing is a fenced block with the info string `folders`. A line is a folder and the folders that it may use;
 three blanks end the list, what follows is a remark:
@@ -10,6 +10,9 @@ three blanks end the list, what follows is a remark:
 
 An arrow runs downward, to a line further below. Only an arrow from one file to another may run upward. `src` has the
 files of src/ itself, `C` the C code. The files of a folder may use each other, but not in a circle.
+
+The map of files names each file of src/ as code: by its name, or the end of its path; but for mod.rs, which is its
+folder.
 
 An import is a path in a `use` or elsewhere in the code that leads to another file of src/. Comments do not count, nor
 do declarations (`mod x;`). The path's longest part that is a module's name tells the file.
@@ -24,6 +27,7 @@ ROOT = "src"  # the folder of the files of src/ itself
 C = "C"
 
 FOLDERS = re.compile(r"^```folders\n(.*?)^```$", re.M | re.S)
+NAME = re.compile(r"`([\w./-]+\.(?:rs|c))`")
 LINE = re.compile(r"(?P<user>\S+) +->(?P<used>(?: {1,2}\S+)*)(?: *| {3,}.*)")
 
 # What is no code, then the rest, piece by piece. (A character is none of these where it begins a lifetime.)
@@ -255,8 +259,22 @@ def circle(used: Mapping[Path, Iterable[Path]]) -> list[Path]:
     return []
 
 
+def map_findings(document: str, paths: Iterable[Path]) -> Iterator[str]:
+    """Yield the files of src/ that a document does not name, and those that it names and that are not there."""
+    paths = list(paths)
+    left = {path for path in paths if path.name != "mod.rs"}
+    first_parts = {ROOT, *(path.parts[1] for path in paths)}
+    for name in dict.fromkeys(NAME.findall(document)):
+        meant = {path for path in paths if f"/{path}".endswith(f"/{name}")}
+        first, slash, _ = name.partition("/")
+        if not meant and (not slash or first in first_parts):
+            yield f"`{name}` is named, and is not there"
+        left -= meant
+    yield from (f"{path} is not in the map of files" for path in sorted(left))
+
+
 def findings(document: str, sources: Mapping[Path, str]) -> Iterator[str]:
-    """Yield where the drawing in `document` and the imports of `sources`, the files of src/, do not agree."""
+    """Yield where a document and the files of src/ do not agree: `sources` is these and the C code beside them."""
     try:
         drawing = read_drawing(document)
     except ValueError as error:
@@ -264,6 +282,7 @@ def findings(document: str, sources: Mapping[Path, str]) -> Iterator[str]:
         return
     yield from drawing.faults()
 
+    yield from map_findings(document, [path for path in sources if path.parts[0] == ROOT])
     folders = {folder_of(path) for path in sources}
     yield from (
         f"the drawing has no line for {name}" for name in sorted(folders - {*drawing.arrows})

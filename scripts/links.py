@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Check the links of the Markdown documents: each one leads to a file of the tree, and to a heading of it.
 
-Links to other sites are not followed. Headings have the anchors that GitHub gives them.
+Links to other sites are not followed. Headings have the anchors that GitHub gives them. A path in backquotes, such as
+`scripts/links.py`, must be there, too, where it begins with a folder of the tree.
 """
 
 import os
@@ -14,6 +15,7 @@ INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n+)+")
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.S)
 HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\]\([^)]*\))*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+PATH = re.compile(r"`((?!build/)[\w.-]+(?:/[\w.-]+)+)/?`")
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:", re.I)
 
 
@@ -59,3 +61,9 @@ def findings(documents: Mapping[Path, str], exists: Callable[[Path], bool]) -> I
                 yield f"{path}:{number}: {link}: no such file"
             elif anchor and (target not in documents or anchor not in anchors(documents[target])):
                 yield f"{path}:{number}: {link}: no such heading"
+        text = FENCE.sub(blank, document)
+        for match in PATH.finditer(text):
+            named = Path(match[1])
+            if exists(Path(named.parts[0])) and not exists(named):
+                number = text.count("\n", 0, match.start()) + 1
+                yield f"{path}:{number}: {named}: no such file"

@@ -262,12 +262,15 @@ class FoldersTest(unittest.TestCase):
             **self.TREE,
             **{name.replace("__", "/") + ".rs": text for name, text in files.items()},
         }
-        document = "\n".join(("# Head", "```folders", *drawing, "```", ""))
+        names = " ".join(f"`{name}`" for name in tree if name != "pure/unnamed.rs")
+        document = "\n".join(("# Head", "```folders", *drawing, "```", names))
         return list(layers.findings(document, {Path("src", n): t for n, t in tree.items()}))
 
     def test_agree(self) -> None:
         """Nothing is found where each import is drawn and each arrow used."""
         self.assertEqual(self.findings(), [])
+        unnamed = ["src/pure/unnamed.rs is not in the map of files"]
+        self.assertEqual(self.findings(pure__unnamed=""), unnamed)
 
     def test_import_that_is_not_drawn(self) -> None:
         """In whatever form it is written, and not where it only looks like one."""
@@ -365,6 +368,24 @@ class FoldersTest(unittest.TestCase):
             ["a circle of files: src/pure/one.rs -> src/pure/two.rs -> src/pure/one.rs"],
         )
 
+    def test_map_of_files(self) -> None:
+        """Every file is named, by its name or more of its path; a file that is named is there."""
+        paths = [Path("src", name) for name in (*self.TREE, "pure/new.rs", "linux/new.rs")]
+        names = " ".join(f"`{path.name}`" for path in paths if path.name != "mod.rs")
+        self.assertEqual(list(layers.map_findings(names, paths)), [])
+        for name, found in (
+            ("pure/new.rs", ["src/linux/new.rs is not in the map of files"]),
+            ("src/linux/new.rs", ["src/pure/new.rs is not in the map of files"]),
+            ("w.rs", ["`w.rs` is named, and is not there", *self.UNNAMED]),
+            ("linux/x.c", ["`linux/x.c` is named, and is not there", *self.UNNAMED]),
+            ("src/x/new.rs", ["`src/x/new.rs` is named, and is not there", *self.UNNAMED]),
+            ("tests/x/new.rs", self.UNNAMED),
+        ):
+            document = names.replace("`new.rs`", "") + f"`{name}`"
+            self.assertEqual(list(layers.map_findings(document, paths)), found, name)
+
+    UNNAMED = [f"src/{folder}/new.rs is not in the map of files" for folder in ("linux", "pure")]
+
     def test_drawing(self) -> None:
         """A document has one drawing, with one line for a folder."""
         for lines, message in (
@@ -389,7 +410,7 @@ class LinksTest(unittest.TestCase):
             Path("docs/other.md"): self.OTHER,
             Path("TOP.md"): "# Top\n",
         }
-        there = {*documents, Path("docs"), Path("docs/plot.svg")}
+        there = {*documents, Path("build"), Path("docs"), Path("docs/plot.svg")}
         return list(links.findings(documents, there.__contains__))
 
     def test_good(self) -> None:
@@ -401,6 +422,7 @@ class LinksTest(unittest.TestCase):
             "[a](https://example.org/x#y) [b](mailto:a@b)",
             "`[a](x.md)`\n\n    [a](x.md)\n\n```sh\n[a](x.md)\n```\n",
             "~~~\n[a](x.md)\n~~~\n",
+            "`docs/plot.svg` `docs/` `a/b` `build/x` `docs/<x>`\n```\n`docs/x`\n```\n",
         ):
             self.assertEqual(self.findings(text), [], text)
 
@@ -416,6 +438,8 @@ class LinksTest(unittest.TestCase):
             ("[a](#there)", 1, "#there", "heading"),
             ("[a](plot.svg#x)", 1, "plot.svg#x", "heading"),
             ("`x` [a `b`](x.md)", 1, "x.md", "file"),
+            ("```\n\n```\n\n`docs/x.rs`", 5, "docs/x.rs", "file"),
+            ("`docs/x/`", 1, "docs/x", "file"),
         ):
             self.assertEqual(
                 self.findings(text), [f"docs/one.md:{line}: {link}: no such {what}"], text
