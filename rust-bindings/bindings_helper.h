@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the Rust code sees of C beyond the kernel crate's bindings: the headers that bindgen reads,
- * and the helpers and parameters of this module.
+ * The C items that the Rust code uses beyond the kernel crate's bindings: headers of the kernel for
+ * bindgen to read, and this module's own helpers and parameters.
  *
- * Which items of the headers are taken is said in bindgen_parameters. A prototype here is seen by
- * bindgen and by the C file that defines the function, so the two cannot part.
+ * bindgen_parameters lists the items that are taken from the headers. bindgen reads a prototype
+ * here, and so does the compiler of the function's definition: the two cannot differ.
  */
 #ifndef CTSKIP_BINDINGS_HELPER_H
 #define CTSKIP_BINDINGS_HELPER_H
 
-/* Ahead of all: bindgen takes a wrong type for an enum that is first seen declared only. */
+/* First of all: bindgen takes a wrong type for an enum that it sees declared before defined. */
 #include <linux/hrtimer_types.h>
 
 #include <linux/netdevice.h>
@@ -21,9 +21,10 @@
 #include <net/net_namespace.h>
 
 /*
- * Where a field lies that not every kernel crate's bindings name (net, net_device), that sits in
- * an anonymous union there (mark), or that is checked when the module is built. It is libclang
- * that says so, as it does for all of the kernel crate's bindings.
+ * Offsets of fields, for one of three reasons: not every kernel crate binds the type (net,
+ * net_device), the crate has the field in an anonymous union (mark), or the wrapper checks at build
+ * time that the crate's offset is right. libclang computes them, as it does all of the kernel
+ * crate's bindings.
  */
 static const size_t CTSKIP_NET_DEVICE_NAME = offsetof(struct net_device, name);
 static const size_t CTSKIP_SKB_MARK = offsetof(struct sk_buff, mark);
@@ -38,7 +39,13 @@ static const size_t CTSKIP_NET_PRE_ROUTING_IPV4 =
 static const size_t CTSKIP_NET_PRE_ROUTING_IPV6 =
 	offsetof(struct net, nf.hooks_ipv6[NF_INET_PRE_ROUTING]);
 
-/* What conntrack holds in one namespace. */
+/**
+ * struct ctskip_conntrack_usage - figures of conntrack in one namespace
+ * @entries: number of entries
+ * @max: limit of the number of entries
+ * @drop: packets dropped because the table was full or memory ran out
+ * @early_drop: entries dropped early, to make room
+ */
 struct ctskip_conntrack_usage {
 	u32 entries;
 	u32 max;
@@ -46,9 +53,17 @@ struct ctskip_conntrack_usage {
 	u64 early_drop;
 };
 
-/*
- * What a rule counts. There is one of these for each CPU, that far apart; a slot is told by a
- * pointer to the first CPU's.
+/**
+ * struct ctskip_slot - the counters of one rule, on one CPU
+ * @packets: packets that the rule decided and that were not held
+ * @bytes: bytes of these packets
+ * @held: packets that the rule would have skipped if NAT were not in use
+ *
+ * A slot has one of these for each possible CPU, at a distance of CTSKIP_SLOT_STRIDE bytes from
+ * that of the CPU before. Functions take a slot as a pointer to the first CPU's.
+ *
+ * percpu.rs allocates slots in chunks: the first CPU's parts of a chunk's slots lie side by side,
+ * then those of the second CPU, and so on.
  */
 struct ctskip_slot {
 	u64 packets;
@@ -58,29 +73,37 @@ struct ctskip_slot {
 
 static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 
-/* helpers.c */
+/* helpers.c: namespaces, the current task and open files. */
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
 pid_t ctskip_current(char *comm);
-bool ctskip_nfct_is_template(unsigned long nfct);
+void ctskip_get_file(struct file *file);
+unsigned long ctskip_file_count(const struct file *file);
+
+/* helpers.c: RCU and the workqueue. */
 void ctskip_check_rcu(void);
 struct workqueue_struct *ctskip_alloc_ordered_workqueue(const char *name);
 bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, work_func_t func);
+
+/* helpers.c: conntrack. */
+bool ctskip_nfct_is_template(unsigned long nfct);
+bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
+u32 ctskip_conntrack_buckets(void);
+
+/* helpers.c: counters and slots. */
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);
+u64 ctskip_percpu_sum(void __percpu *counter);
+void *ctskip_alloc_slots(void);
+struct ctskip_slot ctskip_slot_sum(void *slot);
+void ctskip_slot_zero(void *slot);
+
+/* helpers.c: the last step of a packet. */
 unsigned int ctskip_count(void __percpu *counter);
 unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
 			       void *slot);
 unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot);
 unsigned int ctskip_hold(void __percpu *counter, void *slot);
-u64 ctskip_percpu_sum(void __percpu *counter);
-void *ctskip_alloc_slots(void);
-struct ctskip_slot ctskip_slot_sum(void *slot);
-void ctskip_slot_zero(void *slot);
-void ctskip_get_file(struct file *file);
-unsigned long ctskip_file_count(const struct file *file);
-bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
-u32 ctskip_conntrack_buckets(void);
 
 /* params.c */
 char *ctskip_param_take_rules(void);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * C that Rust cannot call by itself: macros, inline functions and per-CPU accesses, wrapped. One
- * helper does all that a packet needs of its kind, as each is a real call.
+ * C functions for the Rust wrappers in src/linux/.
  *
- * Who may call them, and with what, is said at their callers in src/.
+ * Most of them wrap one macro or inline function, which Rust cannot call. Some hold logic, for one
+ * of three reasons: a per-CPU access needs a macro, a module's symbols are taken and given back, or
+ * a packet needs several steps and each helper costs it a call. These have a kernel-doc comment.
+ *
+ * The wrappers say, beside each call, why its arguments are valid.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -22,6 +25,8 @@
 
 #include "bindings_helper.h"
 
+/* Network namespaces (net.rs, pernet.rs). */
+
 void *ctskip_net_generic(const struct net *net, unsigned int id)
 {
 	return net_generic(net, id);
@@ -32,25 +37,47 @@ void ctskip_put_net(struct net *net)
 	put_net(net);
 }
 
+/**
+ * ctskip_current_in_init_net() - test the network namespace of the current task
+ *
+ * Context: Process context.
+ * Return: true if it is the initial namespace, false if it is another one or none, as at the
+ *	   task's exit.
+ */
 bool ctskip_current_in_init_net(void)
 {
-	/* Only a task itself changes its nsproxy, so it needs no lock here. */
+	/* Only a task itself changes its nsproxy, so that no lock is needed here. */
 	const struct nsproxy *nsproxy = current->nsproxy;
 
 	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
 }
 
-/* Gives the id of the thread group, as the initial pid namespace has it. */
+/* The current task and open files (task.rs, sysfs.rs). */
+
+/**
+ * ctskip_current() - name the current task
+ * @comm: where its command name is written: TASK_COMM_LEN bytes, padded with NUL
+ *
+ * Context: Process context.
+ * Return: The id of its thread group, in the initial pid namespace.
+ */
 pid_t ctskip_current(char *comm)
 {
 	strscpy_pad(comm, current->comm, TASK_COMM_LEN);
 	return task_tgid_nr(current);
 }
 
-bool ctskip_nfct_is_template(unsigned long nfct)
+void ctskip_get_file(struct file *file)
 {
-	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
+	get_file(file);
 }
+
+unsigned long ctskip_file_count(const struct file *file)
+{
+	return file_count((struct file *)file);
+}
+
+/* RCU and the workqueue (rcu.rs, workqueue.rs). */
 
 void ctskip_check_rcu(void)
 {
@@ -68,131 +95,16 @@ bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, 
 	return queue_rcu_work(wq, rwork);
 }
 
-void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
-{
-	return __alloc_percpu_gfp(size, align, GFP_KERNEL | __GFP_ZERO);
-}
+/* Conntrack (conntrack.rs, skb.rs). */
 
-/* How far a CPU's part of a slot is from the first one's: that spares each packet the product. */
-static DEFINE_PER_CPU(unsigned long, slot_offset);
-
-static struct ctskip_slot *slot_of(void *slot, unsigned int cpu)
+bool ctskip_nfct_is_template(unsigned long nfct)
 {
-	return slot + cpu * CTSKIP_SLOT_STRIDE;
-}
-
-/* Preemption is off. */
-static struct ctskip_slot *slot_here(void *slot)
-{
-	return slot + raw_cpu_read(slot_offset);
-}
-
-/* In one instruction where there is one, as an interrupt's packet may be counted meanwhile. */
-static void add(u64 *counter, u64 n)
-{
-	static_assert(sizeof(local64_t) == sizeof(u64));
-	local64_add(n, (local64_t *)counter);
+	return nf_ct_is_template((const struct nf_conn *)(nfct & NFCT_PTRMASK));
 }
 
 /*
- * The last thing that is done for a packet is one of these four: they return what a hook function
- * then returns. @counter is a u64, @slot a struct ctskip_slot. Not traced, which would cost each
- * packet an instruction.
- */
-unsigned int notrace ctskip_count(void __percpu *counter)
-{
-	u64 __percpu *c = counter;
-
-	this_cpu_inc(*c);
-	return NF_ACCEPT;
-}
-
-unsigned int notrace ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
-				       void *slot)
-{
-	struct ctskip_slot *s;
-
-	preempt_disable_notrace();
-	s = slot_here(slot);
-	add(&s->packets, 1);
-	add(&s->bytes, skb->len);
-	preempt_enable_notrace();
-	return ctskip_count(counter);
-}
-
-unsigned int notrace ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot)
-{
-	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
-	return ctskip_count_rule(counter, skb, slot);
-}
-
-unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
-{
-	preempt_disable_notrace();
-	add(&slot_here(slot)->held, 1);
-	preempt_enable_notrace();
-	return ctskip_count(counter);
-}
-
-u64 ctskip_percpu_sum(void __percpu *counter)
-{
-	u64 __percpu *c = counter;
-	u64 sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(c, cpu));
-	return sum;
-}
-
-/* Zeroed memory for slots, for each CPU as much as there is from one to the next. */
-void *ctskip_alloc_slots(void)
-{
-	int cpu;
-
-	/* Once: packets read it while later ones are made. */
-	for_each_possible_cpu(cpu)
-		if (per_cpu(slot_offset, cpu) != cpu * CTSKIP_SLOT_STRIDE)
-			per_cpu(slot_offset, cpu) = cpu * CTSKIP_SLOT_STRIDE;
-	return vzalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE));
-}
-
-struct ctskip_slot ctskip_slot_sum(void *slot)
-{
-	struct ctskip_slot sum = {};
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		const struct ctskip_slot *s = slot_of(slot, cpu);
-
-		sum.packets += READ_ONCE(s->packets);
-		sum.bytes += READ_ONCE(s->bytes);
-		sum.held += READ_ONCE(s->held);
-	}
-	return sum;
-}
-
-void ctskip_slot_zero(void *slot)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
-}
-
-void ctskip_get_file(struct file *file)
-{
-	get_file(file);
-}
-
-unsigned long ctskip_file_count(const struct file *file)
-{
-	return file_count((struct file *)file);
-}
-
-/*
- * A namespace that is still being set up may not have been seen by nf_conntrack: its per-namespace
- * memory is not there yet. Once listed, every subsystem's init has run on it.
+ * nf_conntrack may not have seen a namespace that is still being set up: net->ct.stat is not there
+ * yet. A namespace is listed only after the init of every subsystem has run on it.
  */
 static bool net_is_listed(const struct net *net)
 {
@@ -204,10 +116,17 @@ static bool net_is_listed(const struct net *net)
 	return listed;
 }
 
-/*
- * nf_conntrack's symbols are taken for the length of a call, so that this module neither needs it
- * nor keeps it from being unloaded. While one is held, no exit of nf_conntrack frees what is read
- * here: net->ct.stat dangles once it has gone.
+/**
+ * ctskip_conntrack_usage() - read the figures of conntrack in a namespace
+ * @net: the namespace
+ * @usage: where they are written
+ *
+ * Symbols of nf_conntrack are taken for the length of the call only, so that this module neither
+ * needs nf_conntrack nor keeps it from being unloaded. net->ct.stat dangles once nf_conntrack has
+ * gone. While a symbol is held, it cannot go.
+ *
+ * Context: Process context; may sleep.
+ * Return: true, or false if nf_conntrack is not loaded or @net is still being set up.
  */
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage)
 {
@@ -238,7 +157,12 @@ bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage
 	return true;
 }
 
-/* 0 where nf_conntrack is not loaded. */
+/**
+ * ctskip_conntrack_buckets() - read the size of conntrack's hash table
+ *
+ * Context: Process context; may sleep.
+ * Return: The number of buckets, or 0 if nf_conntrack is not loaded.
+ */
 u32 ctskip_conntrack_buckets(void)
 {
 	typeof(nf_conntrack_htable_size) *size;
@@ -250,4 +174,178 @@ u32 ctskip_conntrack_buckets(void)
 	buckets = READ_ONCE(*size);
 	symbol_put(nf_conntrack_htable_size);
 	return buckets;
+}
+
+/* Counters of a namespace: a u64 for each CPU (percpu.rs). */
+
+void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
+{
+	return __alloc_percpu_gfp(size, align, GFP_KERNEL | __GFP_ZERO);
+}
+
+/**
+ * ctskip_percpu_sum() - sum a counter over all CPUs
+ * @counter: the counter, a u64
+ *
+ * Context: Any context. Packets may be counted at the same time.
+ * Return: The sum.
+ */
+u64 ctskip_percpu_sum(void __percpu *counter)
+{
+	u64 __percpu *c = counter;
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(c, cpu));
+	return sum;
+}
+
+/* Slots: the counters of a rule; see struct ctskip_slot (percpu.rs). */
+
+/* Distance of a CPU's part of a slot from the first CPU's: saves each packet a multiplication. */
+static DEFINE_PER_CPU(unsigned long, slot_offset);
+
+static struct ctskip_slot *slot_of(void *slot, unsigned int cpu)
+{
+	return slot + cpu * CTSKIP_SLOT_STRIDE;
+}
+
+/* The caller has disabled preemption. */
+static struct ctskip_slot *slot_here(void *slot)
+{
+	return slot + raw_cpu_read(slot_offset);
+}
+
+/* One instruction where the CPU has one: an interrupt's packet may be counted at the same time. */
+static void add(u64 *counter, u64 n)
+{
+	static_assert(sizeof(local64_t) == sizeof(u64));
+	local64_add(n, (local64_t *)counter);
+}
+
+/**
+ * ctskip_alloc_slots() - allocate memory for slots
+ *
+ * Context: Process context; may sleep.
+ * Return: CTSKIP_SLOT_STRIDE zeroed bytes for each CPU, for the caller to kvfree(), or NULL.
+ */
+void *ctskip_alloc_slots(void)
+{
+	int cpu;
+
+	/* Written by the first call only: packets read it during later ones. */
+	for_each_possible_cpu(cpu)
+		if (per_cpu(slot_offset, cpu) != cpu * CTSKIP_SLOT_STRIDE)
+			per_cpu(slot_offset, cpu) = cpu * CTSKIP_SLOT_STRIDE;
+	return vzalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE));
+}
+
+/**
+ * ctskip_slot_sum() - sum the counters of a slot over all CPUs
+ * @slot: the slot
+ *
+ * Context: Any context. Packets may be counted at the same time.
+ * Return: The sums.
+ */
+struct ctskip_slot ctskip_slot_sum(void *slot)
+{
+	struct ctskip_slot sum = {};
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct ctskip_slot *s = slot_of(slot, cpu);
+
+		sum.packets += READ_ONCE(s->packets);
+		sum.bytes += READ_ONCE(s->bytes);
+		sum.held += READ_ONCE(s->held);
+	}
+	return sum;
+}
+
+/**
+ * ctskip_slot_zero() - zero the counters of a slot
+ * @slot: the slot, in which no packet is counted yet
+ *
+ * Context: Any context.
+ */
+void ctskip_slot_zero(void *slot)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
+}
+
+/*
+ * The last step of a packet (percpu.rs, skb.rs). Each of these four returns what the hook function
+ * then returns. They are not traced, which would cost each packet an instruction.
+ */
+
+/**
+ * ctskip_count() - count a packet
+ * @counter: a counter of its namespace, a u64
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_count(void __percpu *counter)
+{
+	u64 __percpu *c = counter;
+
+	this_cpu_inc(*c);
+	return NF_ACCEPT;
+}
+
+/**
+ * ctskip_count_rule() - count a packet that a rule has matched
+ * @counter: a counter of its namespace, a u64
+ * @skb: the packet, whose data begin at the network header
+ * @slot: the slot of the rule
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,
+				       void *slot)
+{
+	struct ctskip_slot *s;
+
+	preempt_disable_notrace();
+	s = slot_here(slot);
+	add(&s->packets, 1);
+	add(&s->bytes, skb->len);
+	preempt_enable_notrace();
+	return ctskip_count(counter);
+}
+
+/**
+ * ctskip_skip() - keep a packet out of conntrack, and count it
+ * @counter: a counter of its namespace, a u64
+ * @skb: the packet, which has no conntrack entry and no template
+ * @slot: the slot of the rule that has matched it
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot)
+{
+	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
+	return ctskip_count_rule(counter, skb, slot);
+}
+
+/**
+ * ctskip_hold() - count a packet that stays tracked because NAT is in use
+ * @counter: a counter of its namespace, a u64
+ * @slot: the slot of the rule that has matched it
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
+{
+	preempt_disable_notrace();
+	add(&slot_here(slot)->held, 1);
+	preempt_enable_notrace();
+	return ctskip_count(counter);
 }

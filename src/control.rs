@@ -73,10 +73,8 @@ use crate::{
         },
         matcher::{
             plan::View,
-            ruleset::{
-                Ruleset,
-                Scope, //
-            },
+            ruleset::Ruleset,
+            scope::Scope, //
         },
         packet::{
             counter::Counter,

@@ -331,7 +331,7 @@ impl File for StatsFile {
             entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
         }
         let count = |counter: Counter| counter.of(&counters);
-        let worst = self.0.published().0.ruleset.worst();
+        let worst = self.0.published().0.ruleset.worst_cost();
         Ok(StatsText {
             counts: [
                 ("seen", Counter::seen(&counters)),

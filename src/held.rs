@@ -16,9 +16,9 @@ use crate::{
     linux::percpu::Slot,
     packet::NetState,
     pure::{
-        matcher::ruleset::{
-            Ruleset,
-            Scope, //
+        matcher::{
+            ruleset::Ruleset,
+            scope::Scope, //
         },
         rule::{
             Action,

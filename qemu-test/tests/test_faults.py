@@ -210,7 +210,7 @@ tcp dport=6380 netns={0} id=7
 udp dport=6381 netns={1} tag=web id=8
 """
 
-# How many rules count side by side, in memory that is allocated at once: CHUNK of src/linux/percpu.rs.
+# How many rules count side by side, in one allocation: SLOTS_PER_CHUNK of src/linux/percpu.rs.
 SLOTS = 510
 
 # What is written, each text by a write of its own to the same open file; {n} is the nth of `spaces`.

@@ -8,37 +8,38 @@ use kernel::prelude::*;
 
 use crate::linux::bindings as raw;
 
-/// What a hook function returns: the packet goes on.
+/// The verdict of a hook function: Netfilter goes on with the packet.
 ///
-/// It comes from the last thing that is done for a packet, which may be a call of C: so there is
-/// nothing left to do behind that call.
+/// It is the result of the last step of a packet, which may be a call of C. So no code is left to
+/// run behind that call.
 ///
 /// # Invariants
 ///
-/// Is `NF_ACCEPT`.
+/// The value is `NF_ACCEPT`.
 pub(crate) struct Accept(c_uint);
 
 impl Accept {
-    /// Has the packet go on, with nothing done for it.
+    /// Returns the verdict for a packet that needs no further step. Any context.
     #[inline(always)]
     pub(crate) fn packet() -> Self {
-        // INVARIANT: By construction.
+        // INVARIANT: The value is `NF_ACCEPT`.
         Self(raw::NF_ACCEPT)
     }
 
-    /// Wraps what a C function returned.
+    /// Creates the verdict from the return value of a C function.
     ///
     /// # Safety
     ///
     /// `verdict` must be `NF_ACCEPT`.
     #[inline(always)]
-    pub(crate) unsafe fn from_raw(verdict: c_uint) -> Self {
+    pub(super) unsafe fn from_raw(verdict: c_uint) -> Self {
         // INVARIANT: By the safety requirements.
         Self(verdict)
     }
-    /// Returns the value for C.
+
+    /// Returns the value that a hook function returns to C.
     #[inline(always)]
-    pub(crate) fn into_raw(self) -> c_uint {
+    pub(super) fn into_raw(self) -> c_uint {
         self.0
     }
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Raw bindings for what the kernel crate's leave out, made by `bindgen` at build time.
+//! Raw bindings for C that the kernel crate does not bind. `bindgen` makes them at build time.
 //!
-//! They share the kernel crate's types. For the wrappers beside this file only: nothing else may
-//! use them.
+//! They share the kernel crate's types. Only the wrappers in this folder may use them.
 //!
 //! C header: `rust-bindings/bindings_helper.h`
 

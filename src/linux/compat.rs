@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel crate of one or another of the kernels that this module is built for lacks, made of
-//! what all of them have, for all alike. All other code reads as if there were one kernel.
+//! Functions that the kernel crate of some supported kernel lacks.
 //!
-//! Nothing here asks for a kernel's version. What one does otherwise is to be found in Kbuild by what is
-//! in its headers, and said by a `cfg`; so far, nothing has to be.
+//! They are made of parts that every supported kernel has, and are the same code on all of them.
+//! All other code reads as if there were one kernel.
+//!
+//! No code here asks for a kernel's version. Where a kernel differs, Kbuild finds that in the
+//! kernel's headers and sets a `cfg`. So far, none is needed.
+//!
+//! C headers: [`include/uapi/asm-generic/errno.h`](srctree/include/uapi/asm-generic/errno.h),
+//! [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
 use kernel::{
     bindings,
     prelude::*, //
 };
 
-/// Gives the error of one who read something in pieces that has changed meanwhile.
+/// Returns `ESTALE`: the error for a reader whose text has changed between two reads.
 pub(crate) fn estale() -> Error {
     Error::from_errno((bindings::ESTALE as c_int).wrapping_neg())
 }
 
-/// Waits for all read-side critical sections that are under way. Process context.
-pub(crate) fn synchronize_rcu() {
-    // SAFETY: Takes no arguments; process context.
+/// Waits for one RCU grace period: all read-side critical sections that exist now have ended.
+///
+/// Process context; may sleep. C: `synchronize_rcu()`.
+pub(super) fn synchronize_rcu() {
+    // SAFETY: All callers are in process context.
     unsafe { bindings::synchronize_rcu() };
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What conntrack holds, where its module is loaded.
+//! The number of conntrack's entries, its limits and its drops, where nf_conntrack is loaded.
 //!
-//! Its symbols are taken for the length of a call only, during which it cannot be unloaded: ctskip
-//! needs no other module.
+//! ctskip needs no other module. A call takes the symbols that it needs and gives them back before
+//! it returns: only meanwhile, nf_conntrack cannot be unloaded.
 //!
 //! C header: [`include/net/netfilter/nf_conntrack.h`](srctree/include/net/netfilter/nf_conntrack.h)
 
@@ -12,22 +12,23 @@ use crate::linux::{
     net::Net, //
 };
 
-/// What one namespace has.
+/// Figures of one namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
-    /// Entries there are. C: `nf_conntrack_count()`.
+    /// Number of entries. C: `nf_conntrack_count()`.
     pub(crate) entries: u32,
-    /// Entries there may be. C: `nf_conntrack_max`.
+    /// Limit of the number of entries. C: `nf_conntrack_max`.
     pub(crate) max: u32,
-    /// Packets dropped as the table was full, or memory.
+    /// Packets dropped because the table was full or memory ran out. C: `ip_conntrack_stat::drop`.
     pub(crate) drop: u64,
-    /// Entries dropped early to make room.
+    /// Entries dropped early, to make room. C: `ip_conntrack_stat::early_drop`.
     pub(crate) early_drop: u64,
 }
 
-/// Tells what conntrack holds in `net`.
+/// Returns the figures of `net`.
 ///
-/// Process context. [`None`] where conntrack is not loaded, or the namespace still being made.
+/// [`None`] where nf_conntrack is not loaded, or where the namespace is still being set up. Process
+/// context; may sleep.
 pub(crate) fn usage(net: Net<'_>) -> Option<Usage> {
     let mut usage = raw::ctskip_conntrack_usage {
         entries: 0,
@@ -36,7 +37,7 @@ pub(crate) fn usage(net: Net<'_>) -> Option<Usage> {
         early_drop: 0,
     };
 
-    // SAFETY: Both pointers are valid.
+    // SAFETY: Both pointers are valid for the length of the call, which is made in process context.
     unsafe { raw::ctskip_conntrack_usage(net.as_ptr(), &mut usage) }.then_some(Usage {
         entries: usage.entries,
         max: usage.max,
@@ -45,11 +46,11 @@ pub(crate) fn usage(net: Net<'_>) -> Option<Usage> {
     })
 }
 
-/// Tells how many buckets the hash has that all namespaces share.
+/// Returns the number of buckets of the hash table that all namespaces share.
 ///
-/// Process context. [`None`] where conntrack is not loaded. C: `nf_conntrack_htable_size`.
+/// [`None`] where nf_conntrack is not loaded. Process context. C: `nf_conntrack_htable_size`.
 pub(crate) fn buckets() -> Option<u32> {
-    // SAFETY: Takes no arguments.
+    // SAFETY: The call has no requirement but process context.
     let buckets = unsafe { raw::ctskip_conntrack_buckets() };
 
     (buckets != 0).then_some(buckets)

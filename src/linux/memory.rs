@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for arrays that is as large as they are.
+//! An allocator for arrays that takes no more memory than they need.
 //!
-//! The kernel's `KVmalloc` asks `kmalloc()` first, which gives a power of two pages: up to twice of
-//! what a large table needs.
+//! The kernel's `KVmalloc` tries `kmalloc()` first. That rounds a large size up to a power of two
+//! pages, so that a large table may take up to twice its size.
+//!
+//! C headers: [`include/linux/slab.h`](srctree/include/linux/slab.h),
+//! [`include/linux/vmalloc.h`](srctree/include/linux/vmalloc.h)
 
 use core::{
     alloc::Layout,
@@ -25,14 +28,17 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
-/// Allocates by `kmalloc()` what is small, else by `vmalloc()`.
+/// Allocates up to two pages by `kmalloc()`, and more by `vmalloc()`.
+///
+/// Process context, as `vmalloc()` may sleep. The pure core allocates by it; see
+/// [`crate::pure::alloc`].
 pub struct Exact;
 
-/// The most that `kmalloc()` is asked for: what comes from a slab.
+/// Largest size in bytes that is asked of `kmalloc()`: a slab has it.
 const SMALL: usize = 2 * PAGE_SIZE;
 
-// SAFETY: What is allocated is from `Kmalloc` or `Vmalloc`, whose guarantees are those asked for; it
-// is freed by `KVmalloc`, which takes both.
+// SAFETY: All memory is from `Kmalloc` or `Vmalloc`, which give the guarantees that [`Allocator`]
+// asks for. `KVmalloc` frees memory of both.
 unsafe impl Allocator for Exact {
     const MIN_ALIGN: usize = Kmalloc::MIN_ALIGN;
 
@@ -43,13 +49,15 @@ unsafe impl Allocator for Exact {
         flags: Flags,
         nid: NumaNode,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // Where nothing is allocated, the size is 0.
+        // Where nothing is allocated, the old size is 0.
         if layout.size() <= SMALL && old_layout.size() <= SMALL {
-            // SAFETY: By the safety requirements; what is there is from `Kmalloc`, being small.
+            // SAFETY: By the safety requirements. Memory of an old size up to `SMALL` is from
+            // `Kmalloc`.
             return unsafe { Kmalloc::realloc(ptr, layout, old_layout, flags, nid) };
         }
         if layout.size() > SMALL && old_layout.size() > SMALL {
-            // SAFETY: By the safety requirements; what is there is from `Vmalloc`, being large.
+            // SAFETY: By the safety requirements. Memory of an old size above `SMALL` is from
+            // `Vmalloc`.
             return unsafe { Vmalloc::realloc(ptr, layout, old_layout, flags, nid) };
         }
         let new = match layout.size() {
@@ -57,7 +65,8 @@ unsafe impl Allocator for Exact {
             _ => Vmalloc::alloc(layout, flags, nid)?,
         };
         if let Some(old) = ptr.filter(|_| old_layout.size() != 0) {
-            // SAFETY: Both are as large as that, and the one is new. The old one is not used again.
+            // SAFETY: Both are valid for `size` bytes. They do not overlap, as the new one was just
+            // allocated. The old one is not used after this.
             unsafe {
                 let size = layout.size().min(old_layout.size());
                 new.cast::<u8>().copy_from_nonoverlapping(old, size);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A network namespace, and a handle on one that may be gone.
+//! Network namespaces, and handles that tell whether their namespace still exists.
 //!
 //! C header: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h)
 
@@ -38,33 +38,33 @@ use crate::{
 pub(crate) struct Net<'a>(NonNull<net>, PhantomData<&'a net>);
 
 impl<'a> Net<'a> {
-    /// Wraps a pointer from C.
+    /// Creates a reference from a pointer from C.
     ///
     /// # Safety
     ///
     /// `net` must be valid for `'a`.
     #[inline(always)]
-    pub(crate) unsafe fn from_raw(net: *mut net) -> Self {
+    pub(super) unsafe fn from_raw(net: *mut net) -> Self {
         // INVARIANT: By the safety requirements.
-        // SAFETY: What is valid is not null.
+        // SAFETY: A valid pointer is not null.
         Self(unsafe { NonNull::new_unchecked(net) }, PhantomData)
     }
 
-    /// Gives the initial namespace.
+    /// Returns the initial namespace.
     pub(crate) fn init() -> Net<'static> {
-        // SAFETY: `init_net` is there always.
+        // SAFETY: `init_net` is a static variable: it is always valid.
         unsafe { Net::from_raw(&raw mut bindings::init_net) }
     }
 
-    /// Gives the pointer, for calls of C functions.
+    /// Returns the pointer, for calls of C functions.
     #[inline(always)]
-    pub(crate) fn as_ptr(self) -> *mut net {
+    pub(super) fn as_ptr(self) -> *mut net {
         self.0.as_ptr()
     }
 
-    /// Gives what the namespace is called.
+    /// Returns the namespace's cookie and inode number, which together name it.
     pub(crate) fn id(self) -> NetnsId {
-        // SAFETY: By the type invariants; neither changes after the namespace was made.
+        // SAFETY: By the type invariants. Both are constant once the namespace has been set up.
         unsafe {
             NetnsId {
                 cookie: self
@@ -82,37 +82,40 @@ impl<'a> Net<'a> {
     }
 }
 
-/// Gives the namespace of the process that has `pid` in the caller's pid namespace.
+/// Returns the name of the network namespace of process `pid`, a number of the caller's pid
+/// namespace.
 ///
-/// Process context; fails with `ESRCH`. C: `get_net_ns_by_pid()`.
+/// Fails with `ESRCH` where there is no such process. Process context. C: `get_net_ns_by_pid()`.
 pub(crate) fn find_by_pid(pid: Pid) -> Result<NetnsId> {
-    // SAFETY: Takes any number.
+    // SAFETY: Any number may be passed.
     let net = from_err_ptr(unsafe { raw::get_net_ns_by_pid(pid) })?;
 
-    // SAFETY: A reference was given with it, which is held until below.
+    // SAFETY: The call has returned a reference, which is held until below.
     let id = unsafe { Net::from_raw(net) }.id();
 
-    // SAFETY: Gives that reference back.
+    // SAFETY: The reference is ours, and `net` is not used after this.
     unsafe { raw::ctskip_put_net(net) };
     Ok(id)
 }
 
-/// Tells whether the current task is in the initial network namespace. Process context.
-pub(crate) fn current_is_in_init() -> bool {
-    // SAFETY: Takes no arguments.
+/// Returns whether the current task is in the initial network namespace. Process context.
+pub(super) fn current_is_in_init() -> bool {
+    // SAFETY: The call has no requirement but process context, where there is a current task.
     unsafe { raw::ctskip_current_in_init_net() }
 }
 
-/// A namespace that is looked at from outside of its packets' way, and may be gone.
+/// A reference to a namespace for code outside of its packet path. The namespace may have ended.
+///
+/// It keeps no `struct net` alive.
 #[derive(Clone)]
 pub(crate) struct NetHandle(Arc<NetLink>);
 
-/// What the handles of a namespace share.
+/// State that all handles of one namespace share.
 ///
 /// # Invariants
 ///
-/// While there is a pointer in `net`, the namespace is valid: it is taken out, under the lock,
-/// before that ends.
+/// While `net` is [`Some`], the namespace is valid. [`NetHandle::clear()`] empties it, under the
+/// lock, before the namespace ends.
 #[pin_data]
 struct NetLink {
     id: NetnsId,
@@ -120,13 +123,13 @@ struct NetLink {
     net: Mutex<Option<NonNull<net>>>,
 }
 
-// SAFETY: A namespace may be looked at by any thread.
+// SAFETY: A namespace may be used by any thread.
 unsafe impl Send for NetLink {}
-// SAFETY: As above; which one it is, is guarded by the lock.
+// SAFETY: `id` is constant, and the lock guards `net`.
 unsafe impl Sync for NetLink {}
 
 impl NetHandle {
-    /// Makes a handle.
+    /// Creates the first handle of `net`. Fails with `ENOMEM`. Process context.
     ///
     /// # Safety
     ///
@@ -141,28 +144,31 @@ impl NetHandle {
         Ok(Self(Arc::pin_init(link, GFP_KERNEL)?))
     }
 
-    /// Gives what the namespace is, or was, called.
+    /// Returns the namespace's cookie and inode number, also after its end.
     pub(crate) fn id(&self) -> NetnsId {
         self.0.id
     }
 
-    /// Tells whether it is the initial namespace.
+    /// Returns whether this is the initial namespace.
     pub(crate) fn is_init(&self) -> bool {
         self.id() == Net::init().id()
     }
 
-    /// Looks at the namespace; [`None`] where it is gone.
+    /// Calls `look` with the namespace and returns its result; [`None`] where the namespace has
+    /// ended.
     ///
-    /// Process context. Its end waits for `look`, which must be short and take no lock under which
-    /// this is called. Must not be nested for the same namespace.
+    /// Process context. The end of the namespace waits for `look`, which must therefore be short.
+    /// `look` must take no lock under which this function is called, and must not call this
+    /// function for the same namespace.
     pub(crate) fn with<R>(&self, look: impl FnOnce(Net<'_>) -> R) -> Option<R> {
         let net = self.0.net.lock();
 
-        // SAFETY: By the type invariants it is valid while the lock is held.
+        // SAFETY: By the type invariants of `NetLink`, it is valid while the lock is held.
         net.map(|net| look(unsafe { Net::from_raw(net.as_ptr()) }))
     }
 
-    /// Says that the namespace is about to end. Waits for those who look at it.
+    /// Marks the namespace as ended. Waits for calls of [`Self::with()`] that are under way.
+    /// Process context.
     pub(super) fn clear(&self) {
         *self.0.net.lock() = None;
     }

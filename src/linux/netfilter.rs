@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Netfilter hooks: where packets are seen.
+//! Netfilter hooks: they call a [`Handler`] for each packet.
 //!
-//! A [`Handler`] sees the IPv4 and IPv6 packets of a namespace at PRE_ROUTING and LOCAL_OUT, after
-//! the raw table and before conntrack. It cannot drop or steal them. Hooks are registered by
-//! [`crate::linux::pernet`] only, one set for each namespace.
+//! A [`Handler`] sees the IPv4 and IPv6 packets of a namespace at PRE_ROUTING and at LOCAL_OUT. It
+//! runs after the raw table and before conntrack. It cannot drop a packet or keep it. Only
+//! [`crate::linux::pernet`] registers hooks: one set for each namespace.
 //!
 //! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
 
@@ -48,29 +48,33 @@ use crate::{
     },
 };
 
-// A name is read as two words.
+// [`HookState::device()`] reads a name as two words.
 static_assert!(raw::CTSKIP_NET_DEVICE_NAME % align_of::<u64>() == 0);
 
-/// The priority of the hooks: one after the raw table's, `NF_IP_PRI_RAW` and `NF_IP6_PRI_RAW`.
-pub(crate) const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_RAW + 1;
+/// Priority of the hooks: one after the raw table, whose priority is `NF_IP_PRI_RAW` for IPv4 and
+/// the same number, `NF_IP6_PRI_RAW`, for IPv6.
+const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_RAW + 1;
 
-/// What looks at the packets of a namespace.
+/// The handler of a namespace's packets.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Looks at one packet, whose place `P` is.
+    /// Handles one packet and returns the verdict. `P` says at which hook.
     ///
-    /// Runs in softirq or process context, and may be preempted at LOCAL_OUT. Must not sleep.
+    /// Called under the RCU read lock, in softirq context, or at LOCAL_OUT in process context too,
+    /// where it may be preempted. Must not sleep.
     fn handle<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>) -> Accept;
 }
 
-/// Where a packet is looked at, as a type: what is made for each of the four needs not ask for it.
+/// The family and the point of a hook, as a type.
+///
+/// [`Handler::handle()`] is compiled once for each of the four, and so needs no branch on either.
 pub(crate) trait Place {
-    /// The family.
+    /// Family of the packets.
     const FAMILY: Family;
-    /// The point.
+    /// Point in their path.
     const POINT: HookPoint;
 }
 
-/// The places of the hooks.
+/// The four implementations of [`Place`].
 struct At<const IPV6: bool, const OUT: bool>;
 
 impl<const IPV6: bool, const OUT: bool> Place for At<IPV6, OUT> {
@@ -82,19 +86,19 @@ impl<const IPV6: bool, const OUT: bool> Place for At<IPV6, OUT> {
     };
 }
 
-/// What a hook function is told about a packet's way.
+/// The second argument of a handler: where the packet comes from and goes to.
 ///
 /// # Invariants
 ///
-/// Points at a `struct nf_hook_state` that is valid for `'a`, and so are its devices and its
-/// namespace. It is from one of the hooks of [`Hooks`]. RCU is read-locked for `'a`.
+/// Points at a `struct nf_hook_state` that is valid for `'a`, as are its devices and its namespace.
+/// It was passed to one of the hooks of [`Hooks`]. The RCU read lock is held for `'a`.
 pub(crate) struct HookState<'a>(
     NonNull<raw::nf_hook_state>,
     PhantomData<&'a raw::nf_hook_state>,
 );
 
 impl<'a> HookState<'a> {
-    /// Gives the family of the hook.
+    /// Returns the family of the hook.
     pub(crate) fn family(&self) -> Family {
         // SAFETY: By the type invariants.
         match u32::from(unsafe { (*self.0.as_ptr()).pf }) {
@@ -103,7 +107,7 @@ impl<'a> HookState<'a> {
         }
     }
 
-    /// Gives the point of the hook.
+    /// Returns the point of the hook.
     pub(crate) fn point(&self) -> HookPoint {
         // SAFETY: By the type invariants.
         match u32::from(unsafe { (*self.0.as_ptr()).hook }) {
@@ -112,17 +116,18 @@ impl<'a> HookState<'a> {
         }
     }
 
-    /// Gives the evidence of the RCU read lock that is held around hook functions.
+    /// Returns the evidence of the RCU read lock. The kernel holds it around hook functions.
     #[inline(always)]
     pub(crate) fn rcu(&self) -> &'a ReadSide {
         // SAFETY: By the type invariants.
         unsafe { ReadSide::assert() }
     }
 
-    /// Gives the name of the device the packet came in by (PRE_ROUTING) or goes out by (LOCAL_OUT),
-    /// padded with NUL.
+    /// Returns the name of the packet's device, padded with NUL: the incoming one at PRE_ROUTING,
+    /// the outgoing one at LOCAL_OUT. `point` must be that of the hook.
     ///
-    /// A rename at the same time may give a mix of both names.
+    /// All bytes are NUL where the packet has no such device. A rename at the same time may give a
+    /// mix of both names.
     #[inline(always)]
     pub(crate) fn device(&self, point: HookPoint) -> DeviceName {
         // SAFETY: By the type invariants.
@@ -136,8 +141,9 @@ impl<'a> HookState<'a> {
         if device.is_null() {
             return DeviceName::default();
         }
-        // SAFETY: By the type invariants the device is valid, and `IFNAMSIZ` bytes of name lie
-        // there, aligned as asserted above. The reads are volatile as a rename may be writing.
+        // SAFETY: By the type invariants the device is valid. `IFNAMSIZ` bytes of name lie at the
+        // offset, aligned as asserted above. The reads are volatile, as a rename may write at the
+        // same time.
         let words = unsafe {
             let name = device.byte_add(raw::CTSKIP_NET_DEVICE_NAME).cast::<u64>();
             [name.read_volatile(), name.add(1).read_volatile()]
@@ -146,7 +152,7 @@ impl<'a> HookState<'a> {
         device_name(words)
     }
 
-    /// Tells whether NAT is in use for `family` in the packet's namespace: see
+    /// Returns whether NAT is in use for `family` in the packet's namespace; see
     /// [`Net::nat_in_use()`].
     #[inline(always)]
     pub(crate) fn nat_in_use(&self, family: Family) -> bool {
@@ -156,7 +162,9 @@ impl<'a> HookState<'a> {
         nat_in_use(net, family, self.rcu())
     }
 
-    /// Tells the same from one look, where it can; `true` where it can't.
+    /// Returns whether NAT may be in use for `family`: `false` is certain, `true` is not.
+    ///
+    /// Reads one hook only, where [`Self::nat_in_use()`] may read them all.
     #[inline(always)]
     pub(crate) fn nat_may_be_in_use(&self, family: Family) -> bool {
         // SAFETY: By the type invariants.
@@ -166,19 +174,21 @@ impl<'a> HookState<'a> {
     }
 }
 
-/// A hook of a namespace, as it was registered.
+/// A hook of a namespace, as its owner registered it.
 struct RegisteredHook {
     priority: i32,
     ops_type: raw::nf_hook_ops_type,
 }
 
 impl RegisteredHook {
-    /// The priority of the dummy that stands in the place of what is being unregistered, outside
-    /// the order. C: `nf_hook_entries_grow()`.
+    /// Priority of the dummy that takes the place of a hook that is being unregistered. It is out
+    /// of the array's order. C: `nf_hook_entries_grow()`.
     const DUMMY: i32 = i32::MIN;
 
-    /// Tells whether nft or BPF has put it there: what is not a subsystem's own. Where it does not tell
-    /// of one, there is tracking that need not be.
+    /// Returns whether the hook is an nft chain or a BPF program.
+    ///
+    /// A hook that is neither belongs to a part of the kernel, such as nf_nat. A hook of a type
+    /// that is not known here counts as such, too: then some packets are tracked without need.
     fn is_chain_or_program(&self) -> bool {
         matches!(
             self.ops_type,
@@ -187,12 +197,12 @@ impl RegisteredHook {
     }
 }
 
-/// The hooks that a namespace has for a family at PRE_ROUTING, in the order of their priorities.
+/// The hooks of a namespace at PRE_ROUTING for one family, in ascending order of priority.
 ///
 /// # Invariants
 ///
-/// Points at an array of `n` hooks, and as many pointers to what was registered, that is there for
-/// `'r`. `n` is not 0: C has no array where there are no hooks.
+/// Points at a `struct nf_hook_entries` that is valid for `'r`: an array of `n` hooks, then `n`
+/// pointers to their `struct nf_hook_ops`. `n` is not 0, as C has no array where there is no hook.
 struct RegisteredHooks<'r> {
     array: *mut raw::nf_hook_entries,
     n: usize,
@@ -200,14 +210,14 @@ struct RegisteredHooks<'r> {
 }
 
 impl<'r> RegisteredHooks<'r> {
-    /// Reads which there are.
+    /// Returns the hooks of `net` for `family`; [`None`] where there is none. Any context.
     #[inline(always)]
     fn of(net: Net<'r>, family: Family, rcu: &'r ReadSide) -> Option<Self> {
         rcu.check();
 
         let array_at = |offset| {
-            // SAFETY: The namespace is valid, and has pointers to arrays at the two offsets below. A
-            // volatile read is what READ_ONCE() is in C.
+            // SAFETY: The namespace is valid. A pointer to an array lies at each of the two offsets
+            // below. A volatile read is what READ_ONCE() is in C.
             unsafe {
                 net.as_ptr()
                     .byte_add(offset)
@@ -224,24 +234,23 @@ impl<'r> RegisteredHooks<'r> {
             return None;
         }
         // INVARIANT: The kernel frees the array after a grace period, and `rcu` proves that none
-        // ends within `'r`. The number is not changed once published.
+        // ends within `'r`. The number of hooks is constant once the array is published.
         Some(Self {
             array,
-            // SAFETY: As above.
+            // SAFETY: The array is valid, as said above.
             n: usize::from(unsafe { (*array).num_hook_entries }),
             _rcu: PhantomData,
         })
     }
 
-    /// Gives the one of that number, which must be less than `n`. C:
-    /// `nf_hook_entries_get_hook_ops()`.
+    /// Returns the hook of index `i`. C: `nf_hook_entries_get_hook_ops()`.
     ///
     /// # Safety
     ///
     /// `i` must be less than `n`.
     #[inline(always)]
     unsafe fn get(&self, i: usize) -> RegisteredHook {
-        // `n` pointers to what was registered follow the `n` hooks.
+        // The `n` pointers follow the `n` hooks.
         let at = offset_of!(raw::nf_hook_entries, hooks)
             .wrapping_add(self.n.wrapping_mul(size_of::<raw::nf_hook_entry>()))
             .wrapping_add(i.wrapping_mul(size_of::<*const raw::nf_hook_ops>()));
@@ -250,9 +259,10 @@ impl<'r> RegisteredHooks<'r> {
             .wrapping_byte_add(at)
             .cast::<*const raw::nf_hook_ops>();
 
-        // SAFETY: The array is there, and `i` within it; see the comment at `struct nf_hook_entries`.
-        // The owners of what it points at free that no sooner than a grace period after they
-        // unregistered it, as nfnetlink_hook needs it too.
+        // SAFETY: By the type invariants the array is valid, and `i` is within it by the safety
+        // requirements; see the comment at `struct nf_hook_entries`. The owner of a `struct
+        // nf_hook_ops` frees it no sooner than a grace period after unregistering it, as
+        // nfnetlink_hook needs that too.
         unsafe {
             let ops = ops.read_volatile();
             RegisteredHook {
@@ -262,103 +272,107 @@ impl<'r> RegisteredHooks<'r> {
         }
     }
 
-    /// Gives the last one, which may be a dummy.
+    /// Returns the hook of the highest priority, or a dummy.
     #[inline(always)]
     fn last(&self) -> RegisteredHook {
-        // SAFETY: By the type invariants, there is one.
+        // SAFETY: By the type invariants, `n` is not 0.
         unsafe { self.get(self.n.wrapping_sub(1)) }
     }
 
-    /// Tells whether one of that priority meets `test`.
+    /// Returns whether `test` holds for a hook of `priority`.
     fn any_at(&self, priority: i32, test: impl Fn(&RegisteredHook) -> bool) -> bool {
-        // SAFETY: The numbers are less than `n`.
-        let entries = (0..self.n).rev().map(|i| unsafe { self.get(i) });
+        // SAFETY: Every index is less than `n`.
+        let hooks = (0..self.n).rev().map(|i| unsafe { self.get(i) });
 
-        entries
-            .filter(|entry| entry.priority != RegisteredHook::DUMMY)
-            .take_while(|entry| entry.priority >= priority)
-            .any(|entry| entry.priority == priority && test(&entry))
+        hooks
+            .filter(|hook| hook.priority != RegisteredHook::DUMMY)
+            .take_while(|hook| hook.priority >= priority)
+            .any(|hook| hook.priority == priority && test(&hook))
     }
 }
 
-/// The priority of nf_nat at PRE_ROUTING, for both families.
+/// Priority of nf_nat at PRE_ROUTING, which is the same number for both families.
 const NF_IP_PRI_NAT_DST: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_NAT_DST;
 
-/// Tells whether `net` translates addresses of `family`: nf_nat hooks PRE_ROUTING wherever it hooks
-/// any point. Follows `nf_nat_register_fn()`.
+/// Priority of conntrack at PRE_ROUTING, which is the same number for both families.
+const NF_IP_PRI_CONNTRACK: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_CONNTRACK;
+
+/// Returns whether NAT is in use in `net` for `family`.
 ///
-/// Not every kernel has a type for its hooks. What else may stand at its priority has one; of anything
-/// that is not known, the packets are tracked.
-pub(crate) fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
-    RegisteredHooks::of(net, family, rcu).is_some_and(|entries| {
-        entries.any_at(NF_IP_PRI_NAT_DST, |entry| !entry.is_chain_or_program())
-    })
+/// nf_nat has a hook at PRE_ROUTING wherever it has one at all. Not every kernel gives that hook a
+/// type of its own. So any hook of its priority counts that is neither an nft chain nor a BPF
+/// program. C: `nf_nat_register_fn()`.
+fn nat_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
+    RegisteredHooks::of(net, family, rcu)
+        .is_some_and(|hooks| hooks.any_at(NF_IP_PRI_NAT_DST, |hook| !hook.is_chain_or_program()))
 }
 
-/// Tells whether [`nat_in_use()`] may be true, from the last hook alone: mostly, that comes before
-/// NAT would.
+/// Returns whether [`nat_in_use()`] may return `true`, judged by the last hook alone.
+///
+/// Mostly that hook's priority is ahead of NAT's: then NAT is not in use.
 #[inline(always)]
 fn nat_may_be_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
     const AHEAD_OF_ALL: i32 = RegisteredHook::DUMMY + 1;
     const AHEAD_OF_NAT: i32 = NF_IP_PRI_NAT_DST - 1;
 
     RegisteredHooks::of(net, family, rcu)
-        .is_some_and(|entries| !matches!(entries.last().priority, AHEAD_OF_ALL..=AHEAD_OF_NAT))
+        .is_some_and(|hooks| !matches!(hooks.last().priority, AHEAD_OF_ALL..=AHEAD_OF_NAT))
 }
 
-/// Tells whether conntrack sees the packets of `family` in `net`: it has a hook of no type at its
-/// own priority, where nft chains and BPF programs have one. Follows `nf_ct_netns_do_get()`.
-pub(crate) fn conntrack_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
-    const PRIORITY: i32 = raw::nf_ip_hook_priorities_NF_IP_PRI_CONNTRACK;
-
-    RegisteredHooks::of(net, family, rcu).is_some_and(|entries| {
-        entries.any_at(PRIORITY, |entry| {
-            entry.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_UNDEFINED
+/// Returns whether conntrack sees the packets of `net` of `family`.
+///
+/// It has a hook without a type at its own priority. An nft chain or a BPF program there has a
+/// type. C: `nf_ct_netns_do_get()`.
+fn conntrack_in_use(net: Net<'_>, family: Family, rcu: &ReadSide) -> bool {
+    RegisteredHooks::of(net, family, rcu).is_some_and(|hooks| {
+        hooks.any_at(NF_IP_PRI_CONNTRACK, |hook| {
+            hook.ops_type == raw::nf_hook_ops_type_NF_HOOK_OP_UNDEFINED
         })
     })
 }
 
 impl Net<'_> {
-    /// Tells whether NAT is in use here for `family`: it has hooks, whether or not for this packet.
+    /// Returns whether NAT is in use for `family`: its hooks are there, whether or not they
+    /// translate a given packet. Any context.
     pub(crate) fn nat_in_use(self, family: Family) -> bool {
         nat_in_use(self, family, ReadSide::of(&Guard::new()))
     }
 
-    /// Tells whether conntrack sees this namespace's packets of `family`.
+    /// Returns whether conntrack sees the packets of `family`. Any context.
     pub(crate) fn conntrack_in_use(self, family: Family) -> bool {
         conntrack_in_use(self, family, ReadSide::of(&Guard::new()))
     }
 }
 
-/// How many hooks a set has: two families, two points.
+/// Number of hooks in a set: two families, two points.
 const HOOKS: usize = 4;
 
-/// The hooks of one namespace, and the handler they call.
+/// The set of hooks of one namespace, and their handler.
 ///
 /// # Invariants
 ///
-/// `handler` is what the hooks' `priv` points at.
+/// `handler` is the pointer in the hooks' `priv`.
 #[pin_data]
-pub(crate) struct Hooks<T: Handler> {
+pub(super) struct Hooks<T: Handler> {
     handler: Arc<T>,
-    /// Pinned, because netfilter keeps pointers to it while the hooks are registered. All zero where
-    /// there was no room for them.
+    /// Pinned, because Netfilter keeps pointers to it while the hooks are registered. All zero
+    /// where a point had no room.
     #[pin]
     ops: Opaque<[raw::nf_hook_ops; HOOKS]>,
 }
 
 impl<T: Handler> Hooks<T> {
-    /// Registers the hooks in `net`, or where a point has as many hooks as it may have, none. C:
-    /// `nf_register_net_hooks()`, and `MAX_HOOK_COUNT` of `net/netfilter/core.c`.
+    /// Registers the hooks in `net`; none of them where a point has as many hooks as it may have.
     ///
-    /// Process context. When it fails (`ENOMEM`), or there is no room, no packet is in the handler
-    /// any more.
+    /// Process context. Fails with `ENOMEM`. After a failure, or where there is no room, no packet
+    /// is in the handler any more. C: `nf_register_net_hooks()`, and `MAX_HOOK_COUNT` of
+    /// `net/netfilter/core.c`.
     ///
     /// # Safety
     ///
-    /// After success, [`Self::unregister()`] must be called with the same `net` before that ends,
-    /// and a grace period pass from there to the end of the hooks.
-    pub(crate) unsafe fn new(net: Net<'_>, handler: Arc<T>) -> impl PinInit<Self, Error> + '_ {
+    /// After success, [`Self::unregister()`] must be called with the same `net` before that ends. A
+    /// grace period must pass between that call and the drop of the hooks.
+    pub(super) unsafe fn new(net: Net<'_>, handler: Arc<T>) -> impl PinInit<Self, Error> + '_ {
         let priv_ = Arc::as_ptr(&handler).cast_mut().cast::<c_void>();
 
         try_pin_init!(Self {
@@ -366,7 +380,7 @@ impl<T: Handler> Hooks<T> {
             ops <- Opaque::try_ffi_init(move |slot: *mut [raw::nf_hook_ops; HOOKS]| {
                 let ops = slot.cast::<raw::nf_hook_ops>();
 
-                // SAFETY: `slot` is valid for writes. Zero is a value of every field.
+                // SAFETY: `slot` is valid for writes. Zero is a valid value of every field.
                 unsafe {
                     ops.write_bytes(0, HOOKS);
                     fill::<T, At<false, false>>(ops);
@@ -378,18 +392,21 @@ impl<T: Handler> Hooks<T> {
                     }
                 }
 
-                // SAFETY: The namespace is valid, the operations are filled in. They and the handler
-                // stay where they are until unregistered and out of use, as the caller promises.
+                // SAFETY: The namespace is valid, and the operations are filled in. They and the
+                // handler stay in their place until they are unregistered and a grace period has
+                // passed, as the caller promises.
                 to_result(unsafe {
                     raw::nf_register_net_hooks(net.as_ptr(), ops, HOOKS as c_uint)
                 })
                 .or_else(|error| {
-                    // Those registered first have been taken off again, but may have seen packets.
+                    // The hooks that were registered before the failing one are off again, but may
+                    // have seen packets.
                     synchronize_rcu();
                     if error != E2BIG {
                         return Err(error);
                     }
-                    // SAFETY: As above; none is registered.
+                    // SAFETY: `ops` is valid for writes. No hook is registered, and no packet is in
+                    // one.
                     unsafe { ops.write_bytes(0, HOOKS) };
                     Ok(())
                 })
@@ -397,38 +414,41 @@ impl<T: Handler> Hooks<T> {
         })
     }
 
-    /// Tells whether there was room for the hooks.
-    pub(crate) fn are_registered(&self) -> bool {
-        // SAFETY: They were initialized, and netfilter only reads them.
+    /// Returns whether the hooks are registered: [`Self::new()`] found room for them.
+    pub(super) fn are_registered(&self) -> bool {
+        // SAFETY: The operations are initialised, and Netfilter only reads them.
         unsafe { (*self.ops.get())[0].hook }.is_some()
     }
 
-    /// Takes the hooks off. Does not wait for packets in flight. C: `nf_unregister_net_hooks()`.
+    /// Unregisters the hooks. Packets may still be in the handler for a grace period.
+    ///
+    /// Process context. C: `nf_unregister_net_hooks()`.
     ///
     /// # Safety
     ///
-    /// `net` must be the namespace that they were registered in, and this be called only once.
-    pub(crate) unsafe fn unregister(&self, net: Net<'_>) {
+    /// `net` must be the namespace of [`Self::new()`]. This function must be called only once.
+    pub(super) unsafe fn unregister(&self, net: Net<'_>) {
         if !self.are_registered() {
             return;
         }
-        // SAFETY: By the safety requirements, and by those of `new()`.
+        // SAFETY: They are registered in `net`, by the safety requirements of this function, and
+        // stay in their place by those of [`Self::new()`].
         unsafe {
             raw::nf_unregister_net_hooks(net.as_ptr(), self.ops.get().cast(), HOOKS as c_uint)
         };
     }
 
-    /// Gives the handler.
-    pub(crate) fn handler(&self) -> &Arc<T> {
+    /// Returns the handler.
+    pub(super) fn handler(&self) -> &Arc<T> {
         &self.handler
     }
 }
 
-/// Fills in what the hook at `P` is, but for its `priv`.
+/// Sets all fields of the hook at `P` but `priv`.
 ///
 /// # Safety
 ///
-/// `ops` must be valid for writes.
+/// `ops` must be valid for writes, and initialised.
 unsafe fn fill<T: Handler, P: Place>(ops: *mut raw::nf_hook_ops) {
     // SAFETY: By the safety requirements.
     let ops = unsafe { &mut *ops };
@@ -445,26 +465,26 @@ unsafe fn fill<T: Handler, P: Place>(ops: *mut raw::nf_hook_ops) {
     ops.priority = PRIORITY;
 }
 
-/// The hook function at `P`.
+/// The hook function at `P`: calls the handler in `priv_` for a packet.
 ///
 /// # Safety
 ///
-/// To be used as the `hook` of [`Hooks`] only, at that place.
+/// Must be used only as the `hook` of [`Hooks`] at `P`.
 unsafe extern "C" fn hook<T: Handler, P: Place>(
     priv_: *mut c_void,
     skb: *mut sk_buff,
     state: *const raw::nf_hook_state,
 ) -> c_uint {
-    // SAFETY: `priv_` is the handler of `Hooks`, which lives until a grace period after they were
-    // taken off.
+    // SAFETY: `priv_` is the handler of `Hooks`. It lives until a grace period after the hooks were
+    // unregistered.
     let handler = unsafe { &*priv_.cast_const().cast::<T>() };
-    // SAFETY: Netfilter lends the packet for the length of the call; at these two points its data
+    // SAFETY: Netfilter lends the packet for the length of the call. At these two points its data
     // begin at the network header.
     let skb = unsafe { Skb::from_raw(skb) };
-    // SAFETY: It is not null.
+    // SAFETY: Netfilter passes a pointer that is not null.
     let state = unsafe { NonNull::new_unchecked(state.cast_mut()) };
-    // INVARIANT: Netfilter gives a valid state, from the hook that this is registered for, and holds
-    // the RCU read lock around its hook functions in `nf_hook()`.
+    // INVARIANT: Netfilter passes a valid state, of the hook that this function is registered for.
+    // `nf_hook()` holds the RCU read lock around hook functions.
     let state = HookState(state, PhantomData);
 
     handler.handle::<P>(skb, state).into_raw()

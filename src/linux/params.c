@@ -2,10 +2,12 @@
 /*
  * The module's parameters and version.
  *
- * In C because module! of the kernel crate knows integers and booleans only; the Rust side is
- * params.rs. The standard string parameter ends at 1,024 bytes and keeps the last of several, so
- * `rules` has operations of its own. They run before the module's init, and `free` in every case
- * after it: when it fails, when a later parameter is refused, and on unload.
+ * They are in C because module! of the kernel crate knows only integers and booleans. The Rust side
+ * is params.rs.
+ *
+ * `rules` has operations of its own: the standard string parameter ends at 1,024 bytes, and keeps
+ * only the last of several. The kernel calls `set` before the module's init. It calls `free` in
+ * every case: when init fails, when a later parameter is refused, and after unload.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -26,9 +28,10 @@ const char *ctskip_param_version(void)
 	return CTSKIP_VERSION;
 }
 
-/* Owned here until Rust takes it over; set before the module's init only. */
+/* Freed here unless Rust takes it. Set only before the module's init. */
 static char *rules;
 
+/* Appends one more `rules` parameter, behind a newline. */
 static int rules_set(const char *val, const struct kernel_param *kp)
 {
 	char **text = kp->arg;
@@ -68,13 +71,18 @@ __MODULE_PARM_TYPE(rules, "string");
 MODULE_PARM_DESC(rules,
 		 "The first table: rules separated by ';' or a newline; without white space, '+' stands for a space and '++' for ';'. Several add up. (default: none)");
 
-/* NULL, or for the caller to kvfree(). */
+/**
+ * ctskip_param_take_rules() - take the text of the rules parameters out
+ *
+ * Context: Any context.
+ * Return: The text, for the caller to kvfree(), or NULL if there is none or it was taken before.
+ */
 char *ctskip_param_take_rules(void)
 {
 	return xchg(&rules, NULL);
 }
 
-/* In the order of `mode()` in params.rs. */
+/* mode() in params.rs knows their numbers. */
 static const char * const modes[] = { "skip", "observe", "off" };
 static unsigned int mode;
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters, as they were given when it was loaded, and its version.
+//! The values of the module's parameters, and its version.
 //!
-//! They are defined in `params.c`.
+//! `params.c` defines the parameters. The kernel sets them before the module's init, and not after.
+//!
+//! C header: [`include/linux/moduleparam.h`](srctree/include/linux/moduleparam.h)
 
 use core::{
     ops::Deref,
@@ -19,9 +21,9 @@ use crate::{
     pure::packet::verdict::Mode, //
 };
 
-/// Gives the `mode` parameter. A value that is none was refused by `params.c`.
+/// Returns the `mode` parameter. `params.c` has refused any other text than the three.
 pub(crate) fn mode() -> Mode {
-    // SAFETY: Reads a variable that was last written before the module's init.
+    // SAFETY: The helper reads a variable that was last written before the module's init.
     match unsafe { raw::ctskip_param_mode() } {
         0 => Mode::Skip,
         1 => Mode::Observe,
@@ -29,32 +31,32 @@ pub(crate) fn mode() -> Mode {
     }
 }
 
-/// Gives the `icmp_errors` parameter.
+/// Returns the `icmp_errors` parameter.
 pub(crate) fn icmp_errors() -> bool {
-    // SAFETY: Reads a variable that was last written before the module's init.
+    // SAFETY: The helper reads a variable that was last written before the module's init.
     unsafe { raw::ctskip_param_icmp_errors() }
 }
 
-/// Gives the module's version, as `modinfo` shows it.
+/// Returns the module's version, as `modinfo` shows it.
 pub(crate) fn version() -> &'static str {
-    // SAFETY: The helper gives a constant string.
+    // SAFETY: The helper returns a constant string.
     let version = unsafe { CStr::from_char_ptr(raw::ctskip_param_version()) };
 
     version.to_str().unwrap_or_default()
 }
 
-/// The text of the `rules` parameters, one line for each; freed when dropped.
+/// The text of all `rules` parameters, joined by newlines. Freed when dropped.
 ///
 /// # Invariants
 ///
-/// Points at a string that was allocated by `kvmalloc()` and is owned by this.
+/// Points at a string that `kvmalloc()` allocated and that this type owns.
 pub(crate) struct RulesParameter(NonNull<c_char>);
 
-/// Takes over the `rules` parameter; [`None`] where none was given
-/// or where it was taken before.
+/// Takes the text of the `rules` parameters out. [`None`] where none was given, or where it was
+/// taken before.
 pub(crate) fn take_rules() -> Option<RulesParameter> {
-    // SAFETY: The helper takes the string out by an atomic exchange. It is set only before the
-    // module's init, and freed by the kernel, if it is still there, after the module's end.
+    // SAFETY: The helper takes the string out by an atomic exchange. The kernel sets it only before
+    // the module's init. It frees a string that is still there only after the module's end.
     let text = unsafe { raw::ctskip_param_take_rules() };
 
     // INVARIANT: The helper gave up the string.
@@ -72,7 +74,7 @@ impl Deref for RulesParameter {
 
 impl Drop for RulesParameter {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; it is not used again.
+        // SAFETY: By the type invariants. The string is not used after this.
         unsafe { bindings::kvfree(self.0.as_ptr().cast::<c_void>()) };
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters that packets add to without sharing a cache line between CPUs.
+//! Per-CPU counters: packets count without sharing a cache line between CPUs.
 //!
-//! [`Counters`] is a fixed set, as a namespace has it. A [`Slot`] is what one rule counts; [`SlotPool`]
-//! hands them out of larger allocations, as there may be very many.
+//! [`Counters`] is a fixed number of counters: a namespace has one set. A [`Slot`] holds the
+//! counters of one rule. There may be very many rules, so [`SlotPool`] allocates slots in chunks.
+//! `struct ctskip_slot` of `rust-bindings/bindings_helper.h` says how a slot lies in memory.
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
@@ -38,30 +39,32 @@ use crate::linux::{
     bindings as raw, //
 };
 
-/// A zeroed allocation of `u64`s for every possible CPU.
+/// A zeroed array of `u64` for each possible CPU.
 ///
 /// # Invariants
 ///
-/// Is a per-CPU pointer from `ctskip_alloc_percpu()` that this owns. It is an offset in disguise:
-/// never dereferenced here.
+/// Is a per-CPU pointer from `ctskip_alloc_percpu()` that this type owns. Such a pointer is an
+/// offset: Rust code never dereferences it.
 struct PerCpu(NonNull<c_void>);
 
-// SAFETY: The memory is used by `this_cpu_*()` and by reads that may be old.
+// SAFETY: A CPU writes to its own part only, by `this_cpu_*()`. Reads of other parts may be out of
+// date.
 unsafe impl Send for PerCpu {}
 // SAFETY: As above.
 unsafe impl Sync for PerCpu {}
 
 impl PerCpu {
-    /// Allocates `n` counters for each CPU. Process context; fails with `ENOMEM`.
+    /// Allocates `n` counters for each CPU.
     ///
-    /// C: `__alloc_percpu_gfp()`, which gives 32 KiB at most.
+    /// Process context; may sleep. Fails with `ENOMEM`, also above 32 KiB. C:
+    /// `__alloc_percpu_gfp()`.
     fn new(n: usize) -> Result<Self> {
         let size = n.checked_mul(size_of::<u64>()).ok_or(ENOMEM)?;
 
-        // SAFETY: Takes any size, and any power of two up to a page to align to.
+        // SAFETY: Any size may be passed, and any power of two up to a page as the alignment.
         let counters = unsafe { raw::ctskip_alloc_percpu(size, align_of::<u64>()) };
 
-        // INVARIANT: It is ours now.
+        // INVARIANT: The allocation is ours.
         NonNull::new(counters).map(Self).ok_or(ENOMEM)
     }
 }
@@ -73,22 +76,22 @@ impl Drop for PerCpu {
     }
 }
 
-/// `N` counters.
+/// A set of `N` counters.
 pub(crate) struct Counters<const N: usize>(PerCpu);
 
 impl<const N: usize> Counters<N> {
-    /// Makes them, all zero. Process context; fails with `ENOMEM`.
+    /// Creates the counters, all zero. Process context; may sleep. Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         PerCpu::new(N).map(Self)
     }
 
-    /// Gives the counter of that number; the last one for any beyond.
+    /// Returns the counter of number `index`; the last counter where `index` is `N` or more.
     #[inline(always)]
     pub(crate) fn at(&self, index: usize) -> CounterRef<'_> {
         const { assert!(N > 0) };
         let index = index.min(N - 1);
 
-        // INVARIANT: There are `N` of them.
+        // INVARIANT: The array has `N` counters.
         CounterRef(
             self.0
                  .0
@@ -99,49 +102,51 @@ impl<const N: usize> Counters<N> {
     }
 }
 
-/// A counter.
+/// A reference to a counter.
 ///
 /// # Invariants
 ///
-/// Is a per-CPU pointer to a `u64` that is there for `'a`.
+/// Is a per-CPU pointer to a `u64` that is valid for `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct CounterRef<'a>(*mut c_void, PhantomData<&'a PerCpu>);
 
 impl CounterRef<'_> {
-    /// Gives the per-CPU pointer.
+    /// Returns the per-CPU pointer, for calls of C functions.
     #[inline(always)]
-    pub(crate) fn as_ptr(self) -> *mut c_void {
+    pub(super) fn as_ptr(self) -> *mut c_void {
         self.0
     }
 
-    /// Adds one. Any context, may be preempted.
+    /// Adds one to this CPU's part. Any context, preemptible too.
     #[inline(always)]
     pub(crate) fn count(self) -> Accept {
-        // SAFETY: By the type invariants. NF_ACCEPT is what it returns.
+        // SAFETY: By the type invariants. The helper returns `NF_ACCEPT`.
         unsafe { Accept::from_raw(raw::ctskip_count(self.as_ptr())) }
     }
 
-    /// Adds it up over the CPUs. Any context. Packets may be counted meanwhile.
+    /// Returns the sum over all CPUs. Any context. Packets may count at the same time.
     pub(crate) fn sum(self) -> u64 {
         // SAFETY: By the type invariants.
         unsafe { raw::ctskip_percpu_sum(self.as_ptr()) }
     }
 }
 
-/// The size of a slot for each CPU. SlotPool lie side by side, so that some lie across cache lines:
-/// that costs less than the memory that would keep them from it.
+/// Size in bytes of a slot's part of one CPU.
+///
+/// Slots lie side by side, so that some lie across two cache lines. That costs less than the memory
+/// of padding would.
 const SLOT_SIZE: usize = size_of::<raw::ctskip_slot>();
 
-/// How many pages a chunk has for each CPU.
-const PAGES: usize = raw::CTSKIP_SLOT_STRIDE / PAGE_SIZE;
+/// Pages that a chunk has for each CPU.
+const PAGES_PER_CHUNK: usize = raw::CTSKIP_SLOT_STRIDE / PAGE_SIZE;
 
-/// How many slots go into a page, behind its [`PageHead`].
-const PER_PAGE: usize = (PAGE_SIZE - size_of::<PageHead>()) / SLOT_SIZE;
+/// Slots in a page, which begins with a [`PageHead`].
+const SLOTS_PER_PAGE: usize = (PAGE_SIZE - size_of::<PageHead>()) / SLOT_SIZE;
 
-/// How many slots are allocated at once.
-const CHUNK: usize = PAGES * PER_PAGE;
+/// Slots in a chunk.
+const SLOTS_PER_CHUNK: usize = PAGES_PER_CHUNK * SLOTS_PER_PAGE;
 
-/// The slots of all rules. There is one of these at most while the module is loaded.
+/// The allocator of slots. The module creates one, and only one, while it is loaded.
 ///
 /// # Invariants
 ///
@@ -149,50 +154,51 @@ const CHUNK: usize = PAGES * PER_PAGE;
 pub(crate) struct SlotPool(());
 
 global_lock! {
-    // SAFETY: `SlotPool::new()` initialises it, and nobody uses it but by a `SlotPool` or a `Slot`, which
-    // comes from one.
+    // SAFETY: `SlotPool::new()` initialises it. Only a `SlotPool` uses it, or a `Slot`, which comes
+    // from one.
     unsafe(uninit) static CHUNKS: Mutex<Chunks> = Chunks {
         chunks: KVVec::new(),
         full: 0,
     };
 }
 
-/// Whether there is, or was, a [`SlotPool`].
-static MADE: Atomic<bool> = Atomic::new(false);
+/// Whether a [`SlotPool`] was created.
+static CREATED: Atomic<bool> = Atomic::new(false);
 
 impl SlotPool {
-    /// Makes the only one there may be; `EBUSY` where it was made before.
+    /// Creates the pool. Fails with `EBUSY` where it was created before.
     pub(crate) fn new() -> Result<Self> {
-        if MADE.xchg(true, ordering::Relaxed) {
+        if CREATED.xchg(true, ordering::Relaxed) {
             return Err(EBUSY);
         }
-        // SAFETY: `MADE` never turns back, so that this is called once.
+        // SAFETY: `CREATED` never turns back to `false`, so that this is called once.
         unsafe { CHUNKS.init() };
 
         // INVARIANT: It was initialised just now.
         Ok(Self(()))
     }
 
-    /// Takes a slot, all zero. Process context; fails with `ENOMEM`.
+    /// Takes a slot and returns it, its counters all zero. Process context; may sleep. Fails with
+    /// `ENOMEM`.
     pub(crate) fn take(&self) -> Result<Slot> {
         let slot = CHUNKS.lock().take()?;
 
-        // SAFETY: By its type invariants.
+        // SAFETY: By the type invariants of `Slot`.
         unsafe { raw::ctskip_slot_zero(slot.as_ptr()) };
         Ok(slot)
     }
 }
 
-/// The memory of all slots.
+/// The chunks of all slots.
 struct Chunks {
-    /// Ascending by address. Each has a slot that is taken.
+    /// In ascending order of address. At least one slot of each is taken.
     chunks: KVVec<Chunk>,
-    /// So many of the first ones are full, or more.
+    /// Number of chunks at the front that are all full. There may be more.
     full: usize,
 }
 
 impl Chunks {
-    /// Takes a slot.
+    /// Takes a slot. Allocates a chunk where all are full. Fails with `ENOMEM`.
     fn take(&mut self) -> Result<Slot> {
         for chunk in self.chunks.iter_mut().skip(self.full) {
             if let Some(slot) = chunk.take() {
@@ -202,11 +208,12 @@ impl Chunks {
         }
         let chunk = Chunk::new()?;
 
-        // Last, as room for no chunk at all would never be given back.
+        // After `Chunk::new()`: where that fails with no chunk left, this room would never be
+        // freed.
         self.chunks.reserve(1, GFP_KERNEL)?;
 
-        // A slot is taken of a chunk that is kept only.
-        let at = self.behind(chunk.start());
+        // The slot is taken only after the chunk has been stored.
+        let at = self.count_up_to(chunk.start());
         self.chunks
             .insert_within_capacity(at, chunk)
             .map_err(|_| ENOMEM)?;
@@ -214,9 +221,9 @@ impl Chunks {
         self.chunks.get_mut(at).and_then(Chunk::take).ok_or(ENOMEM)
     }
 
-    /// Takes `slot` back, and frees its chunk where it was the last one in it.
+    /// Puts `slot` back. Frees its chunk where no other slot of that is taken.
     fn put(&mut self, slot: &Slot) {
-        let at = self.behind(slot.address()).wrapping_sub(1);
+        let at = self.count_up_to(slot.address()).wrapping_sub(1);
         let Some(chunk) = self.chunks.get_mut(at) else {
             return;
         };
@@ -224,96 +231,97 @@ impl Chunks {
         chunk.put(slot);
         self.full = self.full.min(at);
         if chunk.is_empty() {
-            // Cannot fail: it was just found.
+            // Does not fail: the index is of a chunk.
             let _ = self.chunks.remove(at);
         }
         if self.chunks.is_empty() {
-            // Gives its memory back: nothing drops a static, when the module goes.
+            // Frees the memory of the list: a static is not dropped when the module goes.
             self.chunks = KVVec::new();
         }
     }
 
-    /// Gives how many chunks start at `address` or before.
-    fn behind(&self, address: usize) -> usize {
+    /// Returns the number of chunks that start at `address` or before.
+    fn count_up_to(&self, address: usize) -> usize {
         self.chunks
             .partition_point(|chunk| chunk.start() <= address)
     }
 }
 
-/// The words of a bitmap of slots.
-const WORDS: usize = CHUNK.div_ceil(u64::BITS as usize);
+/// Words of a chunk's bitmap.
+const BITMAP_WORDS: usize = SLOTS_PER_CHUNK.div_ceil(u64::BITS as usize);
 
-/// The references on the slots of a chunk.
+/// Reference counts of the slots of a chunk.
 ///
-/// The kernel crate's atomics are calls, of which an update of a large table makes very many.
-type References = [AtomicU32; CHUNK];
+/// The kernel crate's atomics are calls of C functions. An update of a large table makes very many.
+type References = [AtomicU32; SLOTS_PER_CHUNK];
 
-/// What lies ahead of the slots in each page of the first CPU's part: the way from a slot to its
-/// number of references.
+/// The head of each page of the first CPU's part: it leads from a slot to its reference count.
 struct PageHead {
-    /// The number of the page's first slot, followed by those of the others.
+    /// The reference count of the page's first slot. Those of its other slots follow.
     references: NonNull<AtomicU32>,
 }
 
-/// SlotPool that are allocated together.
+/// Slots that were allocated together.
 ///
-/// The memory is not the per-CPU allocator's: that keeps 8 bytes beside every 4 of one CPU's part,
-/// for the memory cgroups, which is as much as what is counted for two CPUs. But the parts of all
-/// CPUs are on the node of the one who writes, or wherever there is room.
+/// The memory is not of the per-CPU allocator. For the memory cgroups, that keeps 8 bytes beside
+/// every 4 bytes of one CPU's part: as much as two CPUs' counters take. The price is that all parts
+/// are on the node of the writer, or wherever there is room.
 ///
 /// # Invariants
 ///
-/// `memory` is from `ctskip_alloc_slots()` and has [`CHUNK`] slots and a [`PageHead`] in each page of
-/// the first CPU's part. There are as many [`Slot`]s of each as `references` says; where none, its
-/// bit in `taken` is not set, or it is just about to be put back.
+/// `memory` is from `ctskip_alloc_slots()`. It has [`SLOTS_PER_CHUNK`] slots, and a [`PageHead`] in
+/// each page of the first CPU's part. `references` says how many [`Slot`]s refer to each slot.
+/// Where none does, its bit in `taken` is clear, or the slot is about to be put back.
 struct Chunk {
     memory: NonNull<c_void>,
     references: NonNull<References>,
-    taken: [u64; WORDS],
+    taken: [u64; BITMAP_WORDS],
 }
 
-// SAFETY: It owns its memory, which any thread may use as the type invariants say.
+// SAFETY: It owns its memory. Any thread may use that as the type invariants say.
 unsafe impl Send for Chunk {}
 // SAFETY: As above.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    /// Makes one of which no slot is taken. Process context; fails with `ENOMEM`.
+    /// Creates a chunk of which no slot is taken. Process context; may sleep. Fails with `ENOMEM`.
     fn new() -> Result<Self> {
         let references: KBox<References> =
-            KBox::new([const { AtomicU32::new(0) }; CHUNK], GFP_KERNEL)?;
-        // SAFETY: It may be called in process context.
+            KBox::new([const { AtomicU32::new(0) }; SLOTS_PER_CHUNK], GFP_KERNEL)?;
+        // SAFETY: All callers are in process context.
         let memory = unsafe { raw::ctskip_alloc_slots() };
         let memory = NonNull::new(memory).ok_or(ENOMEM)?;
         let references = NonNull::from(KBox::leak(references));
 
-        for page in 0..PAGES {
-            // SAFETY: There are so many references, and so many pages, all ours. A page is aligned
-            // for anything.
+        for page in 0..PAGES_PER_CHUNK {
+            // SAFETY: The index of each reference count and the offset of each page are within what
+            // was allocated just now. A page is aligned for any type.
             unsafe {
-                let references = references.cast().add(page * PER_PAGE);
+                let references = references.cast().add(page * SLOTS_PER_PAGE);
                 let head = memory.byte_add(page * PAGE_SIZE).cast();
 
                 head.write(PageHead { references });
             }
         }
-        // INVARIANT: The heads were written; no bit is set, and there is no reference.
+        // INVARIANT: The heads were written. No bit is set, and every reference count is 0.
         Ok(Self {
             memory,
             references,
-            taken: [0; WORDS],
+            taken: [0; BITMAP_WORDS],
         })
     }
 
-    /// Gives the address that a [`Slot`] here has at least.
+    /// Returns the lowest address that a [`Slot`] of this chunk can have.
     fn start(&self) -> usize {
         self.memory.addr().get()
     }
 
+    /// Returns whether no slot is taken.
     fn is_empty(&self) -> bool {
         self.taken.iter().all(|word| *word == 0)
     }
 
+    /// Takes a slot, whose counters may hold anything; [`None`] where the chunk is full.
     fn take(&mut self) -> Option<Slot> {
         for (i, word) in self.taken.iter_mut().enumerate() {
             let bit = word.trailing_ones();
@@ -322,25 +330,26 @@ impl Chunk {
             if bit == u64::BITS {
                 continue;
             }
-            if index >= CHUNK {
+            if index >= SLOTS_PER_CHUNK {
                 break;
             }
-            let (page, place) = (index / PER_PAGE, index % PER_PAGE);
-            let offset = page * PAGE_SIZE + size_of::<PageHead>() + place * SLOT_SIZE;
+            let (page, index_in_page) = (index / SLOTS_PER_PAGE, index % SLOTS_PER_PAGE);
+            let offset = page * PAGE_SIZE + size_of::<PageHead>() + index_in_page * SLOT_SIZE;
 
             *word |= 1 << bit;
-            // SAFETY: It lies within the first CPU's part.
+            // SAFETY: The offset is within the first CPU's part.
             let slot = Slot(unsafe { self.memory.byte_add(offset) });
-            // INVARIANT: It was not taken, and is now; this is the one reference.
+            // INVARIANT: The slot was not taken, and is now. This is its one reference.
             slot.references().store(1, Ordering::Relaxed);
             return Some(slot);
         }
         None
     }
 
+    /// Marks `slot`, which must be of this chunk, as not taken.
     fn put(&mut self, slot: &Slot) {
         let page = slot.address().wrapping_sub(self.start()) / PAGE_SIZE;
-        let index = page * PER_PAGE + slot.place();
+        let index = page * SLOTS_PER_PAGE + slot.index_in_page();
         let bit = index % u64::BITS as usize;
 
         if let Some(word) = self.taken.get_mut(index / u64::BITS as usize) {
@@ -351,7 +360,7 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants they are ours, and there is no slot of this any more.
+        // SAFETY: By the type invariants the memory is ours. No slot of it is left.
         unsafe {
             bindings::kvfree(self.memory.as_ptr());
             drop(KBox::from_raw(self.references.as_ptr()));
@@ -359,74 +368,77 @@ impl Drop for Chunk {
     }
 }
 
-/// What a rule has counted.
+/// The counters of a rule, each summed over all CPUs.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Packets that the rule decided.
+    /// Packets that the rule decided and that were not held.
     pub(crate) packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets. C: `skb->len`.
     pub(crate) bytes: u64,
-    /// Packets that it would have skipped in a namespace without NAT.
+    /// Packets that the rule would have skipped if NAT were not in use.
     pub(crate) held: u64,
 }
 
-/// A reference on a slot, which is given back when the last one is dropped (process context).
+/// A counted reference to the counters of one rule. The last one puts the slot back when it is
+/// dropped, in process context.
 ///
-/// Compared by place: equal references are on the same slot.
+/// References are equal where they refer to the same slot; they are ordered by its address.
 ///
 /// # Invariants
 ///
-/// Points at the first CPU's part of a slot of one of [`CHUNKS`], and counts as one of its references:
-/// it is there until this is dropped.
+/// Points at the first CPU's part of a slot of a chunk in [`CHUNKS`]. It counts as one of the
+/// slot's references, which keep that in its place.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(NonNull<c_void>);
 
-// SAFETY: The memory is used as each CPU may use its part, and by reads that may be old.
+// SAFETY: Each CPU writes to its own part. Reads of other parts may be out of date.
 unsafe impl Send for Slot {}
 // SAFETY: As above.
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Gives the pointer to the first CPU's `struct ctskip_slot`.
+    /// Returns the pointer to the first CPU's `struct ctskip_slot`, for calls of C functions.
     #[inline(always)]
-    pub(crate) fn as_ptr(&self) -> *mut c_void {
+    pub(super) fn as_ptr(&self) -> *mut c_void {
         self.0.as_ptr()
     }
 
+    /// Returns the address of the first CPU's part.
     fn address(&self) -> usize {
         self.0.addr().get()
     }
 
-    /// Gives what is at the start of the page.
+    /// Returns the head of the slot's page.
     #[inline]
     fn head(&self) -> &PageHead {
         let offset = self.address() % PAGE_SIZE;
 
-        // SAFETY: By the type invariants, and those of `Chunk`, which never changes it.
+        // SAFETY: By the type invariants, and by those of `Chunk`, which does not change a head.
         unsafe { self.0.byte_sub(offset).cast().as_ref() }
     }
 
-    /// Gives its number in its page.
+    /// Returns the index of the slot in its page.
     #[inline]
-    fn place(&self) -> usize {
+    fn index_in_page(&self) -> usize {
         (self.address() % PAGE_SIZE).wrapping_sub(size_of::<PageHead>()) / SLOT_SIZE
     }
 
-    /// Gives the number of references on it.
+    /// Returns the slot's reference count.
     #[inline]
     fn references(&self) -> &AtomicU32 {
-        // SAFETY: By the type invariants the chunk is there, and it has a number for each slot.
-        unsafe { self.head().references.add(self.place()).as_ref() }
+        // SAFETY: By the type invariants the chunk is there. It has a reference count for each
+        // slot.
+        unsafe { self.head().references.add(self.index_in_page()).as_ref() }
     }
 
-    /// Counts a packet that was held, here and at `counter`. Any context, may be preempted.
+    /// Counts a held packet, for the rule and at `counter`. Any context, preemptible too.
     #[inline(always)]
     pub(crate) fn hold(&self, counter: CounterRef<'_>) -> Accept {
-        // SAFETY: By the type invariants. NF_ACCEPT is what it returns.
+        // SAFETY: By the type invariants. The helper returns `NF_ACCEPT`.
         unsafe { Accept::from_raw(raw::ctskip_hold(counter.as_ptr(), self.as_ptr())) }
     }
 
-    /// Adds up what was counted. Any context. Packets may be counted meanwhile.
+    /// Returns the sums over all CPUs. Any context. Packets may count at the same time.
     pub(crate) fn totals(&self) -> Totals {
         // SAFETY: By the type invariants.
         let sum = unsafe { raw::ctskip_slot_sum(self.as_ptr()) };
@@ -443,7 +455,7 @@ impl Clone for Slot {
     #[inline]
     fn clone(&self) -> Self {
         self.references().fetch_add(1, Ordering::Relaxed);
-        // INVARIANT: Counted just now.
+        // INVARIANT: The reference was counted just now.
         Self(self.0)
     }
 }
@@ -451,7 +463,7 @@ impl Clone for Slot {
 impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
-        // What was done with the others comes before the slot is put back.
+        // What other threads did with the slot comes before it is put back.
         if self.references().fetch_sub(1, Ordering::AcqRel) == 1 {
             CHUNKS.lock().put(self);
         }

@@ -1,15 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Network namespaces: state and hooks in each of them, from its making to its end.
+//! Network namespaces: state and hooks in each, from its start to its end.
 //!
-//! A [`PerNet`] type is registered once, with something that all namespaces share. In each
-//! namespace that exists, and each that will, a state is made and then its hooks registered; at the
-//! namespace's end, and on unload, the hooks are taken off first, and the state is let go after a
-//! grace period. No reference on a namespace is held: who wants to look at one from elsewhere has
-//! a [`NetHandle`], which knows when it is gone.
+//! A [`PerNet`] type is registered once, with data that all namespaces share. Each namespace that
+//! exists or will exist gets a state, and then its hooks. At its end, and on unload, the hooks are
+//! unregistered first. A grace period later, the state is dropped.
+//!
+//! No reference to a namespace is held. Code outside of its packet path has a [`NetHandle`], which
+//! tells whether it still exists.
 //!
 //! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! /// Counts the IPv4 and IPv6 packets of a namespace.
+//! struct Meter(Counters<1>);
+//!
+//! impl_has_pernet_slot!(Meter);
+//!
+//! impl PerNet for Meter {
+//!     type Shared = ();
+//!
+//!     fn init(_net: NetHandle, _shared: &Arc<()>) -> Result<Arc<Self>> {
+//!         Ok(Arc::new(Meter(Counters::new()?), GFP_KERNEL)?)
+//!     }
+//!
+//!     fn no_room(_this: &Arc<Self>, _shared: &Arc<()>) -> Result {
+//!         Err(E2BIG)
+//!     }
+//!
+//!     fn exit(this: &Arc<Self>, _shared: &Arc<()>) {
+//!         pr_info!("{} packets\n", this.0.at(0).sum());
+//!     }
+//! }
+//!
+//! impl Handler for Meter {
+//!     fn handle<P: Place>(&self, _skb: Skb<'_>, _state: HookState<'_>) -> Accept {
+//!         self.0.at(0).count()
+//!     }
+//! }
+//!
+//! // Held by the module for as long as it is to see packets.
+//! let registration = Registration::<Meter>::new(Arc::new((), GFP_KERNEL)?)?;
+//! ```
 
 use core::{
     cell::UnsafeCell,
@@ -49,39 +84,44 @@ use crate::linux::{
     },
 };
 
-/// The state of a namespace, which handles its packets.
+/// The state of a namespace, which handles its packets. See the [module](self) for an example.
+///
+/// All functions are called in process context, under `pernet_ops_rwsem`. They may sleep, but not
+/// for long: no namespace can start or end while a type is registered or unregistered.
 pub(crate) trait PerNet: HasPernetSlot + Handler {
-    /// What all namespaces share.
+    /// Data that all namespaces share.
     type Shared: Send + Sync + 'static;
 
-    /// Makes the state of `net`.
+    /// Returns the state of the namespace `net`.
     ///
-    /// Runs when the namespace is made, and on registration for each that exists; an error fails
-    /// that. Its packets come as soon as this has returned. It must not wait for anything that
-    /// takes long: no namespace can be made or ended meanwhile.
+    /// Called when a namespace starts, and on registration for each that exists. Packets come as
+    /// soon as the function has returned. An error fails the start of the namespace, or the
+    /// registration.
     fn init(net: NetHandle, shared: &Arc<Self::Shared>) -> Result<Arc<Self>>;
 
-    /// Says that no packet of the namespace will come, as a point there has as many hooks as it may
-    /// have. That is so only on registration: a new namespace has room.
+    /// Called where a hook point of the namespace has as many hooks as it may have: no packet will
+    /// come.
     ///
-    /// An error, `E2BIG`, fails the registration, after [`Self::exit()`].
+    /// That is possible on registration only, as a new namespace has room. An error fails the
+    /// registration, after [`Self::exit()`]; it should be `E2BIG`.
     fn no_room(this: &Arc<Self>, shared: &Arc<Self::Shared>) -> Result;
 
-    /// Undoes what [`Self::init()`] did outside of the state.
+    /// Undoes the work of [`Self::init()`] outside of the state.
     ///
-    /// Runs when the namespace ends, on unload, and where its hooks could not be registered. The
-    /// hooks are off, `net` looks at nothing any more, but packets may still be in the handler. The
-    /// reference on the state is dropped a grace period later. It must not wait long either.
+    /// Called when the namespace ends, on unload, and where the hooks could not be registered. The
+    /// hooks are unregistered, and the namespace's [`NetHandle`]s are empty. But packets may still
+    /// be in the handler. The reference to the state is dropped a grace period later.
     fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
 }
 
-/// A [`PerNet`] type that has a place for its registration; made by [`impl_has_pernet_slot!`].
+/// A [`PerNet`] type with a place for its registration. [`impl_has_pernet_slot!`] implements it.
 ///
 /// # Safety
 ///
-/// [`Self::slot()`] must give the same place each time, and no other type's.
+/// [`Self::slot()`] must return the same place on each call, and that place must be no other
+/// type's.
 pub(crate) unsafe trait HasPernetSlot: Sized {
-    /// Gives the place.
+    /// Returns the place.
     fn slot() -> &'static PernetSlot<Self>
     where
         Self: PerNet;
@@ -90,7 +130,7 @@ pub(crate) unsafe trait HasPernetSlot: Sized {
 /// Implements [`HasPernetSlot`] by a `static` of the type's own.
 macro_rules! impl_has_pernet_slot {
     ($type:ty) => {
-        // SAFETY: There is one `static` here, for this type.
+        // SAFETY: The `static` is one place, for this type only.
         unsafe impl $crate::linux::pernet::HasPernetSlot for $type {
             fn slot() -> &'static $crate::linux::pernet::PernetSlot<Self> {
                 static SLOT: $crate::linux::pernet::PernetSlot<$type> =
@@ -106,8 +146,8 @@ pub(crate) use impl_has_pernet_slot;
 ///
 /// # Invariants
 ///
-/// The fields other than `taken` are written by the one that has turned `taken` to `true`, while
-/// `ops` is not registered, and only read while it is. While it is registered, `shared` is [`Some`].
+/// The thread that turned `taken` to `true` writes the other fields while `ops` is not registered.
+/// No thread writes them while it is. While it is registered, `shared` is [`Some`].
 pub(crate) struct PernetSlot<T: PerNet> {
     taken: Atomic<bool>,
     ops: Opaque<raw::pernet_operations>,
@@ -115,11 +155,11 @@ pub(crate) struct PernetSlot<T: PerNet> {
     shared: UnsafeCell<Option<Arc<T::Shared>>>,
 }
 
-// SAFETY: By the type invariants, there is one writer, and it excludes readers.
+// SAFETY: By the type invariants, there is one writer, and no reader at that time.
 unsafe impl<T: PerNet> Sync for PernetSlot<T> {}
 
 impl<T: PerNet> PernetSlot<T> {
-    /// Makes the place.
+    /// Creates an empty place.
     pub(crate) const fn new() -> Self {
         Self {
             taken: Atomic::new(false),
@@ -129,30 +169,32 @@ impl<T: PerNet> PernetSlot<T> {
         }
     }
 
-    /// Gives what all namespaces share.
+    /// Returns the shared data.
     ///
     /// # Safety
     ///
-    /// To be called while registered.
+    /// Must be called while the type is registered.
     unsafe fn shared(&self) -> Result<&Arc<T::Shared>> {
-        // SAFETY: By the type invariants it is only read now.
+        // SAFETY: By the type invariants no thread writes it now.
         unsafe { &*self.shared.get() }.as_ref().ok_or(ENODEV)
     }
 
-    /// Gives the place in `net` that a pointer of [`Box`] to its [`NetData`] is kept in.
+    /// Returns the address of the pointer that `net` keeps for this type: a [`KBox`] of
+    /// [`NetData`].
     ///
-    /// C: `net_generic()`, which has it zeroed before `init` and freed after `exit`.
+    /// The kernel zeroes the pointer before `init` and frees its memory after `exit`. C:
+    /// `net_generic()`.
     ///
     /// # Safety
     ///
-    /// To be called while registered, from the callbacks for `net`.
+    /// Must be called while the type is registered, in a callback for `net`.
     unsafe fn storage(&self, net: *mut net) -> *mut *mut c_void {
-        // SAFETY: By the safety requirements, the id was given and the memory allocated.
+        // SAFETY: By the safety requirements, `id` has been assigned and the memory allocated.
         unsafe { raw::ctskip_net_generic(net, *self.id.get()) }.cast()
     }
 }
 
-/// What is kept for a namespace.
+/// The data of one namespace.
 #[pin_data]
 struct NetData<T: PerNet> {
     handle: NetHandle,
@@ -160,19 +202,20 @@ struct NetData<T: PerNet> {
     hooks: Hooks<T>,
 }
 
-/// A registration of a [`PerNet`] type; undone when dropped.
+/// A registration of a [`PerNet`] type, which ends when this is dropped (process context).
 ///
 /// # Invariants
 ///
-/// `T::slot()` is taken by this, and its `ops` are registered.
+/// This type has taken `T::slot()`, whose `ops` are registered.
 pub(crate) struct Registration<T: PerNet>(PhantomData<Arc<T::Shared>>);
 
 impl<T: PerNet> Registration<T> {
-    /// Registers `T`. C: `register_pernet_subsys()`.
+    /// Registers `T` for all namespaces. C: `register_pernet_subsys()`.
     ///
-    /// Process context. Fails with what [`PerNet::init()`] fails with, `ENOMEM`, or `EBUSY` where
-    /// it is registered already; nothing is left then. On success every namespace has its hooks but
-    /// those that [`PerNet::no_room()`] was called for.
+    /// Process context; may sleep. Fails with the error of [`PerNet::init()`] or
+    /// [`PerNet::no_room()`], with `ENOMEM`, or with `EBUSY` where `T` is registered already. No
+    /// namespace keeps a state or a hook after a failure. After success every namespace has its
+    /// hooks, but for those of [`PerNet::no_room()`].
     pub(crate) fn new(shared: Arc<T::Shared>) -> Result<Self> {
         let slot = T::slot();
         if slot.taken.xchg(true, ordering::Acquire) {
@@ -192,10 +235,10 @@ impl<T: PerNet> Registration<T> {
         }
 
         // INVARIANT: On success the operations are registered.
-        // SAFETY: They are static and filled in.
+        // SAFETY: The operations are in a static, and filled in.
         to_result(unsafe { raw::register_pernet_subsys(slot.ops.get()) })
             .map(|()| Self(PhantomData))
-            // SAFETY: They are not registered.
+            // SAFETY: We have taken the place. The operations are not registered.
             .inspect_err(|_| unsafe { release::<T>() })
     }
 }
@@ -204,16 +247,17 @@ impl<T: PerNet> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants they are registered.
         unsafe { raw::unregister_pernet_subsys(T::slot().ops.get()) };
-        // SAFETY: They are not any more.
+        // SAFETY: By the type invariants we have taken the place. The operations were unregistered
+        // above.
         unsafe { release::<T>() };
     }
 }
 
-/// Empties a slot, for the next registration.
+/// Empties the place of `T`, for its next registration.
 ///
 /// # Safety
 ///
-/// The slot must have been taken by the caller, and not be registered.
+/// The caller must have taken the place, and its operations must not be registered.
 unsafe fn release<T: PerNet>() {
     let slot = T::slot();
 
@@ -222,20 +266,21 @@ unsafe fn release<T: PerNet>() {
     slot.taken.store(false, ordering::Release);
 }
 
-/// Makes the state of a namespace, then registers its hooks.
+/// Creates the state of a namespace, then registers its hooks.
 ///
 /// # Safety
 ///
-/// To be used as `init` of the slot's `ops` only.
+/// Must be used only as `init` of the place's `ops`.
 unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
     let slot = T::slot();
 
     from_result(|| {
-        // SAFETY: We are in a callback, with a namespace that is valid until after `exit`.
+        // SAFETY: This is a callback for `net`, which is valid until after `exit`.
         let (net, shared, storage) =
             unsafe { (Net::from_raw(net), slot.shared()?, slot.storage(net)) };
 
-        // SAFETY: It is cleared below or by `pre_exit()`, one of which comes before its end.
+        // SAFETY: The handle is cleared below or by `pre_exit()`. Either comes before the
+        // namespace's end.
         let handle = unsafe { NetHandle::new(net) }?;
 
         let handler = T::init(handle.clone(), shared).inspect_err(|_| handle.clear())?;
@@ -244,8 +289,8 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
 
             try_pin_init!(NetData {
                 handle,
-                // SAFETY: `pre_exit()` unregisters them, and `exit()` drops them: the kernel waits
-                // for a grace period in between.
+                // SAFETY: `pre_exit()` unregisters the hooks, and `exit()` drops them. The kernel
+                // waits for a grace period in between.
                 hooks <- unsafe { Hooks::new(net, handler) },
             }? Error)
         };
@@ -260,32 +305,32 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
             T::exit(&handler, shared);
         })?;
 
-        // SAFETY: The place is valid for writes.
+        // SAFETY: `storage` is valid for writes.
         unsafe { storage.write(state.into_foreign()) };
         Ok(0)
     })
 }
 
-/// Takes a namespace's hooks off.
+/// Unregisters a namespace's hooks, and empties its handles.
 ///
 /// # Safety
 ///
-/// To be used as `pre_exit` of the slot's `ops` only.
+/// Must be used only as `pre_exit` of the place's `ops`.
 unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
     let slot = T::slot();
 
-    // SAFETY: We are in a callback, for a namespace that `init()` has put a state in, which is only
+    // SAFETY: This is a callback for `net`, for which `init()` has stored a state. That is only
     // borrowed until `exit()`.
     let (net, state) = unsafe {
         let state = <Pin<KBox<NetData<T>>>>::borrow(*slot.storage(net));
         (Net::from_raw(net), state)
     };
 
-    // SAFETY: They were made for this namespace, and this is called once.
+    // SAFETY: The hooks were registered in this namespace, and this is called once.
     unsafe { state.hooks.unregister(net) };
     state.handle.clear();
 
-    // SAFETY: As above.
+    // SAFETY: The type is registered while its callbacks run.
     if let Ok(shared) = unsafe { slot.shared() } {
         T::exit(state.hooks.handler(), shared);
     }
@@ -295,9 +340,9 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
 ///
 /// # Safety
 ///
-/// To be used as `exit` of the slot's `ops` only.
+/// Must be used only as `exit` of the place's `ops`.
 unsafe extern "C" fn exit<T: PerNet>(net: *mut net) {
-    // SAFETY: As in `pre_exit()`, after which a grace period has passed: no packet is in the
-    // handler, and nothing borrows the state. Nobody looks at the place after this.
+    // SAFETY: This is a callback for `net`. A grace period has passed since `pre_exit()`: no packet
+    // is in the handler, and nothing borrows the state. The pointer is not read after this.
     drop(unsafe { <Pin<KBox<NetData<T>>>>::from_foreign(*T::slot().storage(net)) });
 }

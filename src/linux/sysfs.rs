@@ -2,13 +2,46 @@
 
 //! A directory of text files under `/sys/kernel`.
 //!
-//! Its files are binary attributes, as only these are told which open file they are called for, and
-//! may be longer than a page. A [`File`] gives its text line by line; how that fits the pages and
-//! offsets that the kernel asks for, and who may read and write at all, is decided here, in one
-//! place.
+//! The files are binary attributes. Only for these does the kernel say which open file a call is
+//! for, and only these may be longer than a page. A [`File`] returns its text line by line. This
+//! module fits the lines to the pages and offsets that the kernel asks for. It also decides who may
+//! read and write.
 //!
 //! C headers: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h),
 //! [`include/linux/kernfs.h`](srctree/include/linux/kernfs.h)
+//!
+//! # Examples
+//!
+//! ```ignore
+//! /// `/sys/kernel/example/numbers`: the numbers from 0 to 99, one a line.
+//! struct NumbersFile;
+//!
+//! /// The text of `numbers`.
+//! struct NumbersText;
+//!
+//! impl File for NumbersFile {
+//!     const NAME: &'static CStr = c"numbers";
+//!     const MODE: u16 = 0o400;
+//!
+//!     fn lines(&self) -> Result<impl Lines + '_> {
+//!         Ok(NumbersText)
+//!     }
+//! }
+//!
+//! impl Lines for NumbersText {
+//!     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+//!         if index >= 100 {
+//!             return Ok(false);
+//!         }
+//!         writeln!(out, "{index}")?;
+//!         Ok(true)
+//!     }
+//! }
+//!
+//! // The file is there until `numbers` is dropped.
+//! let directory = Directory::new(c"example")?;
+//! let numbers = KBox::pin_init(Attribute::new(directory, NumbersFile), GFP_KERNEL)?;
+//! ```
 
 use core::{
     marker::{
@@ -42,11 +75,11 @@ use crate::linux::{
     net, //
 };
 
-/// A directory under `/sys/kernel`, removed when the last attribute in it is.
+/// A directory under `/sys/kernel`, removed when the last [`Attribute`] in it is.
 ///
 /// # Invariants
 ///
-/// Owns a reference on a kobject.
+/// Owns a reference to a kobject.
 pub(crate) struct Directory(NonNull<kobject>);
 
 // SAFETY: A kobject may be used by any thread.
@@ -55,11 +88,11 @@ unsafe impl Send for Directory {}
 unsafe impl Sync for Directory {}
 
 impl Directory {
-    /// Makes the directory. Process context; fails with `ENOMEM`.
+    /// Creates the directory `name`.
     ///
-    /// C: `kobject_create_and_add()`.
+    /// Process context; may sleep. Fails with `ENOMEM`. C: `kobject_create_and_add()`.
     pub(crate) fn new(name: &CStr) -> Result<Arc<Self>> {
-        // SAFETY: `kernel_kobj` is there since boot; `name` is a string that is copied.
+        // SAFETY: `kernel_kobj` is there since boot. The function copies `name`.
         let directory =
             unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), bindings::kernel_kobj) };
 
@@ -72,8 +105,8 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants. It is taken out of the file system now, even if its memory
-        // is let go later.
+        // SAFETY: By the type invariants. The first call removes the directory from the file system
+        // now, even if its memory is freed later.
         unsafe {
             bindings::kobject_del(self.0.as_ptr());
             bindings::kobject_put(self.0.as_ptr());
@@ -81,26 +114,31 @@ impl Drop for Directory {
     }
 }
 
-/// What is in a file.
+/// A file: its name, who may use it, and its text.
 ///
-/// All calls are made in process context, for one open file one at a time.
+/// All functions are called in process context, one at a time for each open file. See the
+/// [module](self) for an example.
 pub(crate) trait File: Send + Sync + 'static {
-    /// Its name.
+    /// Name of the file.
     const NAME: &'static CStr;
 
-    /// Its mode, as in `0o600`. Without a bit for writing, it cannot be opened for that.
+    /// Mode of the file, as in `0o600`. Without a bit for writing, it cannot be opened for that.
     const MODE: u16;
 
-    /// Whether anyone may use it that its mode lets. Else it takes `CAP_NET_ADMIN` in the initial
-    /// user namespace, held when the file was opened, and the initial network namespace.
+    /// Whether the mode alone decides who may use the file.
+    ///
+    /// Else the opener must have had `CAP_NET_ADMIN` in the initial user namespace when it opened
+    /// the file, and the caller must be in the initial network namespace. A call fails with `EPERM`
+    /// otherwise.
     const PUBLIC: bool = false;
 
-    /// Gives the text as it is now, for one call of `read(2)`. What it holds is let go right after.
+    /// Returns the text as it is now, for one call of `read(2)`. It is dropped at the end of the
+    /// call.
     fn lines(&self) -> Result<impl Lines + '_>;
 
-    /// Takes what one call of `write(2)` has given, a page at most, all of it or none.
+    /// Takes the text of one call of `write(2)`: a page at most, and all of it or none.
     ///
-    /// `file` is the open file that it is written to.
+    /// `_file` is the open file that it was written to. The default fails with `EPERM`.
     fn write(&self, _file: &OpenFile<'_>, _text: &[u8]) -> Result {
         Err(EPERM)
     }
@@ -108,34 +146,39 @@ pub(crate) trait File: Send + Sync + 'static {
 
 /// The text of a file.
 pub(crate) trait Lines {
-    /// Tells the text's versions apart: when it has changed between two reads, the second fails with
-    /// `ESTALE`. To be left as it is for a text whose lines may come from different times.
+    /// Returns the version of the text, of which the lowest 62 bits count.
+    ///
+    /// A read at another offset than 0 fails with `ESTALE` where the version has changed since the
+    /// open file's last read. A text whose lines may come from different times keeps the version 0.
     fn version(&self) -> u64 {
         0
     }
 
-    /// Gives a line that starts at `offset` or before, and where it starts: the nearer, the less is
-    /// written in vain. Between versions, every line has the same length each time it is written.
+    /// Returns a line that starts at `_offset` or before, and the offset in bytes at which it
+    /// starts.
+    ///
+    /// The nearer that is, the fewer lines are written in vain. In one version, a line must have
+    /// the same length each time it is written. The default is line 0, at offset 0.
     fn seek(&self, _offset: u64) -> (usize, u64) {
         (0, 0)
     }
 
-    /// Writes line `index`, counted from 0, with its newline, and gives `true`; or writes nothing and
-    /// gives `false` where the text ends before it.
+    /// Writes line `index`, counted from 0, with its newline, and returns `true`. Where the text
+    /// ends before that line, writes nothing and returns `false`.
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool>;
 }
 
-/// Where a line is written to: what is left of a page, for the reader.
+/// The place that a line is written to: the rest of a page of the reader's.
 pub(crate) struct Output<'a> {
     page: &'a mut [u8],
     len: usize,
-    /// Bytes still to be left out, as the reader has them.
+    /// Bytes that are still to be left out: the reader has them already.
     skip: u64,
     overflow: bool,
 }
 
 impl<'a> Output<'a> {
-    /// Makes an output to `page` that leaves the first `skip` bytes out.
+    /// Creates an output to `page` that leaves the first `skip` bytes out.
     fn new(page: &'a mut [u8], skip: u64) -> Self {
         Self {
             page,
@@ -145,8 +188,9 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes bytes. What does not fit is dropped, and the line will be asked for again.
-    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) {
+    /// Writes bytes. Those that do not fit are dropped: the reader's next call asks for their line
+    /// again.
+    fn write_bytes(&mut self, bytes: &[u8]) {
         let skip = usize::try_from(self.skip).unwrap_or(usize::MAX);
         let skip = skip.min(bytes.len());
         self.skip = self.skip.saturating_sub(skip as u64);
@@ -170,33 +214,36 @@ impl fmt::Write for Output<'_> {
     }
 }
 
-/// What is remembered of an open file, in the eight bytes that kernfs keeps for its user; zero when
-/// it is opened.
+/// The state of an open file, in the eight bytes that kernfs keeps for its user. Zero after
+/// opening.
 #[derive(Clone, Copy)]
 struct OpenState(u64);
 
 impl OpenState {
-    /// Whether a version is remembered.
-    const SEEN: u64 = 1 << 63;
-    /// Whether what is written is not to be carried out.
+    /// Flag: a read has stored a version.
+    const HAS_VERSION: u64 = 1 << 63;
+    /// Flag: see [`OpenFile::is_stopped()`].
     const STOPPED: u64 = 1 << 62;
+    /// The bits that are no part of a version.
+    const FLAGS: u64 = Self::HAS_VERSION | Self::STOPPED;
 
-    /// The version that it is being read in, if a read has begun.
+    /// Returns the version of the last read; [`None`] before the first.
     fn version(self) -> Option<u64> {
-        (self.0 & Self::SEEN != 0).then_some(self.0 & !(Self::SEEN | Self::STOPPED))
+        (self.0 & Self::HAS_VERSION != 0).then_some(self.0 & !Self::FLAGS)
     }
 
-    /// With `version` as that.
+    /// Returns the state with `version` stored.
     fn with_version(self, version: u64) -> Self {
-        let version = version & !(Self::SEEN | Self::STOPPED);
-        Self(self.0 & Self::STOPPED | Self::SEEN | version)
+        let version = version & !Self::FLAGS;
+        Self(self.0 & Self::STOPPED | Self::HAS_VERSION | version)
     }
 }
 
-/// Fills a page with the lines at `offset`, as many whole ones as fit; of a line that does not fit by
-/// itself, with what does. Gives the number of bytes.
+/// Fills `page` with the lines from byte `offset` on, and returns the number of bytes written.
 ///
-/// Fails with `ESTALE` where the text was another when the reader began.
+/// It writes as many whole lines as fit. Of a line that is longer than the page, it writes the part
+/// that fits. Fails with `ESTALE` where `offset` is not 0 and the version is not that of the last
+/// read.
 fn read_lines(
     lines: &impl Lines,
     state: &mut OpenState,
@@ -225,30 +272,31 @@ fn read_lines(
     }
 }
 
-/// The open file that a call is made for.
+/// The open file that a call is for.
 ///
 /// # Invariants
 ///
-/// Points at a `struct file` of a binary attribute that is valid for `'a`, the length of a call, for
+/// Points at a `struct file` of a binary attribute. It is valid for `'a`, the length of a call, for
 /// which kernfs holds the open file's mutex.
 pub(crate) struct OpenFile<'a>(NonNull<file>, PhantomData<&'a file>);
 
 impl OpenFile<'_> {
-    /// Keeps the open file, to know it again.
+    /// Returns a reference that keeps the open file, so that a later call can be compared with it.
     pub(crate) fn hold(&self) -> HeldFile {
         // SAFETY: By the type invariants.
         unsafe { raw::ctskip_get_file(self.0.as_ptr()) };
 
-        // INVARIANT: We have just taken a reference.
+        // INVARIANT: The reference was taken just now.
         HeldFile(self.0)
     }
 
-    /// Checks that the caller may use a file that is not public.
+    /// Checks that the caller may use a file that is not public. Fails with `EPERM`.
     ///
-    /// It is the opener that must have been privileged: a file given to another process keeps its
-    /// rights, as one that was tricked into writing to it gains none. C: `file_ns_capable()`.
+    /// The opener must have had the capability, not the caller. A process that is handed an open
+    /// file gains its rights. A process that is tricked into writing to one adds none of its own.
+    /// C: `file_ns_capable()`.
     fn check(&self) -> Result {
-        // SAFETY: By the type invariants; `init_user_ns` is there always.
+        // SAFETY: By the type invariants. `init_user_ns` is a static variable: it is always valid.
         let capable = unsafe {
             bindings::file_ns_capable(
                 self.0.as_ptr(),
@@ -264,65 +312,67 @@ impl OpenFile<'_> {
         }
     }
 
-    /// Gives what kernfs keeps for an open file.
+    /// Returns kernfs's data of the open file.
     ///
-    /// C: `kernfs_of()`: every open file of kernfs has a `seq_file`, this one too.
-    fn kernfs(&self) -> *mut kernfs_open_file {
+    /// C: `kernfs_of()`. Every open file of kernfs has a `seq_file`, a binary attribute too.
+    fn kernfs_of(&self) -> *mut kernfs_open_file {
         // SAFETY: By the type invariants.
         unsafe { (*(*self.0.as_ptr()).private_data.cast::<seq_file>()).private }.cast()
     }
 
-    /// Gives what is remembered of the open file.
+    /// Returns the state of the open file.
     ///
-    /// It is kept in `priv`, which kernfs leaves to its user; sysfs makes no use of it.
+    /// It lies in `priv`, which kernfs leaves to its user. sysfs does not use it.
     fn open_state(&self) -> OpenState {
-        // SAFETY: By the type invariants nobody writes to it at the same time.
-        OpenState(unsafe { (*self.kernfs()).priv_ } as u64)
+        // SAFETY: By the type invariants no other thread writes it now.
+        OpenState(unsafe { (*self.kernfs_of()).priv_ } as u64)
     }
 
-    /// Remembers something of the open file.
-    fn remember(&self, state: OpenState) {
+    /// Stores the state of the open file.
+    fn set_open_state(&self, state: OpenState) {
         static_assert!(size_of::<*mut c_void>() == size_of::<OpenState>());
 
-        // SAFETY: By the type invariants nobody uses it at the same time.
-        unsafe { (*self.kernfs()).priv_ = state.0 as *mut c_void };
+        // SAFETY: By the type invariants no other thread uses it now.
+        unsafe { (*self.kernfs_of()).priv_ = state.0 as *mut c_void };
     }
 
-    /// Has [`Self::is_stopped()`] tell so from now on.
+    /// Sets the flag that [`Self::is_stopped()`] returns.
     pub(crate) fn stop(&self, stopped: bool) {
         let OpenState(state) = self.open_state();
 
-        self.remember(OpenState(match stopped {
+        self.set_open_state(OpenState(match stopped {
             true => state | OpenState::STOPPED,
             false => state & !OpenState::STOPPED,
         }));
     }
 
-    /// Tells whether this open file was stopped.
+    /// Returns the flag that was last set by [`Self::stop()`]; `false` before that. The caller
+    /// decides on its meaning: this module does not look at it.
     pub(crate) fn is_stopped(&self) -> bool {
         self.open_state().0 & OpenState::STOPPED != 0
     }
 }
 
-/// An open file that is kept: while it is, no other is at its place.
+/// A reference to an open file. While it is held, no other open file has the same address.
 ///
 /// # Invariants
 ///
-/// Owns a reference on a `struct file`.
+/// Owns a reference to a `struct file`.
 pub(crate) struct HeldFile(NonNull<file>);
 
-// SAFETY: A file may be used by any thread.
+// SAFETY: An open file may be used by any thread.
 unsafe impl Send for HeldFile {}
 // SAFETY: As above.
 unsafe impl Sync for HeldFile {}
 
 impl HeldFile {
-    /// Tells whether `other` is the same open file.
+    /// Returns whether `other` is the same open file.
     pub(crate) fn is(&self, other: &OpenFile<'_>) -> bool {
         self.0 == other.0
     }
 
-    /// Tells whether all others have closed it. C: `file_count()`.
+    /// Returns whether only this reference is left: every process has closed the file. C:
+    /// `file_count()`.
     pub(crate) fn is_gone(&self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { raw::ctskip_file_count(self.0.as_ptr()) <= 1 }
@@ -336,14 +386,14 @@ impl Drop for HeldFile {
     }
 }
 
-/// A file in a [`Directory`], removed when dropped.
+/// A file in a [`Directory`], removed when dropped (process context).
 ///
-/// That waits for the calls in flight: whoever drops it must hold no lock that [`File`]'s functions
-/// take.
+/// The drop waits for calls that are under way. So the caller must hold no lock that a function of
+/// [`File`] takes.
 ///
 /// # Invariants
 ///
-/// `attribute` is in `directory`, and its `private` points at this.
+/// `attribute` is in `directory`. Its `private` points at this structure.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Attribute<T: File> {
     file: T,
@@ -354,15 +404,15 @@ pub(crate) struct Attribute<T: File> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: The description is not written to after `new()`; the rest may be sent.
+// SAFETY: `attribute` is constant after `new()`. The other fields may be sent.
 unsafe impl<T: File> Send for Attribute<T> {}
-// SAFETY: As above; `T` is `Sync`.
+// SAFETY: `attribute` is constant after `new()`. The other fields may be shared.
 unsafe impl<T: File> Sync for Attribute<T> {}
 
 impl<T: File> Attribute<T> {
-    /// Puts the file into the directory: it may be opened before this has returned.
+    /// Creates the file in `directory`. It may be opened before this function has returned.
     ///
-    /// Process context; fails with `ENOMEM`, or `EEXIST`. C: `sysfs_create_bin_file()`.
+    /// Process context; may sleep. Fails with `ENOMEM` or `EEXIST`. C: `sysfs_create_bin_file()`.
     pub(crate) fn new(directory: Arc<Directory>, file: T) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             file,
@@ -370,7 +420,7 @@ impl<T: File> Attribute<T> {
             attribute: Opaque::new(Self::attribute(this.as_ptr())),
             _pin: PhantomPinned,
             _: {
-                // SAFETY: Both are initialised, and stay where they are until `drop()` has removed
+                // SAFETY: Both are initialised. They stay in their place until `drop()` has removed
                 // the file.
                 to_result(unsafe {
                     bindings::sysfs_create_bin_file(directory.0.as_ptr(), attribute.get())
@@ -379,7 +429,7 @@ impl<T: File> Attribute<T> {
         })
     }
 
-    /// Fills in the description of the file that is at `this`.
+    /// Returns the C description of the file at `this`.
     fn attribute(this: *mut Self) -> bin_attribute {
         let mut attribute = bin_attribute::default();
 
@@ -401,22 +451,24 @@ impl<T: File> Attribute<T> {
 #[pinned_drop]
 impl<T: File> PinnedDrop for Attribute<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariants it is there. The call waits for those in flight, and no
-        // others come.
+        // SAFETY: By the type invariants the file is there. The call waits for those under way, and
+        // no other call can start.
         unsafe { bindings::sysfs_remove_bin_file(self.directory.0.as_ptr(), self.attribute.get()) };
     }
 }
 
-/// Gives the file and the open file of a call, after checking that it may be made.
+/// Returns the file and the open file of a call. Fails with `EPERM` where the caller may not use
+/// it.
 ///
 /// # Safety
 ///
-/// Both must be what a binary attribute of this module was called with, and `'a` the call.
+/// The arguments must be those of a call to a function of an [`Attribute`], and `'a` must end with
+/// it.
 unsafe fn enter<'a, T: File>(
     file: *mut file,
     attribute: *const bin_attribute,
 ) -> Result<(&'a T, OpenFile<'a>)> {
-    // SAFETY: `private` was set by `Attribute::new()`; kernfs keeps the attribute from being removed
+    // SAFETY: `Attribute::new()` has set `private`. kernfs does not let the attribute be removed
     // during the call.
     let this = unsafe { &*(*attribute).private.cast::<Attribute<T>>() };
     // INVARIANT: By the safety requirements.
@@ -428,7 +480,7 @@ unsafe fn enter<'a, T: File>(
     Ok((&this.file, file))
 }
 
-/// Gives what a function of C returns for a number of bytes or an error.
+/// Returns the result as C has it: a number of bytes, or a negative error.
 fn to_ssize(result: Result<usize>) -> isize {
     match result {
         Ok(n) => n as isize,
@@ -436,11 +488,11 @@ fn to_ssize(result: Result<usize>) -> isize {
     }
 }
 
-/// Reads from a file.
+/// Reads from a file: the `read` of an [`Attribute`].
 ///
 /// # Safety
 ///
-/// To be used as `read` of an [`Attribute`]'s description only.
+/// Must be used only as the `read` of an [`Attribute`]'s description.
 unsafe extern "C" fn read<T: File>(
     file: *mut file,
     _kobj: *mut kobject,
@@ -453,7 +505,7 @@ unsafe extern "C" fn read<T: File>(
         // SAFETY: By the safety requirements.
         let (this, file) = unsafe { enter::<T>(file, attribute) }?;
         let offset = u64::try_from(offset).map_err(|_| EINVAL)?;
-        // SAFETY: sysfs lends `count` bytes for the call, which are initialised here.
+        // SAFETY: sysfs lends `count` bytes for the length of the call. They are initialised here.
         let page = unsafe {
             page.write_bytes(0, count);
             slice::from_raw_parts_mut(page, count)
@@ -462,18 +514,18 @@ unsafe extern "C" fn read<T: File>(
         let mut state = file.open_state();
         let n = read_lines(&this.lines()?, &mut state, offset, page)?;
 
-        file.remember(state);
+        file.set_open_state(state);
         Ok(n)
     };
 
     to_ssize(read())
 }
 
-/// Writes to a file.
+/// Writes to a file: the `write` of an [`Attribute`].
 ///
 /// # Safety
 ///
-/// To be used as `write` of an [`Attribute`]'s description only.
+/// Must be used only as the `write` of an [`Attribute`]'s description.
 unsafe extern "C" fn write<T: File>(
     file: *mut file,
     _kobj: *mut kobject,
@@ -485,7 +537,7 @@ unsafe extern "C" fn write<T: File>(
     let write = || {
         // SAFETY: By the safety requirements.
         let (this, file) = unsafe { enter::<T>(file, attribute) }?;
-        // SAFETY: sysfs lends `count` bytes of text for the call.
+        // SAFETY: sysfs lends `count` bytes of text for the length of the call.
         let text = unsafe { slice::from_raw_parts(text, count) };
 
         this.write(&file, text).map(|()| count)

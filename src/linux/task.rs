@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is calling.
+//! The current task: its name and its process id.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
@@ -14,12 +14,12 @@ use kernel::task::Pid;
 
 use crate::linux::bindings as raw;
 
-/// The length of a command name, with its NUL. C: `TASK_COMM_LEN`.
+/// Bytes of a command name, its NUL included. C: `TASK_COMM_LEN`.
 const COMM_LEN: usize = 16;
 
-/// The name and process id of a task, as they were; printed as `comm[pid]`.
+/// The command name and the process id of a task at one time. Printed as `comm[pid]`.
 ///
-/// The id is that of the thread group, in the initial pid namespace, as the kernel's log has it.
+/// The id is that of the thread group in the initial pid namespace, as in the kernel's log.
 #[derive(Clone, Copy)]
 pub(crate) struct TaskName {
     comm: [u8; COMM_LEN],
@@ -27,11 +27,11 @@ pub(crate) struct TaskName {
 }
 
 impl TaskName {
-    /// Names the current task. Process context.
+    /// Returns the name of the current task. Process context.
     pub(crate) fn current() -> Self {
         let mut comm = [0; COMM_LEN];
 
-        // SAFETY: The helper writes `TASK_COMM_LEN` bytes, the last of them NUL.
+        // SAFETY: The helper writes `TASK_COMM_LEN` bytes, and the last is NUL.
         let tgid = unsafe { raw::ctskip_current(comm.as_mut_ptr()) };
 
         Self { comm, tgid }
@@ -39,7 +39,8 @@ impl TaskName {
 }
 
 impl Display for TaskName {
-    /// A task may call itself anything: what is not a plain character becomes `?`, a space `_`.
+    /// Writes `comm[pid]`. A task may choose any command name. So a space becomes `_`; a quote, a
+    /// backslash and a byte outside of printable ASCII become `?`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.comm.iter().take_while(|&&byte| byte != 0) {
             f.write_char(match byte {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's own workqueue: what must not be done where it is found to be needed.
+//! The module's own workqueue, for work that its caller must not do itself.
 //!
-//! Two kinds of work go there: memory that waits for a grace period (see [`crate::linux::rcu`]), and jobs
-//! that are queued where one may not wait, such as a namespace's exit. Both are embedded in what
-//! they are about, so that queueing never allocates. It is ordered: one item runs at a time.
+//! There are two kinds of work: to free memory after a grace period (see [`crate::linux::rcu`]),
+//! and jobs whose caller must not wait, such as the end of a namespace. A work item is a field of
+//! the data that it is about, so that queueing allocates nothing. The workqueue is ordered: one
+//! item runs at a time.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -29,13 +30,14 @@ use crate::linux::bindings as raw;
 
 /// An ordered workqueue, drained and destroyed when dropped.
 ///
-/// Dropping it waits until every [`Handle`] is gone, and with them all that could queue more, then
-/// for the last item to end: after that nothing of it runs in the module's text. So it must be
-/// dropped after everything that holds a handle, and never from one of its own items.
+/// The drop waits until every [`Handle`] is gone, so that no item can be queued any more. Then it
+/// waits for the last item to end. After that, no item runs in the module's text. So a workqueue
+/// must be dropped after each owner of a handle, and not by one of its own items.
 ///
 /// # Invariants
 ///
-/// `wq` is a workqueue that this owns; only [`Drop`] destroys it. `handle` is [`Some`] until then.
+/// `wq` is a workqueue that this type owns. Only [`Drop`] destroys it. `handle` is [`Some`] until
+/// then.
 pub(crate) struct Workqueue {
     wq: NonNull<bindings::workqueue_struct>,
     handle: Option<Handle>,
@@ -44,17 +46,17 @@ pub(crate) struct Workqueue {
 
 // SAFETY: A workqueue may be used and destroyed from any thread.
 unsafe impl Send for Workqueue {}
-// SAFETY: `&Workqueue` gives out handles only, which are `Sync` themselves.
+// SAFETY: `&Workqueue` is good only for handles, which are `Sync` themselves.
 unsafe impl Sync for Workqueue {}
 
 impl Workqueue {
-    /// Makes a workqueue called `name`.
+    /// Creates a workqueue of that name.
     ///
-    /// Process context; fails with `ENOMEM`. C: `alloc_ordered_workqueue()`.
+    /// Process context; may sleep. Fails with `ENOMEM`. C: `alloc_ordered_workqueue()`.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
         let unused = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
 
-        // SAFETY: `name` is a string that the call copies.
+        // SAFETY: `name` is a string, which the function copies.
         let wq = unsafe { raw::ctskip_alloc_ordered_workqueue(name.as_char_ptr()) };
         let wq = NonNull::new(wq).ok_or(ENOMEM)?;
 
@@ -67,7 +69,7 @@ impl Workqueue {
         )
         .map(Handle)
         .inspect_err(|_| {
-            // SAFETY: `wq` was made above, and nobody else has seen it.
+            // SAFETY: `wq` was created above, and no other code knows it.
             unsafe { bindings::destroy_workqueue(wq.as_ptr()) }
         })?;
 
@@ -79,7 +81,7 @@ impl Workqueue {
         })
     }
 
-    /// Gives a handle, for those who queue; fails with `ENODEV` only while this is being dropped.
+    /// Returns a handle. Fails with `ENODEV`, but only while the workqueue is being dropped.
     pub(crate) fn handle(&self) -> Result<Handle> {
         self.handle.clone().ok_or(ENODEV)
     }
@@ -89,32 +91,33 @@ impl Drop for Workqueue {
     fn drop(&mut self) {
         self.handle = None;
         self.unused.wait_for_completion();
-        // SAFETY: By the type invariants the queue is ours. The last handle is gone, so that
-        // nobody queues any more; what is queued or running is waited for by this call.
+        // SAFETY: By the type invariants the workqueue is ours. The last handle is gone, so that no
+        // item can be queued. The call waits for items that are queued or running.
         unsafe { bindings::destroy_workqueue(self.wq.as_ptr()) };
     }
 }
 
-/// A reference on a [`Workqueue`], for queueing.
+/// A reference to a [`Workqueue`], to queue items on.
 ///
 /// The workqueue outlives all of its handles.
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Token>);
 
-/// What holds a [`Handle`]; made by [`impl_has_handle!`].
+/// A type that owns a [`Handle`]. [`impl_has_handle!`] implements it.
 ///
 /// # Safety
 ///
-/// [`Self::handle()`] must give a handle that is kept, and the same, for as long as `self` is there.
+/// [`Self::handle()`] must return the same handle on each call, and `self` must keep that handle
+/// while it is there.
 pub(crate) unsafe trait HasHandle {
-    /// Gives the handle.
+    /// Returns the handle.
     fn handle(&self) -> &Handle;
 }
 
-/// Implements [`HasHandle`] by a field that is not written to.
+/// Implements [`HasHandle`] by a field that the type does not write to.
 macro_rules! impl_has_handle {
     ($type:ty, $field:ident) => {
-        // SAFETY: What is borrowed is a part of `self`.
+        // SAFETY: The handle is a field of `self`, which does not change.
         unsafe impl $crate::linux::workqueue::HasHandle for $type {
             fn handle(&self) -> &$crate::linux::workqueue::Handle {
                 &self.$field
@@ -124,10 +127,10 @@ macro_rules! impl_has_handle {
 }
 pub(crate) use impl_has_handle;
 
-/// Queues a work item with a delay, on the workqueue whose handle it holds; gives it back where it is
+/// Queues a work item on the workqueue of its handle, `delay` jiffies later. Returns it where it is
 /// queued already.
 ///
-/// Any context, allocates nothing. The workqueue's end waits for it.
+/// Any context; allocates nothing. The end of the workqueue waits for the item.
 pub(crate) fn enqueue_delayed<T, const ID: u64>(
     work: Arc<T>,
     delay: Jiffies,
@@ -138,17 +141,17 @@ where
 {
     let wq = work.handle().0.wq.as_ptr();
 
-    // SAFETY: By the invariants of `Token`, the queue is valid as long as the handle is. That is part
-    // of what the timer owns: the queue is there when it puts the item in.
+    // SAFETY: By the invariants of `Token`, the workqueue is valid while the handle is there. The
+    // timer owns `work`, and so the handle: the workqueue is there when the timer queues the item.
     unsafe { Queue::from_raw(wq) }.enqueue_delayed(work, delay)
 }
 
-/// What the handles of a workqueue share.
+/// State that all handles of a workqueue share.
 ///
 /// # Invariants
 ///
-/// `wq` is valid as long as this lives: [`Workqueue`] destroys it after `unused` is completed, which
-/// is done by this type's [`Drop`] only.
+/// `wq` is valid while this is there: [`Workqueue`] destroys it after `unused` is completed, which
+/// only [`Drop`] of this type does.
 struct Token {
     wq: NonNull<bindings::workqueue_struct>,
     unused: Arc<Completion>,
@@ -166,38 +169,40 @@ impl Drop for Token {
 }
 
 impl Handle {
-    /// Queues a work item of the kernel crate; gives it back where it is queued already.
+    /// Queues a work item of the kernel crate. Returns it where it is queued already.
     ///
-    /// Any context, allocates nothing. Where the item holds a handle itself, as it does through an
-    /// [`Arc`] of its owner, it is sure to have run when the workqueue is gone.
+    /// Any context; allocates nothing. Where the item owns a handle, through the [`Arc`] that it is
+    /// part of, the end of the workqueue waits for it.
     pub(crate) fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
     where
         W: RawWorkItem<ID> + Send + 'static,
     {
-        // SAFETY: By the invariants of `Token`, the queue is valid as long as `self` is.
+        // SAFETY: By the invariants of `Token`, the workqueue is valid while `self` is there.
         unsafe { Queue::from_raw(self.0.wq.as_ptr()) }.enqueue(work)
     }
 
-    /// Has `func` called with `&work->work` from the workqueue after a grace period.
+    /// Queues `work` after a grace period: the workqueue then calls `func` with `&work->work`.
     ///
-    /// Any context, allocates nothing. C: `INIT_RCU_WORK()`, `queue_rcu_work()`.
+    /// Any context; allocates nothing. C: `INIT_RCU_WORK()`, `queue_rcu_work()`.
     ///
     /// # Safety
     ///
-    /// - `this` must be valid when this is called; `func` may drop it before this returns.
-    /// - `work` must be valid, used by nothing else, and stay so until `func` is called, from any
-    ///   thread. Where `func` drops the last handle, the workqueue's end waits for it to return.
-    pub(crate) unsafe fn enqueue_rcu(
+    /// - `this` must be valid when the call starts. `func` may drop it before the call has
+    ///   returned.
+    /// - `work` must be valid, and not be used by other code, until `func` is called, on any
+    ///   thread. Where `func` drops the last handle, the end of the workqueue waits for `func` to
+    ///   return.
+    pub(super) unsafe fn enqueue_rcu(
         this: *const Self,
         work: *mut bindings::rcu_work,
         func: unsafe extern "C" fn(*mut bindings::work_struct),
     ) {
-        // SAFETY: By the safety requirements. No reference outlives this line, as `func` may run
-        // as soon as the work is queued.
+        // SAFETY: By the safety requirements. The reference ends with this statement, as `func` may
+        // run as soon as the work is queued.
         let wq = unsafe { &*this }.0.wq.as_ptr();
 
         // SAFETY: By the invariants of `Token` and the safety requirements, both pointers are
-        // valid, and `work` is not queued anywhere.
+        // valid. `work` is not queued anywhere.
         unsafe { raw::ctskip_queue_rcu_work(wq, work, Some(func)) };
     }
 }

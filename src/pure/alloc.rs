@@ -135,6 +135,9 @@ pub use backend::fail_after;
 pub struct Vec<T>(backend::Buffer<T>);
 
 impl<T> Vec<T> {
+    /// The most elements: so the index of each fits a `u32`, and so does the length.
+    pub const MAX_LEN: usize = u32::MAX as usize;
+
     /// An empty array; allocates nothing.
     pub const fn new() -> Self {
         Self(backend::Buffer::new())
@@ -148,7 +151,12 @@ impl<T> Vec<T> {
     }
 
     /// Makes room for `additional` more elements.
+    ///
+    /// Fails, too, where there would be more than [`MAX_LEN`](Self::MAX_LEN).
     pub fn reserve(&mut self, additional: usize) -> Result<(), NoMemory> {
+        if additional > Self::MAX_LEN.saturating_sub(self.0.len()) {
+            return Err(NoMemory);
+        }
         backend::reserve(&mut self.0, additional)
     }
 
@@ -240,6 +248,11 @@ impl<T: core::fmt::Debug> core::fmt::Debug for Vec<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         (**self).fmt(f)
     }
+}
+
+/// Returns the length of an array that lies in a [`Vec`].
+pub fn end_of<T>(array: &[T]) -> u32 {
+    u32::try_from(array.len()).unwrap_or(u32::MAX)
 }
 
 /// Shared ownership of a `T` that does not change.

@@ -7,10 +7,8 @@ use ctskip_pure::{
     matcher::{
         linear::LinearTable,
         oracle,
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     packet::header::Transport,
     rule::{

@@ -6,10 +6,8 @@ use ctskip_pure::{
     alloc::Arc,
     matcher::{
         oracle,
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     rule::{
         Family,

@@ -8,10 +8,8 @@ use ctskip_pure::{
     alloc::Arc,
     matcher::{
         oracle,
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope,
         Alone, //
     },
     packet::header::{

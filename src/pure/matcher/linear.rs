@@ -7,9 +7,13 @@
 //! these hold, and other packets, are left to [`Ruleset::lookup`].
 
 use crate::pure::{
-    matcher::ruleset::{
-        Ruleset,
-        Scope, //
+    matcher::{
+        cost::{
+            LINEAR_ROWS,
+            LINEAR_RULES, //
+        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     packet::header::{
         Key,
@@ -26,13 +30,8 @@ use crate::pure::{
     table::Entry, //
 };
 
-/// The most comparisons that a packet takes.
-const MAX_ROWS: usize = 8;
-/// A table of more rules is not looked through for the few that hold in a scope.
-const MAX_RULES: usize = 64;
-
 /// What a packet of IPv4 with ports is compared with: a rule in one direction.
-struct Row<S> {
+struct LinearRow<S> {
     /// Source and destination.
     addresses: u64,
     address_bits: u64,
@@ -59,11 +58,11 @@ fn addresses(source: u128, destination: u128) -> u64 {
 /// The rows of one hook, in the order of the rules.
 ///
 /// The last one is an end always, so that no packet needs to be told how many there are.
-struct List<S>([Row<S>; MAX_ROWS + 1]);
+struct RowList<S>([LinearRow<S>; LINEAR_ROWS + 1]);
 
-impl<S> List<S> {
+impl<S> RowList<S> {
     fn new() -> Self {
-        Self(core::array::from_fn(|_| Row {
+        Self(core::array::from_fn(|_| LinearRow {
             addresses: 0,
             address_bits: 0,
             rest: 0,
@@ -73,8 +72,8 @@ impl<S> List<S> {
     }
 
     /// Puts `row` at the end; `None` where there is no room.
-    fn push(&mut self, row: Row<S>) -> Option<()> {
-        let mut free = self.0.iter_mut().take(MAX_ROWS);
+    fn push(&mut self, row: LinearRow<S>) -> Option<()> {
+        let mut free = self.0.iter_mut().take(LINEAR_ROWS);
         *free.find(|row| row.entry.is_none())? = row;
         Some(())
     }
@@ -82,8 +81,8 @@ impl<S> List<S> {
 
 /// A few rules that hold in one scope.
 pub struct LinearTable<S> {
-    pre_routing: List<S>,
-    local_out: List<S>,
+    pre_routing: RowList<S>,
+    local_out: RowList<S>,
 }
 
 /// A packet that these rules are not made for.
@@ -93,15 +92,15 @@ impl<S: Clone> LinearTable<S> {
     /// No rules.
     pub fn new() -> Self {
         Self {
-            pre_routing: List::new(),
-            local_out: List::new(),
+            pre_routing: RowList::new(),
+            local_out: RowList::new(),
         }
     }
 
     /// The rules of `ruleset` that hold in `scope`; `None` where they are too many, or say too much.
     pub fn build(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
         let entries = ruleset.table().entries();
-        if entries.len() > MAX_RULES {
+        if entries.len() > LINEAR_RULES {
             return None;
         }
         let mut few = Self::new();
@@ -152,7 +151,7 @@ impl<S: Clone> LinearTable<S> {
         Some(())
     }
 
-    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> Row<S>) -> Option<()> {
+    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> LinearRow<S>) -> Option<()> {
         for point in points {
             let list = match point {
                 HookPoint::PreRouting => &mut self.pre_routing,
@@ -172,7 +171,7 @@ impl<S> LinearTable<S> {
         else {
             return Err(Unsupported);
         };
-        let List(rows) = match key.point {
+        let RowList(rows) = match key.point {
             HookPoint::PreRouting => &self.pre_routing,
             HookPoint::LocalOut => &self.local_out,
         };
@@ -193,14 +192,14 @@ fn or_any<T>(values: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = Op
 }
 
 /// A value, and the bits of it that decide.
-type Bits<T> = (T, T);
+type ValueAndMask<T> = (T, T);
 
-fn bits(prefix: Option<Prefix>) -> Bits<u128> {
+fn bits(prefix: Option<Prefix>) -> ValueAndMask<u128> {
     prefix.map_or((0, 0), |prefix| (prefix.value(), prefix.mask()))
 }
 
 /// The bits that all ports of a range have in common, if no other port has them.
-fn port_bits(range: Option<Range<u16>>) -> Option<Bits<u16>> {
+fn port_bits(range: Option<Range<u16>>) -> Option<ValueAndMask<u16>> {
     let Some(range) = range else {
         return Some((0, 0));
     };
@@ -212,11 +211,11 @@ fn port_bits(range: Option<Range<u16>>) -> Option<Bits<u16>> {
 fn row<S: Clone>(
     entry: &Entry<S>,
     protocol: Option<u8>,
-    (source, source_port): (Bits<u128>, Bits<u16>),
-    (destination, destination_port): (Bits<u128>, Bits<u16>),
-) -> Row<S> {
+    (source, source_port): (ValueAndMask<u128>, ValueAndMask<u16>),
+    (destination, destination_port): (ValueAndMask<u128>, ValueAndMask<u16>),
+) -> LinearRow<S> {
     let protocol_bits = protocol.map_or(0, |_| u8::MAX);
-    Row {
+    LinearRow {
         addresses: addresses(source.0, destination.0),
         address_bits: addresses(source.1, destination.1),
         rest: rest(protocol.unwrap_or(0), source_port.0, destination_port.0),

@@ -26,9 +26,9 @@ use crate::pure::{
         },
         ruleset::{
             Ruleset,
-            Scope,
             Sections, //
         },
+        scope::Scope, //
     },
     packet::{
         header::Key,
@@ -43,22 +43,25 @@ use crate::pure::{
 };
 
 /// By which engine the packets of a namespace are looked up.
+///
+/// Each plan is one bit: see [`View::dispatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Plan {
     /// No packet is looked up.
-    Idle,
+    Idle = 1,
     /// By a linear table.
-    Linear,
+    Linear = 1 << 1,
     /// By hash tables; packets of IPv6 by trees.
-    Hashed,
+    Hashed = 1 << 2,
     /// By hash tables and trees.
-    Trees,
+    Trees = 1 << 3,
     /// As [`Self::Trees`], by rules that name devices.
-    TreesWithDevices,
+    TreesWithDevices = 1 << 4,
     /// By hash tables and trees, and by those of the rules added since; deleted rules are left out.
-    Changed,
+    Changed = 1 << 5,
     /// As [`Self::Changed`], and nothing is skipped.
-    Observe,
+    Observe = 1 << 6,
 }
 
 impl Plan {
@@ -147,23 +150,26 @@ impl<S> View<S> {
     /// Has `path` go by the plan. Any context.
     #[inline(always)]
     pub fn dispatch<P: Path<S>>(&self, path: P) -> P::Output {
-        // The most frequent and the cheapest come first.
-        if self.plan == Plan::Linear {
+        // The most frequent and the cheapest plans come first. Bits are tested, as compilers make a tree
+        // of comparisons out of a `match`, which costs these more.
+        let is = |plan: Plan| self.plan as u8 & plan as u8 != 0;
+
+        if is(Plan::Linear) {
             return path.fast::<LinearLookup>(self);
         }
-        if self.plan == Plan::Idle {
+        if is(Plan::Idle) {
             return path.idle();
         }
-        if self.plan == Plan::Hashed {
+        if is(Plan::Hashed) {
             return path.fast::<HashedLookup>(self);
         }
-        if self.plan == Plan::Trees {
+        if is(Plan::Trees) {
             return path.fast::<TreeLookup<false>>(self);
         }
-        if self.plan == Plan::TreesWithDevices {
+        if is(Plan::TreesWithDevices) {
             return path.fast::<TreeLookup<true>>(self);
         }
-        if self.plan == Plan::Changed {
+        if is(Plan::Changed) {
             return path.fast::<ChangedLookup>(self);
         }
         path.slow(self)

@@ -12,14 +12,27 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
+        combination::{
+            device_bits,
+            Combination,
+            Combinations, //
+        },
+        cost::{
+            COMBINATIONS,
+            LISTS_COST,
+            LISTS_WORST,
+            SINGLE_COST, //
+        },
         filter::Filter,
+        found::NONE,
+        slice::Slice,
         words::{
             high,
             low,
             pair,
-            Bits,
-            Class,
+            ClassSet,
             Probe,
+            ProbeMask,
             Query,
             DEVICE,
             MARK,
@@ -27,160 +40,13 @@ use crate::pure::{
         },
     },
     rule::{
-        Device,
         Family,
         Prefix,
         Range,
         Rule, //
     },
+    table::MAX_RULES, //
 };
-
-/// One value of each of a rule's lists; where a list is not told apart, what holds all of it.
-#[derive(Clone, Copy)]
-pub(super) struct Part {
-    pub(super) protocol: Option<u8>,
-    pub(super) source: Option<Prefix>,
-    pub(super) destination: Option<Prefix>,
-    pub(super) source_ports: (u16, u16),
-    /// Or types.
-    pub(super) destination_ports: (u16, u16),
-    /// The device's name and the bits of it that decide.
-    pub(super) device: (u128, u128),
-}
-
-/// No order of a row: behind all that are.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// All ports, and more than all types.
-pub(super) const ALL: (u16, u16) = (0, u16::MAX);
-
-/// The most parts that a rule is told apart in.
-const MAX_PARTS: usize = 16;
-
-/// Splits a rule into parts that together match all that it does, and perhaps more.
-pub(super) struct Parts<'r> {
-    rule: &'r Rule,
-    /// How many values of each list are told apart: protocols, sources, destinations, source ports,
-    /// destination ports or types, devices.
-    radix: [usize; 6],
-    next: usize,
-    total: usize,
-}
-
-impl<'r> Parts<'r> {
-    pub(super) fn of(rule: &'r Rule) -> Self {
-        let mut total = 1usize;
-        let lens = Self::lens(rule);
-        let mut radix = lens.map(|len| len.min(1));
-        // What tells most rules apart comes first.
-        for list in [1, 2, 4, 3, 0, 5] {
-            let len = lens.get(list).copied().unwrap_or(0);
-            let product = total.saturating_mul(len.max(1));
-            if product <= MAX_PARTS {
-                total = product;
-                if let Some(radix) = radix.get_mut(list) {
-                    *radix = len.max(1);
-                }
-            } else if let Some(radix) = radix.get_mut(list) {
-                *radix = 0;
-            }
-        }
-        Self {
-            rule,
-            radix,
-            next: 0,
-            total,
-        }
-    }
-
-    fn lens(rule: &Rule) -> [usize; 6] {
-        [
-            rule.protocols().count(),
-            rule.sources().count(),
-            rule.destinations().count(),
-            rule.source_ports().count(),
-            rule.destination_ports()
-                .count()
-                .wrapping_add(rule.icmp_types().count()),
-            rule.devices().count(),
-        ]
-    }
-
-    /// Whether each part is a single value of each list, so that together they are the rule.
-    fn is_exact(&self) -> bool {
-        self.radix.iter().all(|radix| *radix != 0)
-    }
-}
-
-impl Iterator for Parts<'_> {
-    type Item = Part;
-
-    fn next(&mut self) -> Option<Part> {
-        if self.next >= self.total {
-            return None;
-        }
-        let mut rest = self.next;
-        self.next = self.next.wrapping_add(1);
-        // The number in each list; none where it is not told apart.
-        let [protocol, source, destination, source_port, destination_port, device] =
-            self.radix.map(|radix| {
-                let number = rest.checked_rem(radix)?;
-                rest = rest.checked_div(radix)?;
-                Some(number)
-            });
-        let rule = self.rule;
-        let types = rule
-            .icmp_types()
-            .map(|range| (range.first().into(), range.last().into()));
-        Some(Part {
-            protocol: protocol.and_then(|n| rule.protocols().nth(n)),
-            source: match source {
-                Some(n) => rule.sources().nth(n),
-                None => rule.sources().reduce(common),
-            },
-            destination: match destination {
-                Some(n) => rule.destinations().nth(n),
-                None => rule.destinations().reduce(common),
-            },
-            source_ports: choose(rule.source_ports().map(ends), source_port),
-            destination_ports: choose(
-                rule.destination_ports().map(ends).chain(types),
-                destination_port,
-            ),
-            device: device
-                .and_then(|n| rule.devices().nth(n))
-                .map_or((0, 0), device_bits),
-        })
-    }
-}
-
-/// The name of a device, its first letter in the highest bits, and the bits of it that decide.
-fn device_bits(device: Device) -> (u128, u128) {
-    let bits = |number: u128| u128::from_be_bytes(number.to_ne_bytes());
-    (bits(device.value()), bits(device.mask()))
-}
-
-fn ends(range: Range<u16>) -> (u16, u16) {
-    (range.first(), range.last())
-}
-
-/// The range of number `n`, or one that holds all of them.
-fn choose(mut ranges: impl Iterator<Item = (u16, u16)>, n: Option<usize>) -> (u16, u16) {
-    let range = match n {
-        Some(n) => ranges.nth(n),
-        None => ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
-    };
-    range.unwrap_or(ALL)
-}
-
-/// The longest prefix that covers both.
-fn common(a: Prefix, b: Prefix) -> Prefix {
-    let equal = (a.value() ^ b.value()).leading_zeros();
-    let len = u8::try_from(equal).unwrap_or(0).min(a.bits()).min(b.bits());
-    let mask = !u128::MAX.checked_shr(len.into()).unwrap_or(0);
-    let address = (a.value() & mask).to_be_bytes();
-    Prefix::new(address, len).unwrap_or(a)
-}
 
 /// One value of each kind, no IPv6 address, device or mark.
 #[derive(Clone, Copy)]
@@ -199,21 +65,21 @@ struct Single {
 const PROTOCOL_MASK_SHIFT: u32 = 16;
 
 impl Single {
-    fn new(order: u32, class: Class, part: &Part) -> Self {
+    fn new(order: u32, class: ClassSet, combination: &Combination) -> Self {
         let value = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.value()));
         let mask = |prefix: Option<Prefix>| prefix.map_or(0, |p| high(p.mask()));
         let span = |(first, last): (u16, u16)| last.wrapping_sub(first);
-        let protocol = u64::from(part.protocol.unwrap_or(0));
-        let protocol_mask = u64::from(part.protocol.map_or(0, |_| u8::MAX));
+        let protocol = u64::from(combination.protocol.unwrap_or(0));
+        let protocol_mask = u64::from(combination.protocol.map_or(0, |_| u8::MAX));
         Self {
-            addresses: value(part.source) | value(part.destination) >> 32,
-            mask: mask(part.source) | mask(part.destination) >> 32,
-            rest: pair(part.source_ports.0, part.destination_ports.0)
+            addresses: value(combination.source) | value(combination.destination) >> 32,
+            mask: mask(combination.source) | mask(combination.destination) >> 32,
+            rest: pair(combination.source_ports.0, combination.destination_ports.0)
                 | protocol << PROTOCOL_SHIFT
                 | protocol_mask << PROTOCOL_MASK_SHIFT
                 | u64::from(class.0),
-            source_span: span(part.source_ports),
-            destination_span: span(part.destination_ports),
+            source_span: span(combination.source_ports),
+            destination_span: span(combination.destination_ports),
             order,
         }
     }
@@ -248,7 +114,7 @@ impl Single {
 
     /// Whether it has the same `bits` as `probe`, and a class in common.
     #[inline(always)]
-    fn agrees(&self, probe: &Probe, bits: &Bits) -> bool {
+    fn agrees(&self, probe: &Probe, bits: &ProbeMask) -> bool {
         (probe.addresses ^ self.addresses) & bits.addresses == 0
             && (probe.rest ^ self.rest) & bits.rest == 0
             && self.rest().class().meets(probe.class())
@@ -299,16 +165,16 @@ impl Single {
 #[derive(Clone, Copy)]
 struct Lists {
     order: u32,
-    class: Class,
+    class: ClassSet,
     /// That of the addresses, where there are any.
     family: Family,
     /// A bit for each protocol number.
     protocols: [u64; 4],
-    sources: Span,
-    destinations: Span,
-    source_ports: Span,
-    destination_ports: Span,
-    devices: Span,
+    sources: Slice,
+    destinations: Slice,
+    source_ports: Slice,
+    destination_ports: Slice,
+    devices: Slice,
     mark_or_device: MaskedWord,
     filters: Filters,
 }
@@ -424,37 +290,6 @@ struct Masked {
     mask: u128,
 }
 
-/// A part of an array.
-#[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    len: u16,
-}
-
-impl Span {
-    /// Whether the span is empty or one of its elements in `array` is `wanted`.
-    #[inline]
-    fn any_of<T>(self, array: &[T], wanted: impl Fn(&T) -> bool) -> bool {
-        let start = self.start as usize;
-        let end = start.saturating_add(usize::from(self.len));
-        self.len == 0
-            || array
-                .get(start..end)
-                .is_some_and(|span| span.iter().any(wanted))
-    }
-}
-
-/// Appends `elements` to `array`, and gives their place there.
-fn append<T>(array: &mut Vec<T>, elements: impl Iterator<Item = T>) -> Result<Span, NoMemory> {
-    let start = u32::try_from(array.len()).map_err(|_| NoMemory)?;
-    let mut len = 0u16;
-    for element in elements {
-        array.push(element)?;
-        len = len.saturating_add(1);
-    }
-    Ok(Span { start, len })
-}
-
 /// A row's number, and in which direction a packet is to be compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowId(pub(super) u32);
@@ -462,9 +297,22 @@ pub(super) struct RowId(pub(super) u32);
 impl RowId {
     const EXCHANGED_SHIFT: u32 = 25;
     /// In a hash table, where no row is exchanged.
-    pub(super) const BARE: u32 = 1 << Self::EXCHANGED_SHIFT;
+    pub(super) const WHOLE: u32 = 1 << Self::EXCHANGED_SHIFT;
     const LISTS: u32 = 1 << 24;
     const INDEX: u32 = Self::LISTS - 1;
+
+    /// Returns the single row of that index.
+    fn new(index: usize) -> Self {
+        // No table has more rows.
+        const { assert!(MAX_RULES * COMBINATIONS < Self::LISTS as usize) };
+
+        Self(index as u32 & Self::INDEX)
+    }
+
+    /// Returns the row of lists of that index.
+    fn lists(self) -> Self {
+        Self(self.0 | Self::LISTS)
+    }
 
     /// The same row, looked at in the other direction.
     pub(super) fn exchanged(self) -> Self {
@@ -477,8 +325,8 @@ impl RowId {
     }
 
     /// The same row, in a hash table of the bits that its rule says and no more.
-    pub(super) fn bare(self) -> Self {
-        Self(self.0 | Self::BARE)
+    pub(super) fn whole(self) -> Self {
+        Self(self.0 | Self::WHOLE)
     }
 
     pub(super) fn index(self) -> usize {
@@ -490,18 +338,18 @@ impl RowId {
     }
 }
 
-/// Gives each part of a rule to `with`, with the row to compare for it and whether it is no more than
+/// Gives each combination of a rule to `with`, with the row to compare for it and whether it is no more than
 /// the rule matches. `first` is what [`Rows::push`] gave.
-pub(super) fn each_part(
+pub(super) fn each_combination(
     first: RowId,
     rule: &Rule,
-    mut with: impl FnMut(RowId, &Part, bool) -> Result<(), NoMemory>,
+    mut with: impl FnMut(RowId, &Combination, bool) -> Result<(), NoMemory>,
 ) -> Result<(), NoMemory> {
-    let parts = Parts::of(rule);
-    let exact = parts.is_exact();
+    let combinations = Combinations::of(rule);
+    let exact = combinations.is_exact();
     let mut row = first;
-    for part in parts {
-        with(row, &part, exact)?;
+    for combination in combinations {
+        with(row, &combination, exact)?;
         if !first.is_lists() {
             row = RowId(row.0.wrapping_add(1));
         }
@@ -544,31 +392,23 @@ impl Rows {
         self.singles.reserve(rules)
     }
 
-    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first part,
-    /// for [`each_part`].
+    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first combination,
+    /// for [`each_combination`].
     pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
-        let number = |len: usize| {
-            let index = u32::try_from(len).map_err(|_| NoMemory)?;
-            match index > RowId::INDEX {
-                true => Err(NoMemory),
-                false => Ok(index),
-            }
-        };
-        let parts = Parts::of(rule);
+        let combinations = Combinations::of(rule);
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
         let is_plain = rule.mark().is_none()
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
-        if is_plain && parts.is_exact() {
-            let id = RowId(number(self.singles.len().saturating_add(parts.total))?);
-            let id = RowId(id.0.wrapping_sub(u32::try_from(parts.total).map_err(|_| NoMemory)?));
-            let class = Class::of_rule(rule);
-            for part in parts {
-                self.singles.push(Single::new(order, class, &part))?;
+        if is_plain && combinations.is_exact() {
+            let id = RowId::new(self.singles.len());
+            let class = ClassSet::of_rule(rule);
+            for combination in combinations {
+                self.singles.push(Single::new(order, class, &combination))?;
             }
             return Ok(id);
         }
-        let id = RowId(number(self.lists.len())? | RowId::LISTS);
+        let id = RowId::new(self.lists.len()).lists();
         let row = self.lists_of(order, rule)?;
         self.lists.push(row)?;
         Ok(id)
@@ -605,14 +445,17 @@ impl Rows {
         };
         Ok(Lists {
             order,
-            class: Class::of_rule(rule),
+            class: ClassSet::of_rule(rule),
             family,
             protocols,
-            sources: append(&mut self.prefixes, rule.sources().map(masked))?,
-            destinations: append(&mut self.prefixes, rule.destinations().map(masked))?,
-            source_ports: append(&mut self.ports, rule.source_ports())?,
-            destination_ports: append(&mut self.ports, rule.destination_ports().chain(types))?,
-            devices: append(
+            sources: Slice::append(&mut self.prefixes, rule.sources().map(masked))?,
+            destinations: Slice::append(&mut self.prefixes, rule.destinations().map(masked))?,
+            source_ports: Slice::append(&mut self.ports, rule.source_ports())?,
+            destination_ports: Slice::append(
+                &mut self.ports,
+                rule.destination_ports().chain(types),
+            )?,
+            devices: Slice::append(
                 &mut self.devices,
                 rule.devices().map(|device| {
                     let (value, mask) = device_bits(device);
@@ -647,19 +490,19 @@ impl Rows {
     /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
     /// and no more; or [`NONE`].
     #[inline(always)]
-    pub(super) fn compare_bare(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
+    pub(super) fn compare_whole(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
         match self.singles.get((id & RowId::INDEX) as usize) {
             Some(row) if row.agrees(probe, bits) => row.order,
             _ => NONE,
         }
     }
 
-    /// The same, of a rule that says `bits`, and more unless it is [`RowId::bare`].
+    /// The same, of a rule that says `bits`, and more unless it is [`RowId::whole`].
     #[inline(always)]
-    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &Bits) -> u32 {
-        let is_bare = id & RowId::BARE != 0;
+    pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
+        let is_whole = id & RowId::WHOLE != 0;
         match self.singles.get((id & RowId::INDEX) as usize) {
-            Some(row) if row.agrees(probe, bits) && (is_bare || row.matches(probe)) => row.order,
+            Some(row) if row.agrees(probe, bits) && (is_whole || row.matches(probe)) => row.order,
             _ => NONE,
         }
     }
@@ -729,10 +572,11 @@ impl Rows {
                 ];
                 let values = lists
                     .iter()
-                    .fold(0u32, |sum, span| sum.saturating_add(span.len.into()));
-                (45, values.saturating_mul(8).saturating_add(100))
+                    .fold(0u32, |sum, span| sum.saturating_add(span.len()));
+                let (row, value) = LISTS_WORST;
+                (LISTS_COST, values.saturating_mul(value).saturating_add(row))
             }
-            _ => (16, 30),
+            _ => SINGLE_COST,
         }
     }
 
@@ -742,7 +586,7 @@ impl Rows {
             true => self.lists.get(id.index()).map(|row| row.order),
             false => self.singles.get(id.index()).map(|row| row.order),
         };
-        order.unwrap_or(u32::MAX)
+        order.unwrap_or(NONE)
     }
 
     /// The orders of the rows behind `order` that may match a packet which rule `order` matches; one

@@ -92,15 +92,21 @@ pub(super) fn pair(source: u16, destination: u16) -> u64 {
     u64::from(source) << SOURCE_PORT_SHIFT | u64::from(destination) << DESTINATION_PORT_SHIFT
 }
 
-/// A set of classes: of the ways in which a packet can be looked at.
+/// The first bits that all of a range have in common, as a mask.
+pub(super) fn common_bits((first, last): (u16, u16)) -> u16 {
+    let differ = first ^ last;
+    !u16::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0)
+}
+
+/// A set of classes. A class is a way in which a packet can be looked at.
 ///
 /// The number of a class says, from its lowest bit on, what is known of the transport header (2
 /// bits: ports, type, type of an error, nothing), at which hook the packet is, and in which
 /// direction it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Class(pub(super) u16);
+pub(super) struct ClassSet(pub(super) u16);
 
-impl Class {
+impl ClassSet {
     const PORTS: u16 = 0x1111;
     const TYPE: u16 = 0x2222;
     const ERROR: u16 = 0x4444;
@@ -189,7 +195,7 @@ pub(super) struct Probe {
 
 impl Probe {
     #[inline(always)]
-    fn new(addresses: u64, ports: u64, protocol: u8, class: Class) -> Self {
+    fn new(addresses: u64, ports: u64, protocol: u8, class: ClassSet) -> Self {
         Self {
             addresses,
             rest: ports | u64::from(protocol) << PROTOCOL_SHIFT | u64::from(class.0),
@@ -198,8 +204,8 @@ impl Probe {
 
     /// All of its bits.
     #[inline(always)]
-    pub(super) fn bits(&self) -> Bits {
-        Bits {
+    pub(super) fn bits(&self) -> ProbeMask {
+        ProbeMask {
             addresses: self.addresses,
             rest: self.rest,
         }
@@ -222,19 +228,19 @@ impl Probe {
 
     /// One class, or none where no rule can match in this direction.
     #[inline(always)]
-    pub(super) fn class(&self) -> Class {
-        Class(self.rest as u16)
+    pub(super) fn class(&self) -> ClassSet {
+        ClassSet(self.rest as u16)
     }
 }
 
 /// Some bits of a [`Probe`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bits {
+pub(super) struct ProbeMask {
     pub(super) addresses: u64,
     pub(super) rest: u64,
 }
 
-impl Bits {
+impl ProbeMask {
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -267,18 +273,18 @@ impl Probes {
     pub(super) fn new(key: &Key) -> Self {
         let point = match key.point {
             HookPoint::PreRouting => 0,
-            HookPoint::LocalOut => Class::LOCAL_OUT_NUMBER,
+            HookPoint::LocalOut => ClassSet::LOCAL_OUT_NUMBER,
         };
         let (number, [ports, exchanged_ports], exchanged_class) = match key.transport {
             Transport::Ports(source, destination) => (
-                Class::PORTS_NUMBER | point,
+                ClassSet::PORTS_NUMBER | point,
                 [pair(source, destination), pair(destination, source)],
-                Class::of_number(Class::PORTS_NUMBER | point | Class::EXCHANGED_NUMBER),
+                ClassSet::of_number(ClassSet::PORTS_NUMBER | point | ClassSet::EXCHANGED_NUMBER),
             ),
             _ => of_others(key, point),
         };
         let addresses = high(key.source) | high(key.destination) >> 32;
-        let class = Class::of_number(number);
+        let class = ClassSet::of_number(number);
         Self {
             both: [
                 Probe::new(addresses, ports, key.protocol, class),
@@ -359,22 +365,22 @@ impl<'p> Query<'p> {
 /// The number of the class of a packet without ports, its type in both directions as ports lie, and
 /// its class exchanged: none where no rule can match that.
 #[inline(never)]
-fn of_others(key: &Key, point: u32) -> (u32, [u64; 2], Class) {
-    let exchanged = |number: u32| Class::of_number(number | point | Class::EXCHANGED_NUMBER);
+fn of_others(key: &Key, point: u32) -> (u32, [u64; 2], ClassSet) {
+    let exchanged = |number: u32| ClassSet::of_number(number | point | ClassSet::EXCHANGED_NUMBER);
     let Transport::IcmpType(icmp_type) = key.transport else {
-        let number = Class::UNKNOWN_NUMBER;
+        let number = ClassSet::UNKNOWN_NUMBER;
         return (number | point, [0; 2], exchanged(number));
     };
     let number = match key.error {
-        true => Class::ERROR_NUMBER,
-        false => Class::TYPE_NUMBER,
+        true => ClassSet::ERROR_NUMBER,
+        false => ClassSet::TYPE_NUMBER,
     };
     let ports = pair(0, icmp_type.into());
     let (answer, class) = match answering_type(key.family, icmp_type) {
         Some(answer) => (pair(0, answer.into()), exchanged(number)),
         // It matches no rule that names a type, and an error no other.
-        None if key.error => (0, Class::NONE),
-        None => (0, exchanged(Class::UNKNOWN_NUMBER)),
+        None if key.error => (0, ClassSet::NONE),
+        None => (0, exchanged(ClassSet::UNKNOWN_NUMBER)),
     };
     (number | point, [ports, answer], class)
 }

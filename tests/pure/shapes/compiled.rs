@@ -21,10 +21,8 @@ use ctskip_pure::{
     matcher::{
         linear::LinearTable,
         oracle,
-        ruleset::{
-            Ruleset,
-            Scope, //
-        },
+        ruleset::Ruleset,
+        scope::Scope, //
     },
     packet::header::Key,
     rule::{
@@ -192,7 +190,7 @@ impl Compiled {
 
     /// What a lookup takes at worst, by the estimate that `stats` shows.
     pub(crate) fn worst(&self) -> usize {
-        self.ruleset.worst()
+        self.ruleset.worst_cost()
     }
 
     /// Whether the rules are few enough for [`LinearTable`], which is for this packet and finds another rule

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rules compiled for all network namespaces at once.
+//!
+//! Rules are grouped by the namespaces that they hold in. The rules for every namespace are compiled
+//! once, however many namespaces there are, and no namespace looks at another's rules.
+
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    matcher::{
+        compile::{
+            Matcher,
+            Section, //
+        },
+        found::Order, //
+    },
+    rule::{
+        Netns,
+        NetnsId,
+        Rule, //
+    },
+    sort::sort_by_key, //
+};
+
+/// The rules that hold in a namespace, besides the rules for every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The initial namespace: `netns=init`.
+    Init,
+    /// Any other: `netns!=init`.
+    Other,
+    /// One that rules name: `netns!=init`, and the rules for the namespace of that number in
+    /// [`Ruleset::named`](super::ruleset::Ruleset::named).
+    Named(usize),
+}
+
+/// Some rules, compiled for all namespaces.
+pub(super) struct Compiled {
+    /// The matcher.
+    pub(super) matcher: Matcher,
+    /// The numbers of rules.
+    pub(super) lens: ScopeLens,
+    /// The rules that hold in the initial namespace, and in one that no rule names.
+    init: Section,
+    other: Section,
+    /// Ascending by cookie.
+    pub(super) named: Vec<NetnsRules>,
+}
+
+/// The numbers of rules for every namespace, for the initial one, and for all others.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ScopeLens {
+    pub(super) every: usize,
+    pub(super) init: usize,
+    pub(super) not_init: usize,
+}
+
+/// The rules for one namespace.
+pub(super) struct NetnsRules {
+    pub(super) id: NetnsId,
+    /// How many there are.
+    pub(super) len: usize,
+    /// All rules that hold there.
+    section: Section,
+}
+
+impl Compiled {
+    /// Compiles `rules`, ascending in order; `ranked` says that their ports may be ranked. Process
+    /// context.
+    pub(super) fn new(rules: &[(Order, &Rule)], ranked: bool) -> Result<Self, NoMemory> {
+        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule), ranked)?;
+        let mut section = |netns: Netns| {
+            let rules = rules.iter().filter(|(_, rule)| rule.netns() == netns);
+            matcher.section(rules.copied())
+        };
+        let (every, init) = (section(Netns::Any)?, section(Netns::Init)?);
+        let not_init = section(Netns::NotInit)?;
+        // The rules for single namespaces, namespace by namespace.
+        let mut single = Vec::new();
+        for (order, rule) in rules {
+            if let Netns::Only(id) = rule.netns() {
+                single.push((id, *order, *rule))?;
+            }
+        }
+        sort_by_key(&mut single, |(id, order, _)| (id.cookie, *order));
+        let other = matcher.joined(&[every, not_init])?;
+        let mut named = Vec::new();
+        for group in single.chunk_by(|(a, _, _), (b, _, _)| a == b) {
+            let Some((id, _, _)) = group.first() else {
+                continue;
+            };
+            let rules = group.iter().map(|(_, order, rule)| (*order, *rule));
+            let own = matcher.section(rules)?;
+            named.push(NetnsRules {
+                id: *id,
+                len: own.len(),
+                section: matcher.joined(&[other, own])?,
+            })?;
+        }
+        Ok(Self {
+            lens: ScopeLens {
+                every: every.len(),
+                init: init.len(),
+                not_init: not_init.len(),
+            },
+            init: matcher.joined(&[every, init])?,
+            other,
+            named,
+            matcher,
+        })
+    }
+
+    /// Returns the number of the rules for one namespace.
+    pub(super) fn number(&self, id: NetnsId) -> Option<usize> {
+        let found = self
+            .named
+            .binary_search_by_key(&id.cookie, |rules| rules.id.cookie);
+        found.ok()
+    }
+
+    /// Returns the number of rules for a namespace that has that number here.
+    pub(super) fn len_of(&self, number: Option<usize>) -> usize {
+        let rules = number.and_then(|number| self.named.get(number));
+        rules.map_or(0, |rules| rules.len)
+    }
+
+    /// Returns the rules that hold in `scope`. `number` gives the number here of the namespace of a number
+    /// in [`Scope::Named`].
+    pub(super) fn section(
+        &self,
+        scope: Scope,
+        number: impl FnOnce(usize) -> Option<usize>,
+    ) -> Section {
+        *match scope {
+            Scope::Init => &self.init,
+            Scope::Other => &self.other,
+            Scope::Named(named) => {
+                let rules = number(named).and_then(|number| self.named.get(number));
+                rules.map_or(&self.other, |rules| &rules.section)
+            }
+        }
+    }
+}
