@@ -7,6 +7,7 @@ three blanks end the list, what follows is a remark:
     src  -> linux pure pure/rule       who does it when
     pure ->
     pure/alloc.rs -> linux/memory.rs   one import that may run upward
+    pure/rule/x in pure/rule           a folder that counts as a part of another
 
 An arrow runs downward, to a line further below. Only an arrow from one file to another may run upward. `src` has the
 files of src/ itself, `C` the C code. The files of a folder may use each other, but not in a circle.
@@ -15,7 +16,7 @@ The map of files names each file of src/ as code: by its name, or the end of its
 folder.
 
 An import is a path in a `use` or elsewhere in the code that leads to another file of src/. Comments do not count, nor
-do declarations (`mod x;`). The path's longest part that is a module's name tells the file.
+do declarations (`mod x;`) and `pub(in path)`. The path's longest part that is a module's name tells the file.
 """
 
 import re
@@ -29,6 +30,7 @@ C = "C"
 FOLDERS = re.compile(r"^```folders\n(.*?)^```$", re.M | re.S)
 NAME = re.compile(r"`([\w./-]+\.(?:rs|c))`")
 LINE = re.compile(r"(?P<user>\S+) +->(?P<used>(?: {1,2}\S+)*)(?: *| {3,}.*)")
+PART = re.compile(r"(?P<part>\S+) +in (?P<whole>\S+)(?: *| {3,}.*)")
 
 # What is no code, then the rest, piece by piece. (A character is none of these where it begins a lifetime.)
 TOKEN = re.compile(
@@ -48,6 +50,14 @@ class Drawing:
 
     arrows: dict[str, list[str]] = field(default_factory=dict)
     files: set[tuple[str, str]] = field(default_factory=set)
+    parts: dict[str, str] = field(default_factory=dict)
+
+    def folder_of(self, path: Path) -> str:
+        """Return the folder that a file counts to."""
+        if path.suffix != ".rs":
+            return C
+        name = str(path.parent.relative_to(ROOT)) if path.parent != Path(ROOT) else ROOT
+        return self.parts.get(name, name)
 
     def faults(self) -> Iterator[str]:
         """Yield what is wrong with the drawing itself."""
@@ -72,6 +82,10 @@ def read_drawing(document: str) -> Drawing:
         raise ValueError(f"{len(blocks)} blocks with the info string `folders`, not one")
     drawing = Drawing()
     for line in filter(str.strip, blocks[0].splitlines()):
+        part = PART.fullmatch(line)
+        if part:
+            drawing.parts[part["part"]] = part["whole"]
+            continue
         match = LINE.fullmatch(line)
         if not match:
             raise ValueError(f"not a line of the drawing: {line}")
@@ -135,6 +149,9 @@ class Reader:
                 if depth == 0:
                     break
                 depth -= 1
+            elif token == "(" and last == "pub" and "in" == self.peek():
+                while self.left.pop() != ")":
+                    pass
             elif token == "mod" and self.peek(1) == ";":
                 names.setdefault(self.peek(), (*module, self.peek()))
             elif token == "mod" and self.peek(1) == "{":
@@ -213,13 +230,6 @@ def module_of(path: Path) -> Module:
     return parts[:-1] if parts[-1] == "mod" else parts
 
 
-def folder_of(path: Path) -> str:
-    """Return the name that the drawing has for a file's folder."""
-    if path.suffix != ".rs":
-        return C
-    return str(path.parent.relative_to(ROOT)) if path.parent != Path(ROOT) else ROOT
-
-
 def imports(sources: Mapping[Path, str]) -> dict[Path, set[Path]]:
     """Return the files that each file of src/ uses."""
     rust = {path: text for path, text in sources.items() if path.suffix == ".rs"}
@@ -283,7 +293,9 @@ def findings(document: str, sources: Mapping[Path, str]) -> Iterator[str]:
     yield from drawing.faults()
 
     yield from map_findings(document, [path for path in sources if path.parts[0] == ROOT])
-    folders = {folder_of(path) for path in sources}
+    folders = {drawing.folder_of(path) for path in sources}
+    there = {str(path.parent.relative_to(ROOT)) for path in sources if path.parts[0] == ROOT}
+    yield from (f"{name} is drawn, and is not there" for name in drawing.parts if name not in there)
     yield from (
         f"the drawing has no line for {name}" for name in sorted(folders - {*drawing.arrows})
     )
@@ -294,7 +306,7 @@ def findings(document: str, sources: Mapping[Path, str]) -> Iterator[str]:
     arrows, files = set(), set()
     used = imports(sources)
     for user, other in sorted((user, other) for user in used for other in used[user]):
-        arrow = folder_of(user), folder_of(other)
+        arrow = drawing.folder_of(user), drawing.folder_of(other)
         pair = tuple(str(path.relative_to(ROOT)) for path in (user, other) if arrow[1] != C)
         if arrow[0] == arrow[1]:
             continue

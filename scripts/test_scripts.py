@@ -289,6 +289,7 @@ class FoldersTest(unittest.TestCase):
             "fn f<'a>(c: char) {\n    c == '\"'; crate::pure::rule::f(); c == '\"'\n}",
             "use crate::pure as core;\nfn f() {\n    core::rule::f();\n}",
             "use crate::pure::{self, alloc};\nfn f() {\n    pure::rule::f();\n}",
+            "pub(crate) fn f() -> crate::pure::rule::Rule {}",
             "/* crate::x /* y */ */ use crate::pure::rule::Rule;",
         ):
             self.assertEqual(self.findings(pure__sort=text), found, text)
@@ -302,6 +303,7 @@ class FoldersTest(unittest.TestCase):
             "mod tests {\n    use super::*;\n    use super::rule;\n}",
             "use self::rule::Rule;",
             "use crate::pure::alloc::rule::Rule;",
+            "pub(in crate::pure::rule) fn f() {}",
         ):
             self.assertEqual(self.findings(pure__sort=text), [], text)
 
@@ -358,6 +360,19 @@ class FoldersTest(unittest.TestCase):
         )
         found = self.findings([line for line in self.DRAWING if line != "pure ->"])
         self.assertIn("the drawing has no line for pure, which pure/rule may use", found)
+
+    def test_part_of_a_folder(self) -> None:
+        """Its files count as those of the other folder."""
+        drawing = [*self.DRAWING, "pure/rule/x in pure/rule   packed"]
+        files = {"pure__rule__x__y": "use crate::pure::{alloc::Vec, rule::Rule};"}
+        self.assertEqual(self.findings(drawing, **files), [])
+        self.assertEqual(self.findings(drawing), ["pure/rule/x is drawn, and is not there"])
+        files["pure__rule__x__y"] = "use crate::linux::hook;"
+        arrow = "the drawing has no arrow from pure/rule to linux"
+        self.assertEqual(
+            self.findings(drawing, **files),
+            [f"src/pure/rule/x/y.rs uses src/linux/hook.rs: {arrow}"],
+        )
 
     def test_circle(self) -> None:
         """Of files in one folder, too, and across folders."""
