@@ -89,8 +89,8 @@ pub struct LinearTable<S> {
 pub struct Unsupported;
 
 impl<S: Clone> LinearTable<S> {
-    /// No rules.
-    pub fn new() -> Self {
+    /// Returns a table of no rules.
+    pub fn empty() -> Self {
         Self {
             pre_routing: RowList::new(),
             local_out: RowList::new(),
@@ -103,7 +103,7 @@ impl<S: Clone> LinearTable<S> {
         if entries.len() > LINEAR_RULES {
             return None;
         }
-        let mut few = Self::new();
+        let mut few = Self::empty();
         for entry in entries {
             if ruleset.holds_in(scope, entry.rule().netns()) {
                 few.push(entry)?;
