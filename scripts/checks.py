@@ -4,7 +4,9 @@
 They run in the chroot of a kernel line, with its compilers and, where the kernel has them, the
 kernel's own settings. One finding of any of them fails the whole.
 
-usage: checks.py test | lint [LINE] | format
+usage: checks.py test [NAME] | lint [LINE] | format
+
+With a NAME, the only tests are those of the pure core whose name has it in it.
 """
 
 import re
@@ -14,16 +16,18 @@ from pathlib import Path
 import cache
 import chroot
 import kernel
+import module
+import stock_kernel
 
 CHECKOUT = chroot.CHECKOUT
-HERE = kernel.MODULE  # the checkout's place in the chroot
+HERE = chroot.MODULE  # the checkout's place in the chroot
 CARGO = "/usr/src/cargo"
 RUFF = "/usr/src/ruff"
 RUFF_VERSION = "0.17.6"
 # The kernel lines in whose chroot the linters are.
 LINTED = [
     name
-    for name, line in kernel.LINES.items()
+    for name, line in stock_kernel.LINES.items()
     if "rust-clippy" in chroot.CONFIG["chroot"][line["chroot"]]["packages"]
 ]
 
@@ -130,11 +134,11 @@ class Checks:
             "CARGO_HOME": CARGO,
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
             "CARGO_TERM_COLOR": "never",
-            "CLIPPY_CONF_DIR": kernel.TREE,
+            "CLIPPY_CONF_DIR": chroot.TREE,
             "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         }
-        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        binds = {CHECKOUT: HERE, self.kernel.tree(): chroot.TREE, cargo_home: CARGO}
         settings = Path.home() / ".cargo/config.toml"
         if settings.is_file():  # within CARGO, so made after it
             binds[settings] = f"{CARGO}/config.toml"
@@ -150,9 +154,15 @@ class Checks:
             self.run("python3", "-m", "unittest", "discover", f"--start-directory={folder}")
         self.run("cargo", "test", "--locked", "--quiet")
 
+    def core_tests(self, name: str) -> None:
+        """Run those of the pure core's tests whose name has this one in it."""
+        # What takes long is to compile them.
+        options = {"CARGO_PROFILE_TEST_OPT_LEVEL": "0"}
+        self.run("cargo", "test", "--locked", "--quiet", "--test", "pure", name, **options)
+
     def rustfmt(self, *options: str) -> None:
         """Rust's layout, by the kernel's settings; `make format` puts it right."""
-        style = f"{kernel.TREE}/.rustfmt.toml"
+        style = f"{chroot.TREE}/.rustfmt.toml"
         self.run("rustfmt", "--color=never", "--config-path", style, *options, *sources(".rs"))
 
     def clippy_core(self) -> None:
@@ -169,11 +179,11 @@ class Checks:
         """The whole module under clippy, and its C code, without a warning."""
         output = CHECKOUT / "build" / f"lint-{self.kernel.line}"
         strict = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings", "KCFLAGS=-Werror"]
-        kernel.build_for(self.kernel, output, strict)
+        module.build_for(self.kernel, output, strict)
 
     def checkpatch(self) -> None:
         """C's style, by the kernel's checkpatch."""
-        checkpatch = [f"{kernel.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
+        checkpatch = [f"{chroot.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
         self.run(*checkpatch, "--show-types", "--file", *sources(".c", ".h"))
 
     def shellcheck(self) -> None:
@@ -247,6 +257,9 @@ def main(argv: Sequence[str]) -> None:
         case ["test"]:
             with cache.step("host tests"):
                 Checks(None).host_tests()
+        case ["test", name]:
+            with cache.step(f"host tests: {name}"):
+                Checks(None).core_tests(name)
         case ["lint"]:
             Checks(None).lint()
         case ["lint", line]:
@@ -260,7 +273,7 @@ def main(argv: Sequence[str]) -> None:
             checks.rustfmt()
             checks.run_ruff("format")
         case _:
-            raise cache.Failed("usage: checks.py test | lint [LINE] | format")
+            raise cache.Failed("usage: checks.py test [NAME] | lint [LINE] | format")
 
 
 if __name__ == "__main__":

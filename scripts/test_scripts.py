@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of the scripts: what the cache promises, and what stops a build. Part of `make host-test`."""
 
+import ast
+import graphlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +17,7 @@ import cache
 import checks
 import fuzz
 import kernel
+import stock_kernel
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "qemu-test"))
 
@@ -102,7 +106,7 @@ class KernelTest(unittest.TestCase):
             files = Path(folder, "image"), Path(folder, "used")
             files[0].write_text(STOCK)
             files[1].write_text(used)
-            kernel.compare_configs(*files)
+            stock_kernel.compare_configs(*files)
 
     def test_harmless(self) -> None:
         """The same, and what changes no structure, passes."""
@@ -132,8 +136,8 @@ class KernelTest(unittest.TestCase):
         ]
         where = mock.Mock()
         where.output.side_effect = lambda cmd: names if "pkgnames" in cmd else "\n".join(rows)
-        with mock.patch.dict(kernel.LINES, {"7.9": line}):
-            self.assertEqual(kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
+        with mock.patch.dict(stock_kernel.LINES, {"7.9": line}):
+            self.assertEqual(stock_kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
 
     def test_newer_than_the_lists(self) -> None:
         """A kernel that the package lists do not know yet is fetched after these were."""
@@ -146,12 +150,70 @@ class KernelTest(unittest.TestCase):
                 mock.patch("cache.ROOT", Path(folder)),
                 mock.patch("cache.say"),
                 mock.patch("chroot.get", return_value=where),
-                mock.patch.dict(kernel.LINES, {"7.9": line}),
+                mock.patch.dict(stock_kernel.LINES, {"7.9": line}),
             ):
-                kernel.fetch("7.9", "7.9.10", "7.9.10-1")
+                stock_kernel.fetch("7.9", "7.9.10", "7.9.10-1")
             done = [call.args[0] for call in where.run.call_args_list]
             self.assertEqual(done[0] == ["apt-get", "-q", "update"], updates)
             self.assertIn("linux-h-7.9.10=7.9.10-1", done[updates])
+
+    def test_names(self) -> None:
+        """A name chooses a stock kernel or its debug kernel; the newest line is the default."""
+
+        def debug(stock: str) -> str:
+            return f"debug kernel of {stock}"
+
+        with (
+            mock.patch("stock_kernel.get", side_effect=lambda line: line) as stock,
+            mock.patch("debug_kernel.get", side_effect=debug),
+        ):
+            newest = stock_kernel.DEFAULT
+            self.assertEqual(kernel.get(), newest)
+            self.assertEqual(kernel.get("7.2"), "7.2")
+            self.assertEqual(kernel.get("7.2-debug"), debug("7.2"))
+            self.assertEqual(kernel.get("-debug"), debug(newest))
+            stock.reset_mock()
+            with self.assertRaisesRegex(cache.Failed, "^7.2-debug is a debug kernel already$"):
+                kernel.get("7.2-debug-debug")
+            stock.assert_not_called()
+
+
+class ImportsTest(unittest.TestCase):
+    """No Python file imports itself by way of others."""
+
+    FOLDERS = ("scripts", "qemu-test", "qemu-test/bench", "qemu-test/tests")
+
+    def imports(self, file: Path) -> Iterator[Path]:
+        """Yield the files of the checkout that a file imports."""
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Import():
+                    yield from self.find(file, *(alias.name for alias in node.names))
+                case ast.ImportFrom(module=name, level=0):
+                    yield from self.find(file, name)
+                case ast.ImportFrom(module=name):
+                    yield file.parent / f"{name}.py"
+                case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(name)]):
+                    yield from self.find(file, name)
+
+    def find(self, file: Path, *names: str) -> Iterator[Path]:
+        """Yield the file of each name, from the importer's folder or a later one of FOLDERS."""
+        folders = [file.parent, *(checks.CHECKOUT / folder for folder in self.FOLDERS)]
+        for name in names:
+            places = [f / end for f in folders for end in (f"{name}.py", f"{name}/__init__.py")]
+            yield from [place for place in places if place.is_file()][:1]
+
+    def test_no_circle(self) -> None:
+        """The files have an order in which each imports only earlier ones."""
+        files = [f for folder in self.FOLDERS for f in (checks.CHECKOUT / folder).rglob("*.py")]
+        graph = {file: list(self.imports(file)) for file in files}
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+        parts = ("kernel", "stock_kernel", "debug_kernel")
+        for below, above in (
+            *((checks.CHECKOUT / f"scripts/{part}.py", "scripts/module.py") for part in parts),
+            (checks.CHECKOUT / "qemu-test/tests/netlab/system.py", "qemu-test/tests/conftest.py"),
+        ):
+            self.assertLess(order.index(below), order.index(checks.CHECKOUT / above), below)
 
 
 class RulesTest(unittest.TestCase):
@@ -384,6 +446,18 @@ class MutantsTest(unittest.TestCase):
             (5, "ctskip: no test is chosen by these words"),
         ):
             self.assertFalse(mutants.noticed(code, f"{text}\n{console}"), text)
+
+    def test_host_verdict(self) -> None:
+        """A test that ran and failed; not a core that does not compile, or a name that no test has."""
+        rest = "0 ignored; 0 measured; 7 filtered out; finished in 0.01s"
+        for verdict, text in {
+            "caught": f"test result: FAILED. 3 passed; 1 failed; {rest}\nerror: test failed",
+            "SURVIVED": f"test result: ok. 4 passed; 0 failed; {rest}",
+            "no such test": f"test result: ok. 0 passed; 0 failed; {rest}",
+            "does not build": "error: could not compile `ctskip-pure` (lib) due to 1 previous error",
+            "harness failed": "ctskip: cargo failed (101)",
+        }.items():
+            self.assertEqual(mutants.host_verdict(f"running tests\n{text}\n"), verdict)
 
     def test_names(self) -> None:
         """By areas, by names of their own; what nothing is called is no empty list that passes."""

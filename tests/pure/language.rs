@@ -11,6 +11,7 @@ use ctskip_pure::{
     rule::Netns,
     table::{
         command,
+        load::Load,
         Table, //
     },
 };
@@ -166,7 +167,7 @@ fn check(text: &[u8]) {
     command::from_parameter(text, &Host, &slots)
         .map(drop)
         .unwrap_or_else(in_place);
-    command::Load::new()
+    Load::new()
         .feed(text, &Host)
         .map(drop)
         .unwrap_or_else(in_place);

@@ -16,6 +16,7 @@ mod corpus;
 mod dissect;
 mod few;
 mod hashed;
+mod held;
 mod language;
 mod large;
 mod load;
@@ -23,6 +24,7 @@ mod matching;
 mod meaning;
 mod memory;
 mod output;
+mod session;
 #[expect(dead_code, reason = "benchmarks and examples use the rest")]
 mod shapes;
 mod specs;

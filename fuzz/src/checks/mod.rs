@@ -10,6 +10,7 @@ mod edits;
 mod headers;
 mod matcher;
 mod rules;
+pub(crate) mod session;
 mod transactions;
 
 pub(crate) use self::{
@@ -17,5 +18,6 @@ pub(crate) use self::{
     headers::headers,
     matcher::matcher,
     rules::rules,
+    session::session,
     transactions::transactions, //
 };

@@ -10,12 +10,12 @@ use ctskip_pure::{
         text::statements, //
     },
     table::{
-        command::{
-            self,
+        command,
+        listing::RuleLine,
+        load::{
             Load,
             Progress, //
         },
-        listing::RuleLine,
         Change, //
     },
 };
@@ -48,7 +48,7 @@ pub(crate) fn transactions(data: &[u8]) {
 }
 
 /// What a table holds, ids included.
-fn text_of(table: &Table) -> String {
+pub(super) fn text_of(table: &Table) -> String {
     let line = |entry: &_| RuleLine(entry).to_string();
     table.entries().iter().map(line).collect()
 }

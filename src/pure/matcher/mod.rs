@@ -56,6 +56,7 @@
 //! each, 13 nodes of 17, 12 to 15 rows of 20, which other rules of the same prefixes have left in the
 //! way.
 
+pub mod held;
 pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;

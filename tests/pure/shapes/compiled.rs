@@ -33,8 +33,8 @@ use ctskip_pure::{
     },
     table::{
         self,
-        command::{
-            self,
+        command,
+        load::{
             Load,
             Progress, //
         },
