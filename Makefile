@@ -57,7 +57,7 @@ selftests: ## the kernel's own netfilter tests, without the module and with it (
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
-lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff and the tree's own rules
+lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff, codespell and the tree's own rules
 	@$(PYTHON) scripts/checks.py lint $(KERNEL)
 
 format: ## lay out the Rust and Python code as lint wants it

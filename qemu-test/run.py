@@ -9,7 +9,7 @@ The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 C
 short trial boot proves that it works here, else under emulation. It shares one folder with the host
 (9p), a new one for each run:
 
-    in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
+    in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs), the documents
     out/          what comes back: status, junit.xml, running (the test under way), a log for each
                   test that failed
     console.log   the kernel's console
@@ -205,6 +205,10 @@ def fill(run, module, slower, arguments):
     (run / "out").mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "run.py")
     shutil.copytree(HERE, run / "in", ignore=ignore)
+    for document in (TOP / "README.md", *TOP.glob("docs/*.md")):
+        copy = run / "in/documents" / document.relative_to(TOP)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(document, copy)
     if module:
         shutil.copyfile(module, run / "in/ctskip.ko")
     size = shutil.get_terminal_size((100, 40))
