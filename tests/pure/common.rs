@@ -28,6 +28,7 @@ use ctskip_pure::{
         text::statements, //
     },
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -263,7 +264,7 @@ pub(crate) fn key(protocol: u8, source: &str, destination: &str, transport: Tran
         point: HookPoint::PreRouting,
         device: device("eth0"),
         mark: 0,
-        flags: None,
+        flags: Flags::UNKNOWN,
     }
 }
 

@@ -15,6 +15,7 @@ use ctskip_pure::{
         quoted,
         Bytes,
         Context,
+        Flags,
         Key,
         Transport, //
     },
@@ -187,7 +188,7 @@ fn key4(protocol: u8, transport: Transport) -> Key {
         point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
-        flags: None,
+        flags: Flags::UNKNOWN,
     }
 }
 
@@ -277,9 +278,9 @@ fn tcp_flags() {
     let mut later = syn.clone();
     later[13] = 0x10;
     for (segment, flags) in [
-        (&syn[..], Some(FLAGS)),
-        (&later, Some(0x10)),
-        (&syn[..13], None),
+        (&syn[..], Flags::new(FLAGS)),
+        (&later, Flags::new(0x10)),
+        (&syn[..13], Flags::UNKNOWN),
     ] {
         let options = ipv4(TCP, 0, &[1; 8], (A, B), segment);
         let plain4 = ipv4(TCP, 0, &[], (A, B), segment);
@@ -300,19 +301,19 @@ fn tcp_flags() {
             let key = |context| read(&bytes[..], &context).unwrap().key;
             assert_eq!(key(asked(family)).flags, flags);
             assert_eq!(key(asked(family)).transport, Transport::Ports(4000, 53));
-            assert_eq!(key(context(family)).flags, None);
+            assert_eq!(key(context(family)).flags, Flags::UNKNOWN);
         }
     }
     let later_fragment = ipv4(TCP, 2, &[], (A, B), &syn);
-    assert_eq!(asked4(&later_fragment).key.flags, None);
+    assert_eq!(asked4(&later_fragment).key.flags, Flags::UNKNOWN);
     for protocol in [UDP, SCTP] {
         let bytes = ipv4(protocol, 0, &[], (A, B), &syn);
-        assert_eq!(asked4(&bytes).key.flags, None);
+        assert_eq!(asked4(&bytes).key.flags, Flags::UNKNOWN);
     }
     let sent = ipv4(TCP, 0, &[], (B, A), &syn);
     let error = asked4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent)));
-    assert_eq!(error.key.flags, None);
-    assert_eq!(error.quoted.unwrap().flags, None);
+    assert_eq!(error.key.flags, Flags::UNKNOWN);
+    assert_eq!(error.quoted.unwrap().flags, Flags::UNKNOWN);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use ctskip_pure::{
         Alone, //
     },
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -194,10 +195,13 @@ impl Seed {
             point: self.point,
             device: name.as_deref().map_or(device(self.device), device),
             mark,
-            flags: self.flags.filter(|_| protocol == 6).map(|own| {
-                let flags = pick(9).and_then(Rule::flags);
-                flags.map_or(own, |f| f.value() | own & !f.mask())
-            }),
+            flags: match self.flags {
+                Some(own) if protocol == 6 => {
+                    let flags = pick(9).and_then(Rule::flags);
+                    Flags::new(flags.map_or(own, |f| f.value() | own & !f.mask()))
+                }
+                _ => Flags::UNKNOWN,
+            },
         };
         if self.exchanged {
             (key.source, key.destination) = (key.destination, key.source);

@@ -10,6 +10,7 @@ use ctskip_pure::{
         Alone, //
     },
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -323,11 +324,11 @@ fn flags() {
     const ECE: u8 = 64;
     const CWR: u8 = 128;
     let with = |flags| Key {
-        flags: Some(flags),
+        flags: Flags::new(flags),
         ..tcp("10.0.0.1", 4000, "10.0.0.2", 80)
     };
     let back = |flags| Key {
-        flags: Some(flags),
+        flags: Flags::new(flags),
         ..tcp("10.0.0.2", 80, "10.0.0.1", 4000)
     };
     let unread = tcp("10.0.0.1", 4000, "10.0.0.2", 80);

@@ -16,6 +16,7 @@ use arbitrary::{
 };
 use ctskip_pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -237,8 +238,10 @@ pub(super) fn probe(u: &mut Unstructured<'_>, rules: &[&Rule]) -> Result<Probe> 
         device: device(u, named)?,
         mark: mark.map_or(any_mark, |mark| mark.value() | any_mark & !mark.mask()),
         flags: match of(10).and_then(Rule::flags) {
-            Some(flags) if protocol == 6 => Some(flags.value() | !flags.mask() & any_mark as u8),
-            _ => None,
+            Some(flags) if protocol == 6 => {
+                Flags::new(flags.value() | !flags.mask() & any_mark as u8)
+            }
+            _ => Flags::UNKNOWN,
         },
     };
     if u.ratio(1, 2)? {

@@ -188,41 +188,47 @@ fn check_family(reader: &mut Reader<'_>) -> Result<(), Refusal> {
 
 /// Checks that terms about a protocol's header stand only where every protocol has that header.
 fn check_protocols(reader: &Reader<'_>) -> Result<(), Refusal> {
-    let is_icmp = |number| matches!(number, protocol::ICMP | protocol::ICMP6);
     let port = reader
         .column(Term::SourcePorts)
         .or(reader.column(Term::DestinationPorts));
-    let is_tcp = |number| number == protocol::TCP;
-    let needs: [(_, fn(u8) -> bool, _, _); 3] = [
-        (
-            port,
-            protocol::has_ports,
-            "a port where not every protocol has ports",
-            "tcp, udp or sctp, and no other protocol",
-        ),
-        (
-            reader.column(Term::IcmpTypes),
-            is_icmp,
-            "a type where not every protocol is ICMP",
-            "icmp or icmp6, and no other protocol",
-        ),
-        (
-            reader.column(Term::Flags),
-            is_tcp,
-            "flags where not every protocol is TCP",
-            "tcp, and no other protocol",
-        ),
-    ];
-    let named = reader.column(Term::Protocols).is_some();
-    for (column, has_header, what, expected) in needs {
-        match column {
-            Some(at) if !named || !reader.protocols().all(has_header) => {
-                return Err(Refusal::invalid(at, what, expected));
-            }
-            _ => {}
+    check_headers(
+        reader,
+        port,
+        protocol::has_ports,
+        "a port where not every protocol has ports",
+        "tcp, udp or sctp, and no other protocol",
+    )?;
+    check_headers(
+        reader,
+        reader.column(Term::IcmpTypes),
+        |number| matches!(number, protocol::ICMP | protocol::ICMP6),
+        "a type where not every protocol is ICMP",
+        "icmp or icmp6, and no other protocol",
+    )?;
+    check_headers(
+        reader,
+        reader.column(Term::Flags),
+        |number| number == protocol::TCP,
+        "flags where not every protocol is TCP",
+        "tcp, and no other protocol",
+    )
+}
+
+/// Checks that every protocol has the header that the term at `column`, if it was read, is about.
+fn check_headers(
+    reader: &Reader<'_>,
+    column: Option<usize>,
+    has_header: fn(u8) -> bool,
+    what: &'static str,
+    expected: &'static str,
+) -> Result<(), Refusal> {
+    let is_named = reader.column(Term::Protocols).is_some();
+    match column {
+        Some(at) if !is_named || !reader.protocols().all(has_header) => {
+            Err(Refusal::invalid(at, what, expected))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks how many combinations the lists make as they are written. The elements are sorted.

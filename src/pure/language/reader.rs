@@ -5,11 +5,11 @@
 use crate::pure::{
     language::{
         refusal::Refusal,
-        text::column, //
+        text::column,
+        value, //
     },
     rule::{
         Element,
-        Family,
         Namespaces,
         Prefix,
         RuleDraft,
@@ -160,17 +160,16 @@ impl<'n> Reader<'n> {
         Ok(())
     }
 
-    /// Reads a list of prefixes by `read`, all of one family.
+    /// Reads a list of prefixes, all of one family.
     pub(super) fn prefixes(
         &mut self,
         written: &Written<'_>,
-        read: fn(&[u8], usize) -> Result<(Family, Prefix), Refusal>,
         element: fn(Prefix) -> Element,
     ) -> Result<(), Refusal> {
         // The family as other terms said it so far, and from here on as the first address says it.
         let mut family = self.rule.family;
         self.list(written, |item, at| {
-            let (own, prefix) = read(item, at)?;
+            let (own, prefix) = value::prefix(item, at)?;
             if *family.get_or_insert(own) != own {
                 return Err(Refusal::invalid(
                     at,

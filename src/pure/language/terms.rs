@@ -121,7 +121,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         is_list: true,
         listed: &["src="],
         aliases: &[("saddr=", "src="), ("source=", "src=")],
-        read: |reader, written| reader.prefixes(written, value::prefix, Element::Source),
+        read: |reader, written| reader.prefixes(written, Element::Source),
         print: print::sources,
         ..Syntax::DEFAULT
     },
@@ -130,7 +130,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         is_list: true,
         listed: &["dst="],
         aliases: &[("daddr=", "dst="), ("destination=", "dst=")],
-        read: |reader, written| reader.prefixes(written, value::prefix, Element::Destination),
+        read: |reader, written| reader.prefixes(written, Element::Destination),
         print: print::destinations,
         ..Syntax::DEFAULT
     },

@@ -5,6 +5,7 @@
 
 use crate::pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -50,21 +51,21 @@ pub(super) const PROTOCOL_SHIFT: u32 = 24;
 /// How far up the number of the class is, without its direction; 3 bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
 
-/// Returns the lower half of the word [`MARK`]: the flags, and above them whether there are any.
+/// Returns the word [`MARK`].
 #[inline(always)]
-fn flag_bits(flags: Option<u8>) -> u64 {
-    const KNOWN: u64 = 1 << 8;
-
-    flags.map_or(0, |flags| KNOWN | u64::from(flags))
+fn mark_word(mark: u32, flags: Flags) -> u64 {
+    u64::from(mark) << 32 | u64::from(flags.number())
 }
 
 /// Returns the bits of the word [`MARK`] that `rule` names, and a mask of them.
 pub(super) fn mark_and_flags(rule: &Rule) -> (u64, u64) {
-    let of = |mark: u32, flags: Option<u8>| u64::from(mark) << 32 | flag_bits(flags);
+    let of = |mark: Option<u32>, flags: Option<u8>| {
+        mark_word(mark.unwrap_or(0), flags.map_or(Flags::UNKNOWN, Flags::new))
+    };
     let (mark, flags) = (rule.mark(), rule.flags());
     (
-        of(mark.map_or(0, |m| m.value()), flags.map(|f| f.value())),
-        of(mark.map_or(0, |m| m.mask()), flags.map(|f| f.mask())),
+        of(mark.map(|m| m.value()), flags.map(|f| f.value())),
+        of(mark.map(|m| m.mask()), flags.map(|f| f.mask())),
     )
 }
 
@@ -349,7 +350,7 @@ impl<'p> Query<'p> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let mark = u64::from(key.mark) << 32 | flag_bits(key.flags);
+        let mark = mark_word(key.mark, key.flags);
         Self {
             words: [a, b, c, d, transport, mark, upper, lower],
             probes,

@@ -74,6 +74,37 @@ pub enum Transport {
     IcmpType(u8),
 }
 
+/// The flags of a TCP header, or that they are unknown.
+///
+/// As one number, so that they are put into a word of a query without a look at what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No flags: another protocol, a later fragment, cut short, or not asked for.
+    pub const UNKNOWN: Self = Self(0);
+    /// Set in all that are known.
+    const KNOWN: u16 = 1 << 8;
+
+    /// Returns the flags of a header whose byte 13 is `bits` (RFC 9293).
+    #[inline(always)]
+    pub fn new(bits: u8) -> Self {
+        Self(Self::KNOWN | u16::from(bits))
+    }
+
+    /// Returns byte 13 of the header, where it is known.
+    pub fn known(self) -> Option<u8> {
+        let [bits, is_known] = self.0.to_le_bytes();
+        (is_known != 0).then_some(bits)
+    }
+
+    /// Returns the flags as a number, no two alike: at most nine bits.
+    #[inline(always)]
+    pub(in crate::pure) fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// The fields of a packet that rules are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -95,8 +126,8 @@ pub struct Key {
     pub device: DeviceName,
     /// `skb->mark`.
     pub mark: u32,
-    /// The flags of TCP; [`None`] where they were not asked for or cannot be read.
-    pub flags: Option<u8>,
+    /// The flags of TCP, where they were asked for and can be read.
+    pub flags: Flags,
 }
 
 /// The caller's knowledge of a packet besides its bytes.
@@ -133,7 +164,7 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         mark: context.mark,
         flags: match ip.transport_offset {
             Some(offset) if context.flags => tcp_flags(bytes, ip.protocol, offset),
-            _ => None,
+            _ => Flags::UNKNOWN,
         },
     })
 }
@@ -184,7 +215,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         mark: context.mark,
         flags: match context.flags {
             true => tcp_flags(bytes, protocol, offset),
-            false => None,
+            false => Flags::UNKNOWN,
         },
     })
 }
@@ -212,7 +243,7 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         error: false,
         point: error.point.opposite(),
         // They lie behind the eight bytes that every error quotes (RFC 792).
-        flags: None,
+        flags: Flags::UNKNOWN,
         ..*error
     })
 }
@@ -382,17 +413,18 @@ fn ports_of(bytes: [u8; 4]) -> Transport {
     Transport::Ports((both >> 16) as u16, both as u16)
 }
 
-/// Reads the flags of a TCP header at `offset` (RFC 9293); [`None`] for another protocol.
+/// Reads the flags of the header at `offset`, where that is of TCP.
 #[inline]
-fn tcp_flags(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: usize) -> Option<u8> {
+fn tcp_flags(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: usize) -> Flags {
     const FLAGS_OFFSET: usize = 13;
 
-    match protocol {
-        protocol::TCP => {
-            let [flags] = bytes.read(offset.checked_add(FLAGS_OFFSET)?)?;
-            Some(flags)
-        }
+    let offset = match protocol {
+        protocol::TCP => offset.checked_add(FLAGS_OFFSET),
         _ => None,
+    };
+    match offset.and_then(|offset| bytes.read(offset)) {
+        Some([bits]) => Flags::new(bits),
+        None => Flags::UNKNOWN,
     }
 }
 

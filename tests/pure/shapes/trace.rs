@@ -4,6 +4,7 @@
 
 use ctskip_pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -120,7 +121,9 @@ impl Trace {
             },
             device: device(random, rule),
             mark: rule.mark().map_or(mark, |m| m.value() | mark & !m.mask()),
-            flags: rule.flags().map(|flags| flags.value()),
+            flags: rule
+                .flags()
+                .map_or(Flags::UNKNOWN, |flags| Flags::new(flags.value())),
         };
         if random.percent(50) {
             key = exchanged(&key);
@@ -217,7 +220,7 @@ fn plain(key: &Key) -> Option<Key> {
         point: HookPoint::PreRouting,
         device: [0; 16],
         mark: 0,
-        flags: None,
+        flags: Flags::UNKNOWN,
         ..*key
     })
 }
