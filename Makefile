@@ -11,12 +11,12 @@ endif
 # The shell that sets it gives way: between make and the script, it would keep the signal that ends both.
 PYTHON := PYTHONDONTWRITEBYTECODE=1 exec python3
 SUITE := $(PYTHON) qemu-test/run.py
-BENCH := $(PYTHON) qemu-test/bench/run.py
+BENCH := $(PYTHON) qemu-test/bench/bench.py
 LINE := $(addprefix --kernel=,$(KERNEL))
 
 modules: ## build ctskip.ko for the running kernel, or KERNEL=7.3, or KDIR=<prepared tree>
 	@$(if $(and $(KERNEL),$(KDIR)),$(error a tree is of one kernel: KERNEL or KDIR, not both))KDIR='$(KDIR)' \
-		$(PYTHON) scripts/kernel.py $(if $(KERNEL),build $(KERNEL),running)
+		$(PYTHON) scripts/module.py $(if $(KERNEL),build $(KERNEL),running)
 
 demo: ## see conntrack overflow in a guest, and with ctskip not
 	@$(SUITE) demo $(LINE)
@@ -57,7 +57,7 @@ selftests: ## the kernel's own netfilter tests, without the module and with it (
 shell: ## a prompt in the guest, with the module in place
 	@$(SUITE) shell $(LINE)
 
-lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff and the tree's own rules
+lint: ## rustfmt, clippy, checkpatch, shellcheck, ruff, codespell and the tree's own rules
 	@$(PYTHON) scripts/checks.py lint $(KERNEL)
 
 format: ## lay out the Rust and Python code as lint wants it
@@ -65,7 +65,7 @@ format: ## lay out the Rust and Python code as lint wants it
 
 install: ## install the module for the running kernel, or with KDIR=<its prepared tree>
 	@$(if $(KERNEL),$(error installs for the running kernel: not KERNEL, but KDIR))KDIR='$(KDIR)' \
-		$(PYTHON) scripts/kernel.py install
+		$(PYTHON) scripts/module.py install
 
 clean: ## remove what was built here
 	rm -rf build target

@@ -7,6 +7,9 @@ A test that cannot fail proves nothing. Each [[mutant]] of mutants/*.toml is a c
 pytest takes them) and the behaviour that is broken (`why`). It is built in a copy of the checkout and
 those tests are run on it: where they pass, the mutant has survived, and this fails.
 
+A mutant of the pure core may name tests of the core in place of `tests`: `host` is what their names have
+in them. These run without a guest. A core that does not compile, or a name that no test has, is no catch.
+
 Where others than the one that has to notice could fail, `says` is what the tests or the console must say
 of the mutant, as a pattern. Files with `debug = true` are for a debug kernel (LINE-debug), and the only
 ones for it.
@@ -51,14 +54,16 @@ class Mutant:
     def __init__(self, area, number, fields):
         self.name = f"{area}-{number}"
         self.file, self.old, self.new = fields["file"], fields["old"], fields["new"]
-        self.tests, self.why = fields["tests"], fields["why"]
-        self.says = fields.get("says")
+        self.tests, self.host = fields.get("tests"), fields.get("host")
+        self.why, self.says = fields["why"], fields.get("says")
 
     def check(self):
         """Fail unless the text to change is there exactly once."""
         count = (TOP / self.file).read_text().count(self.old)
         if count != 1 or self.old == self.new:
             raise cache.Failed(f"{self.name}: {self.file} has its old text {count} times, not once")
+        if bool(self.tests) == bool(self.host):
+            raise cache.Failed(f"{self.name}: names both tests and host, or neither")
 
     def judge(self, tree, line, log):
         """Build it in `tree` and run its tests: give the verdict."""
@@ -67,6 +72,10 @@ class Mutant:
         path.write_text(good.replace(self.old, self.new))
         try:
             with log.open("w") as out:
+                if self.host:
+                    tests = [sys.executable, "scripts/checks.py", "test", self.host]
+                    subprocess.run(tests, cwd=tree, stdout=out, stderr=out)
+                    return host_verdict(log.read_text(errors="replace"))
                 make = ["make", f"KERNEL={line}"]
                 if subprocess.run(make, cwd=tree, stdout=out, stderr=out).returncode:
                     return "does not build"
@@ -83,6 +92,19 @@ class Mutant:
                 text += Path(console).read_text(errors="replace")
             return "caught" if re.search(self.says, text) else "not seen"
         return "caught" if noticed(code, text) else "harness failed"
+
+
+def host_verdict(text):
+    """The verdict by what `cargo test` says: only a test that ran and failed has caught it."""
+    if re.search(r"^error: could not compile", text, re.MULTILINE):
+        return "does not build"
+    found = re.search(r"^test result: \w+\. (\d+) passed; (\d+) failed", text, re.MULTILINE)
+    if not found:
+        return "harness failed"
+    passed, failed = int(found[1]), int(found[2])
+    if failed:
+        return "caught"
+    return "SURVIVED" if passed else "no such test"
 
 
 def noticed(code, text):

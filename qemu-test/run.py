@@ -9,7 +9,7 @@ The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 C
 short trial boot proves that it works here, else under emulation. It shares one folder with the host
 (9p), a new one for each run:
 
-    in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs)
+    in/           what goes in: ctskip.ko, the tests, guest/ (what the guest runs), the documents
     out/          what comes back: status, junit.xml, running (the test under way), a log for each
                   test that failed
     console.log   the kernel's console
@@ -20,7 +20,8 @@ guest is started once more, and first-out/, first-console.log are of the first t
 the tests, such as a leak, is said on the terminal only. The last RUNS_KEPT runs are kept.
 
 With --guests N, N guests run at once, each with its part of the files of tests and a run of its own: a
-test mostly waits, and uses one CPU where it does not.
+test mostly waits, and uses one CPU where it does not. How long each file took is kept for the next deal
+(see deal.py).
 """
 
 import argparse
@@ -43,9 +44,11 @@ TOP = HERE.parent
 sys.path.insert(0, str(TOP / "scripts"))
 
 import cache  # noqa: E402
-import guest  # noqa: E402
+import deal  # noqa: E402
+import guest_image  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
+import module  # noqa: E402
 
 RUNS_KEPT = 20
 MEMORY, DEBUG_MEMORY = "2G", "4G"
@@ -55,33 +58,6 @@ STUCK_SECONDS = 300  # and it is ended from outside where the kernel does not le
 SUITE_SECONDS = 3000
 NO_TESTS = 5  # the status that pytest ends with where none is chosen
 DEBUG_SLOWER = 6  # so many times longer may all take on a debug kernel
-
-# About how many seconds the files of tests take, to deal them out: on a stock kernel, and on a debug
-# kernel with --quick and three guests at once.
-FILE_SECONDS = {
-    "test_access.py": (37, 125),
-    "test_concurrency.py": (32, 100),
-    "test_faults.py": (0, 400),
-    "test_files.py": (28, 95),
-    "test_flows.py": (73, 30),
-    "test_fuzz.py": (36, 30),
-    "test_headers.py": (23, 45),
-    "test_icmp_errors.py": (45, 130),
-    "test_load.py": (43, 45),
-    "test_marked.py": (20, 65),
-    "test_mode.py": (14, 60),
-    "test_module.py": (80, 300),
-    "test_nat.py": (21, 60),
-    "test_netns.py": (27, 120),
-    "test_smoke.py": (19, 0),
-    "test_storm.py": (0, 300),
-    "test_table.py": (30, 45),
-    "test_terms.py": (38, 90),
-}
-NEW_FILE = (10, 20)  # one that is not among them
-# Without --quick all take about twice as long, but this one, which has every allocation fail, seven times:
-# so much in the same measure.
-FAULTS_SECONDS = 1100
 
 SPLAT = re.compile(
     r"WARNING: |BUG: |\bOops\b|Kernel panic|general protection fault|refcount_t: |UBSAN: |KASAN: "
@@ -119,7 +95,7 @@ ONE_THREAD = "tcg, one thread"
 
 
 def tsc_khz():
-    """How fast the host's time-stamp counter runs, which an emulated guest reads."""
+    """Return the rate of the host's time-stamp counter, which an emulated guest reads."""
     everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=everything)
     page.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))  # rdtsc; rdx << 32 | rax
@@ -127,7 +103,7 @@ def tsc_khz():
     rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(address)
 
     def now():
-        """The time in ns and the counter, from where the two were read closest to each other."""
+        """Return the time in ns and the counter, of the closest pair of reads."""
         reads = [(time.monotonic_ns(), rdtsc(), time.monotonic_ns()) for _ in range(100)]
         before, count, after = min(reads, key=lambda read: read[2] - read[0])
         return (before + after) / 2, count
@@ -139,7 +115,7 @@ def tsc_khz():
 
 
 def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
-    """The command line that all guests share."""
+    """Return the command line that all guests share."""
     if accel == "kvm":
         machine = ["-accel", "kvm", "-cpu", "host"]
     else:
@@ -182,7 +158,7 @@ def qemu(accel, vmlinuz, initrd, arguments, console, memory=MEMORY):
 
 
 def accelerator(vmlinuz, initrd):
-    """`kvm` or `tcg`, tried once per boot of the host: /dev/kvm may be there and not work."""
+    """Return `kvm` or `tcg`, tried once per boot of the host: /dev/kvm may be there and not work."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -204,7 +180,7 @@ def accelerator(vmlinuz, initrd):
 
 
 def new_run():
-    """A folder for this run, locked as long as we live; the oldest that are over go."""
+    """Return a folder for this run, locked as long as we live; remove the oldest that are over."""
     runs = cache.ROOT / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for old in sorted(runs.iterdir())[: -RUNS_KEPT + 1]:
@@ -216,7 +192,7 @@ def new_run():
 
 
 def lock(folder):
-    """Lock a folder until we end; False where another run has it."""
+    """Lock a folder until we end; return False where another run has it."""
     try:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, FileNotFoundError):
@@ -225,10 +201,14 @@ def lock(folder):
 
 
 def fill(run, module, slower, arguments):
-    """What goes into the guest."""
+    """Put into a run's folder what goes into the guest."""
     (run / "out").mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "run.py")
     shutil.copytree(HERE, run / "in", ignore=ignore)
+    for document in (TOP / "README.md", *TOP.glob("docs/*.md")):
+        copy = run / "in/documents" / document.relative_to(TOP)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(document, copy)
     if module:
         shutil.copyfile(module, run / "in/ctskip.ko")
     size = shutil.get_terminal_size((100, 40))
@@ -246,12 +226,12 @@ def fill(run, module, slower, arguments):
 
 
 def make_initrd(base, out):
-    """The cached initramfs and our init, one behind the other."""
+    """Make an initramfs of the cached one and our init, one behind the other."""
     with tempfile.TemporaryDirectory() as work:
         top = Path(work) / "top"
         top.mkdir()
         shutil.copy2(HERE / "guest/init", top / "init")
-        guest.cpio(top, Path(work) / "init.cpio")
+        guest_image.cpio(top, Path(work) / "init.cpio")
         with open(out, "wb") as stream:
             for part in (base, Path(work) / "init.cpio"):
                 stream.write(part.read_bytes())
@@ -281,7 +261,7 @@ class Console(threading.Thread):
         self.look(seen)
 
     def test_age(self):
-        """For how long the test under way has been so; 0 where none is."""
+        """Return the seconds since the test under way began; 0 where none is."""
         try:
             return time.time() - self.running.stat().st_mtime
         except FileNotFoundError:
@@ -299,22 +279,8 @@ class Console(threading.Thread):
         return seen + end
 
 
-def deal(count, is_debug, quick):
-    """All files of tests in `count` parts that take about as long."""
-
-    def seconds(name):
-        if name == "test_faults.py" and is_debug and not quick:
-            return FAULTS_SECONDS
-        return FILE_SECONDS.get(name, NEW_FILE)[is_debug]
-
-    parts = [[] for _ in range(count)]
-    for name in sorted((p.name for p in HERE.glob("tests/test_*.py")), key=seconds, reverse=True):
-        min(parts, key=lambda part: sum(map(seconds, part))).append(name)
-    return parts
-
-
 class Guest:
-    """A guest under way, that comes to its end by itself."""
+    """A QEMU process with a guest that comes to its end by itself."""
 
     def __init__(self, command, run, limit, stuck, name):
         self.arguments = command, run, limit, stuck, name
@@ -341,7 +307,7 @@ class Guest:
         return self.threads[0].fault
 
     def emulator_failed(self):
-        """Whether QEMU made it fail.
+        """Tell whether QEMU made it fail.
 
         As it emulates several CPUs, one may run a breakpoint that another has put into the kernel's code
         and taken out again (seen with QEMU 7.2): what is there is an instruction. Where the breakpoint is
@@ -353,17 +319,21 @@ class Guest:
         return emulated and ran is not None and ran[1] != "cc"
 
     def again(self):
-        """The same from its beginning; what came back the first time is kept."""
+        """Return a new guest with the same task; keep what came back from this one."""
         for name in ("out", "console.log"):
             (self.run / name).rename(self.run / f"first-{name}")
         (self.run / "out").mkdir()
         (self.run / "console.log").touch()
         return Guest(*self.arguments)
 
-    def verdict(self, mode, fault):
-        """Say what was wrong, and where more is; the exit status."""
+    def status(self):
+        """Return the exit status of the guest's program; None where the guest ended before it."""
         status = self.run / "out/status"
-        code = int(status.read_text()) if status.exists() else None
+        return int(status.read_text()) if status.exists() else None
+
+    def verdict(self, mode, fault):
+        """Say what was wrong, and where more is; return the exit status."""
+        code = self.status()
         if fault is None and code is None:
             fault = f"the guest ended before the {mode} did"
         if fault:
@@ -384,7 +354,7 @@ class Guest:
 
 
 def command(mode, accel, stock, images, run):
-    """The command line of a guest, its terminal still to be said; what it boots from is in `run`."""
+    """Return the command line of a guest, without its terminal; make its initrd in `run`."""
     root, modules, base = images
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
@@ -398,21 +368,21 @@ def command(mode, accel, stock, images, run):
 
 
 def shell(words):
-    """A guest with our terminal; it ends when its shell does."""
+    """Run a guest with our terminal; it ends when its shell does."""
     words += ["-chardev", "stdio,id=terminal,mux=on,signal=off", "-mon", "chardev=terminal"]
     if subprocess.run(words).returncode:
         raise cache.Failed("the guest did not end well")
 
 
 def start(mode, accel, stock, images, run, limit, slower, name=""):
-    """Start a guest that comes to its end by itself; with a name, one of several."""
+    """Return a started guest that comes to its end by itself; with a name, one of several."""
     words = command(mode, accel, stock, images, run)
     words += ["-chardev", "stdio,id=terminal,signal=off"]
     return Guest(words, run, limit, STUCK_SECONDS * slower, name)
 
 
 def finish(guests):
-    """Wait for the end of all, run once more those that QEMU made fail; return what was wrong with each."""
+    """Wait for the end of all guests; return what was wrong with each. Run those again that QEMU made fail."""
     try:
         faults = [one.wait() for one in guests]
         for number, one in enumerate(guests):
@@ -426,6 +396,18 @@ def finish(guests):
     finally:
         for one in guests:
             one.process.kill()
+
+
+def test_files():
+    """Return the size of each file of tests in bytes, by its name."""
+    return {path.name: path.stat().st_size for path in HERE.glob("tests/test_*.py")}
+
+
+def keep_seconds(of_kind, guests, parts):
+    """Keep how long each file took, in the guests whose tests all passed: a failure may take any time."""
+    for one, part in zip(guests, parts, strict=True):
+        if one.status() == 0:
+            deal.keep(of_kind, deal.measured(one.run / "out/junit.xml", part))
 
 
 def main(argv):
@@ -445,29 +427,34 @@ def main(argv):
 
     host.need("qemu-system-x86_64")
     stock = kernel.get(options.kernel)
-    module = None
+    built = None
     if not options.no_module:
-        module = options.module or kernel.build(options.kernel)
-    images = guest.get(stock.release, stock.modules)
+        built = options.module or module.build(options.kernel)
+    images = guest_image.get(stock.release, stock.modules)
     accel = options.accel or accelerator(stock.vmlinuz, images[2])
     slower = DEBUG_SLOWER if stock.is_debug else 1
     limit = options.limit or SUITE_SECONDS * slower
 
     def folder(part=()):
         made = new_run()
-        fill(made, module, slower, [*part, *rest])
+        fill(made, built, slower, [*part, *rest])
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {made}")
         return made
 
     if options.mode == "shell":
         return shell(command("shell", accel, stock, images, folder()))
-    parts = deal(options.guests, stock.is_debug, "--quick" in rest) if options.guests else [[]]
+    of_kind = deal.kind(stock.line, accel, rest)
+    parts = [[]]
+    if options.guests:
+        parts = deal.deal(deal.estimate(test_files(), of_kind), options.guests)
     guests = []
     for number, part in enumerate(parts, 1):
         name = f"guest {number}" if options.guests else ""
         place = folder(part)
         guests.append(start(options.mode, accel, stock, images, place, limit, slower, name))
     faults = finish(guests)
+    if options.guests:
+        keep_seconds(of_kind, guests, parts)
     sys.exit(max(one.verdict(options.mode, f) for one, f in zip(guests, faults, strict=True)))
 
 

@@ -6,7 +6,7 @@
 
 They are those of the kernel's source package, unchanged, with their own helpers compiled. Each runs in
 every state of STATES, in one of its GUESTS, and must give in all of them what it gives without the
-module; the guest's part is guest/selftests.py. One that fails, if only in part, or by its own words has
+module; the guest's part is guest/run_selftests.py. One that fails, if only in part, or by its own words has
 missed its moment (XFAIL), is run again, RUNS times at most: their own timeouts are short for an emulated
 guest on a busy host, although they are told that it is slow. One that failed OFTEN times more than without
 the module is not the same, whatever its last run gave. Prints what came of each, and the seconds that its
@@ -29,9 +29,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
 
 import cache  # noqa: E402
 import chroot  # noqa: E402
-import guest  # noqa: E402
+import guest_image  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
+import module  # noqa: E402
 import run  # noqa: E402
 
 # All that are there but nft_audit, nft_concat_range, nft_concat_range_perf, bridge_brouter and nft_offload,
@@ -89,23 +90,23 @@ done
 
 def root_fs(tree):
     """The folder with the selftests' root.squashfs and busybox."""
-    packages, mirror = [*guest.PACKAGES, *PACKAGES], chroot.debian_mirror()
+    packages, mirror = [*guest_image.PACKAGES, *PACKAGES], chroot.debian_mirror()
 
     def make(new):
-        chroot.bootstrap(new, [guest.SUITE], packages, mirror, chroot.apt_options())
+        chroot.bootstrap(new, [guest_image.SUITE], packages, mirror, chroot.apt_options())
         root = chroot.Chroot(new / "root")
         for part in PARTS:
             source, place = tree / "tools/testing/selftests" / part, root.root / PLACE / part
             place.parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, place)
-        for script in (COMPILE, guest.FINISH):
+        for script in (COMPILE, guest_image.FINISH):
             root.run(["sh", "-c", script], log="selftests")
         shutil.copy(root.root / "bin/busybox", new / "busybox")
-        guest.squashfs(new / "root.squashfs", root.root)
+        guest_image.squashfs(new / "root.squashfs", root.root)
         cache.remove(root.root)
 
-    key = (guest.SUITE, packages, mirror, PARTS, COMPILE, guest.FINISH, tree.name)
+    key = (guest_image.SUITE, packages, mirror, PARTS, COMPILE, guest_image.FINISH, tree.name)
     return cache.entry("guest-selftests", *key, make=make)
 
 
@@ -193,9 +194,9 @@ def main(argv):
 
     host.need("qemu-system-x86_64", "cpio", "depmod", "mksquashfs")
     stock = kernel.get(options.kernel)
-    module = options.module or kernel.build(options.kernel)
-    root, mods = root_fs(stock.tree()), guest.modules(stock.release, stock.modules)
-    initrd = guest.initramfs(root, mods) / "base.cpio"
+    built = options.module or module.build(options.kernel)
+    root, mods = root_fs(stock.tree()), guest_image.modules(stock.release, stock.modules)
+    initrd = guest_image.initramfs(root, mods) / "base.cpio"
     images = root / "root.squashfs", mods / "modules.squashfs", initrd
     slower = run.DEBUG_SLOWER if stock.is_debug else 1
     # br_netfilter has code patched under load: neither of two guests that ran it otherwise outlived that.
@@ -208,7 +209,7 @@ def main(argv):
         env = {} if accel == "kvm" else {"KSFT_MACHINE_SLOW": "yes"}
         job = {"tests": tests, "runs": RUNS, "rules": rules, "env": env}
         folder = run.new_run()
-        run.fill(folder, module, slower, [])
+        run.fill(folder, built, slower, [])
         (folder / "in/selftests.json").write_text(json.dumps(job))
         cache.say(f"ctskip: Linux {stock.release} in QEMU ({accel}); this run's files: {folder}")
         limit = SECONDS * slower

@@ -8,6 +8,8 @@ It lies under $CTSKIP_CACHE (default ~/.cache/ctskip), outside the checkout:
     NAME/KEY.new/   an entry in the making; renamed when it is complete
     NAME/lock       held while one is made, so that two runs at once do not clash
     log/            output of long commands
+    runs/           the last runs of guests: see qemu-test/run.py
+    test-seconds/   how long each file of tests took: see qemu-test/deal.py
 
 An entry is never changed once it is there. How to make and use one:
 

@@ -4,26 +4,35 @@
 They run in the chroot of a kernel line, with its compilers and, where the kernel has them, the
 kernel's own settings. One finding of any of them fails the whole.
 
-usage: checks.py test | lint [LINE] | format
+usage: checks.py test [NAME] | lint [LINE] | format
+
+With a NAME, the only tests are those of the pure core whose name has it in it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cache
 import chroot
 import kernel
+import layers
+import links
+import module
+import stock_kernel
 
 CHECKOUT = chroot.CHECKOUT
-HERE = kernel.MODULE  # the checkout's place in the chroot
+HERE = chroot.MODULE  # the checkout's place in the chroot
 CARGO = "/usr/src/cargo"
-RUFF = "/usr/src/ruff"
-RUFF_VERSION = "0.17.6"
+# Tools that come from PyPI, and their versions.
+RUFF = "ruff", "0.17.6"
+CODESPELL = "codespell", "2.4.3"
+# Words that it does not know, and that are meant: names, and what the tests write wrong on purpose.
+MEANT = "caf,delte,iif,inforce,observ,parm,tabel,whats"
 # The kernel lines in whose chroot the linters are.
 LINTED = [
     name
-    for name, line in kernel.LINES.items()
+    for name, line in stock_kernel.LINES.items()
     if "rust-clippy" in chroot.CONFIG["chroot"][line["chroot"]]["packages"]
 ]
 
@@ -36,7 +45,10 @@ MAY_NAME_REGISTRY = ("Cargo.lock",)
 # Written by tools, or not ours to head with a line.
 NEEDS_NO_SPDX = re.compile(r"(.*/)?(Cargo\.lock|LICENSE|proptest-regressions/.*)")
 
-NO_SOURCES = ("build", "target", "fuzz/corpus", "fuzz/target")
+NO_SOURCES = (".git", "build", "target", "fuzz/corpus", "fuzz/target")
+
+# The document that has the drawing of the folders of src/.
+DRAWING = "docs/architecture.md"
 
 # Unsafe code stands in the folder of the kernel's wrappers, and nowhere else.
 WRAPPERS = Path("src/linux")
@@ -114,6 +126,13 @@ def is_shell(path: Path) -> bool:
         return path.suffix == ".sh" or re.match(rb"#!.*\b(ba|da)?sh\b", file.readline()) is not None
 
 
+def fail_for(what: str, findings: Iterable[str]) -> None:
+    """Fail where there are findings, and show them."""
+    lines = list(findings)
+    if lines:
+        raise cache.Failed("\n".join((f"{what}:", *lines)))
+
+
 class Checks:
     """The checks, for one kernel line."""
 
@@ -130,11 +149,11 @@ class Checks:
             "CARGO_HOME": CARGO,
             "CARGO_TARGET_DIR": f"{HERE}/build/cargo",
             "CARGO_TERM_COLOR": "never",
-            "CLIPPY_CONF_DIR": kernel.TREE,
+            "CLIPPY_CONF_DIR": chroot.TREE,
             "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         }
-        binds = {CHECKOUT: HERE, self.kernel.tree(): kernel.TREE, cargo_home: CARGO}
+        binds = {CHECKOUT: HERE, self.kernel.tree(): chroot.TREE, cargo_home: CARGO}
         settings = Path.home() / ".cargo/config.toml"
         if settings.is_file():  # within CARGO, so made after it
             binds[settings] = f"{CARGO}/config.toml"
@@ -150,9 +169,15 @@ class Checks:
             self.run("python3", "-m", "unittest", "discover", f"--start-directory={folder}")
         self.run("cargo", "test", "--locked", "--quiet")
 
+    def core_tests(self, name: str) -> None:
+        """Run those of the pure core's tests whose name has this one in it."""
+        # What takes long is to compile them.
+        options = {"CARGO_PROFILE_TEST_OPT_LEVEL": "0"}
+        self.run("cargo", "test", "--locked", "--quiet", "--test", "pure", name, **options)
+
     def rustfmt(self, *options: str) -> None:
         """Rust's layout, by the kernel's settings; `make format` puts it right."""
-        style = f"{kernel.TREE}/.rustfmt.toml"
+        style = f"{chroot.TREE}/.rustfmt.toml"
         self.run("rustfmt", "--color=never", "--config-path", style, *options, *sources(".rs"))
 
     def clippy_core(self) -> None:
@@ -169,11 +194,11 @@ class Checks:
         """The whole module under clippy, and its C code, without a warning."""
         output = CHECKOUT / "build" / f"lint-{self.kernel.line}"
         strict = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings", "KCFLAGS=-Werror"]
-        kernel.build_for(self.kernel, output, strict)
+        module.build_for(self.kernel, output, strict)
 
     def checkpatch(self) -> None:
         """C's style, by the kernel's checkpatch."""
-        checkpatch = [f"{kernel.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
+        checkpatch = [f"{chroot.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
         self.run(*checkpatch, "--show-types", "--file", *sources(".c", ".h"))
 
     def shellcheck(self) -> None:
@@ -186,15 +211,40 @@ class Checks:
         self.run_ruff("format", "--check")
 
     def run_ruff(self, *options: str) -> None:
-        """Run ruff, which comes from PyPI: Debian does not have it."""
+        """Run ruff on the tree."""
+        self.run_tool(*RUFF, *options, "--no-cache", "--quiet", ".")
+
+    def codespell(self) -> None:
+        """Words that are spelt wrong, in all texts."""
+        texts = [path for path in sources() if not NEEDS_NO_SPDX.fullmatch(str(path))]
+        self.run_tool(*CODESPELL, f"--ignore-words-list={MEANT}", *map(str, texts))
+
+    def run_tool(self, name: str, version: str, *arguments: str) -> None:
+        """Run a tool that comes from PyPI, in the checkout."""
+        place = f"/usr/src/{name}"
 
         def make(new: Path) -> None:
-            pip = f"python3 -m venv {RUFF} && exec {RUFF}/bin/pip install ruff=={RUFF_VERSION}"
-            self.chroot.run(["sh", "-c", pip], log="ruff", binds={new: RUFF})
+            pip = f"python3 -m venv {place} && exec {place}/bin/pip install {name}=={version}"
+            self.chroot.run(["sh", "-c", pip], log=name, binds={new: place})
 
-        ruff = cache.entry("ruff", RUFF_VERSION, self.chroot.root.parent.name, make=make)
-        cmd = [f"{RUFF}/bin/ruff", *options, "--no-cache", "--quiet", "."]
-        self.chroot.run(cmd, binds={CHECKOUT: HERE, ruff: RUFF}, cwd=HERE)
+        tool = cache.entry(name, version, self.chroot.root.parent.name, make=make)
+        cmd = [f"{place}/bin/{name}", *arguments]
+        self.chroot.run(cmd, binds={CHECKOUT: HERE, tool: place}, cwd=HERE)
+
+    def folders(self) -> None:
+        """The imports of src/, by the drawing of its folders."""
+        texts = {
+            path: (CHECKOUT / path).read_text()
+            for path in sources(".rs", ".c", ".h")
+            if path.parts[0] in ("src", "rust-bindings")
+        }
+        fail_for("the folders", layers.findings((CHECKOUT / DRAWING).read_text(), texts))
+
+    def links(self) -> None:
+        """Links in the documents."""
+        texts = {path: (CHECKOUT / path).read_text() for path in sources(".md")}
+        found = links.findings(texts, lambda path: (CHECKOUT / path).exists())
+        fail_for("the links", found)
 
     def rules_of_the_tree(self) -> None:
         """What holds in this tree and no tool knows."""
@@ -214,13 +264,15 @@ class Checks:
                     findings.append(f"{path}:{number}: names a registry, mirror or machine's path")
             if path.suffix == ".rs":
                 findings += unsafe_code(path, text)
-        if findings:
-            raise cache.Failed("the tree's own rules:\n" + "\n".join(findings))
+        fail_for("the tree's own rules", findings)
 
     def lint(self) -> None:
         """Run all linters; go on after a failure, so that one run shows all there is to do."""
         checks: dict[str, Callable[[], None]] = {
             "rules of the tree": self.rules_of_the_tree,
+            "folders": self.folders,
+            "links": self.links,
+            "codespell": self.codespell,
             "ruff": self.ruff,
             "shellcheck": self.shellcheck,
             "checkpatch": self.checkpatch,
@@ -247,6 +299,9 @@ def main(argv: Sequence[str]) -> None:
         case ["test"]:
             with cache.step("host tests"):
                 Checks(None).host_tests()
+        case ["test", name]:
+            with cache.step(f"host tests: {name}"):
+                Checks(None).core_tests(name)
         case ["lint"]:
             Checks(None).lint()
         case ["lint", line]:
@@ -260,7 +315,7 @@ def main(argv: Sequence[str]) -> None:
             checks.rustfmt()
             checks.run_ruff("format")
         case _:
-            raise cache.Failed("usage: checks.py test | lint [LINE] | format")
+            raise cache.Failed("usage: checks.py test [NAME] | lint [LINE] | format")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ import host
 CHECKOUT = Path(__file__).resolve().parent.parent
 CONFIG = tomllib.loads((CHECKOUT / "scripts/kernels.toml").read_text())
 
+# Places in a chroot: a kernel's source tree, the checkout, a folder for what is built.
+TREE = "/usr/src/linux"
+MODULE = "/usr/src/ctskip"
+OUTPUT = "/usr/src/build"
+
 # The host's files that a run sees in their own place: name resolution, certificates, pip's settings.
 HOST_FILES = (
     "/etc/hosts",

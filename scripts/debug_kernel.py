@@ -5,7 +5,7 @@ Its options are, each overriding the ones before: tinyconfig; the stock kernel's
 options, so that all is there that the suite finds on the stock kernel; the kernel's debug.config;
 what its netfilter selftests ask for; and qemu-test/debug.config.
 
-    kernel.get("7.3-debug")     line 7.3's; all that works with a stock kernel works with it
+    debug_kernel.get(stock)     the debug kernel of a stock kernel; all scripts take it as they take that
 """
 
 import contextlib
@@ -19,10 +19,12 @@ from pathlib import Path
 
 import cache
 import chroot
-import kernel
+import stock_kernel
 
 FRAGMENT = chroot.CHECKOUT / "qemu-test/debug.config"
 CHROOT = "trixie-clang"
+# Behind the name of a line: its debug kernel.
+DEBUG = "-debug"
 # In the source; they come before the fragment.
 FRAGMENTS = ("kernel/configs/debug.config", "tools/testing/selftests/net/netfilter/config")
 # The stock kernel's options that are taken over.
@@ -33,8 +35,13 @@ PROGRESS_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class DebugKernel(kernel.Kernel):
+class DebugKernel(stock_kernel.Kernel):
     """A kernel of our own that is full of checks."""
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether it is a debug kernel."""
+        return True
 
     @property
     def vmlinuz(self) -> Path:
@@ -60,9 +67,9 @@ def make_arguments(release: str) -> list[str]:
     return ["LLVM=1", "LOCALVERSION=", f"KERNELRELEASE={release}", f"-j{os.cpu_count()}"]
 
 
-def get(stock: kernel.Kernel) -> DebugKernel:
+def get(stock: stock_kernel.Kernel) -> DebugKernel:
     """Return the debug kernel of a stock kernel's source; build it first where it is not there."""
-    release = re.match(r"[\d.]+", stock.release)[0] + "-debug"
+    release = re.match(r"[\d.]+", stock.release)[0] + DEBUG
     config = "\n".join(
         line for line in stock.config.read_text().splitlines() if TAKEN_OVER.fullmatch(line)
     )
@@ -71,23 +78,23 @@ def get(stock: kernel.Kernel) -> DebugKernel:
     def make(new: Path) -> None:
         tree = new / "tree"
         tree.mkdir()
-        kernel.unpack_source(stock, where, tree)
+        stock_kernel.unpack_source(stock, where, tree)
         configure(where, tree, config, release)
         build(where, new, release)
 
     folder = cache.entry(
-        f"kernel-{stock.line}-debug",
+        f"kernel-{stock.line}{DEBUG}",
         *(stock.version, release, config, FRAGMENTS, *asked_for(FRAGMENT.read_text())),
         *(make_arguments(release)[:-1], where.root.parent.name),
         make=make,
     )
-    return DebugKernel(f"{stock.line}-debug", release, stock.version, folder)
+    return DebugKernel(f"{stock.line}{DEBUG}", release, stock.version, folder)
 
 
 def configure(where: chroot.Chroot, tree: Path, taken_over: str, release: str) -> None:
     """Make the .config, and see that all of the fragment came through."""
-    make = ["make", "-C", kernel.TREE, *make_arguments(release)]
-    binds = {tree: kernel.TREE}
+    make = ["make", "-C", chroot.TREE, *make_arguments(release)]
+    binds = {tree: chroot.TREE}
     where.run([*make, "tinyconfig"], log="debug-kernel", binds=binds)
     config = tree / ".config"
     parts = [config.read_text(), taken_over]
@@ -119,8 +126,8 @@ def given(config: str) -> Iterator[tuple[str, str]]:
 def build(where: chroot.Chroot, new: Path, release: str) -> None:
     """Build the kernel and its modules in NEW/tree; modules go to NEW/usr."""
     inside = "/usr/src/new"
-    binds = {new / "tree": kernel.TREE, new: inside}
-    make = ["make", "-C", kernel.TREE, *make_arguments(release)]
+    binds = {new / "tree": chroot.TREE, new: inside}
+    make = ["make", "-C", chroot.TREE, *make_arguments(release)]
     with cache.step(f"building Linux {release}, which takes about half an hour"), progress():
         where.run([*make, "vmlinux", "modules"], log="debug-kernel", binds=binds)
     install = [*make, f"INSTALL_MOD_PATH={inside}/usr", "modules_install"]

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tests of the scripts: what the cache promises, and what stops a build. Part of `make host-test`."""
+"""Tests of the scripts: what the cache promises, what stops a build, what the linters find. Part of `make host-test`."""
 
+import ast
+import graphlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +17,9 @@ import cache
 import checks
 import fuzz
 import kernel
+import layers
+import links
+import stock_kernel
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "qemu-test"))
 
@@ -102,7 +108,7 @@ class KernelTest(unittest.TestCase):
             files = Path(folder, "image"), Path(folder, "used")
             files[0].write_text(STOCK)
             files[1].write_text(used)
-            kernel.compare_configs(*files)
+            stock_kernel.compare_configs(*files)
 
     def test_harmless(self) -> None:
         """The same, and what changes no structure, passes."""
@@ -132,8 +138,8 @@ class KernelTest(unittest.TestCase):
         ]
         where = mock.Mock()
         where.output.side_effect = lambda cmd: names if "pkgnames" in cmd else "\n".join(rows)
-        with mock.patch.dict(kernel.LINES, {"7.9": line}):
-            self.assertEqual(kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
+        with mock.patch.dict(stock_kernel.LINES, {"7.9": line}):
+            self.assertEqual(stock_kernel.look_up_newest(where, "7.9"), ("7.9.10", "7.9.10-1"))
 
     def test_newer_than_the_lists(self) -> None:
         """A kernel that the package lists do not know yet is fetched after these were."""
@@ -146,12 +152,70 @@ class KernelTest(unittest.TestCase):
                 mock.patch("cache.ROOT", Path(folder)),
                 mock.patch("cache.say"),
                 mock.patch("chroot.get", return_value=where),
-                mock.patch.dict(kernel.LINES, {"7.9": line}),
+                mock.patch.dict(stock_kernel.LINES, {"7.9": line}),
             ):
-                kernel.fetch("7.9", "7.9.10", "7.9.10-1")
+                stock_kernel.fetch("7.9", "7.9.10", "7.9.10-1")
             done = [call.args[0] for call in where.run.call_args_list]
             self.assertEqual(done[0] == ["apt-get", "-q", "update"], updates)
             self.assertIn("linux-h-7.9.10=7.9.10-1", done[updates])
+
+    def test_names(self) -> None:
+        """A name chooses a stock kernel or its debug kernel; the newest line is the default."""
+
+        def debug(stock: str) -> str:
+            return f"debug kernel of {stock}"
+
+        with (
+            mock.patch("stock_kernel.get", side_effect=lambda line: line) as stock,
+            mock.patch("debug_kernel.get", side_effect=debug),
+        ):
+            newest = stock_kernel.DEFAULT
+            self.assertEqual(kernel.get(), newest)
+            self.assertEqual(kernel.get("7.2"), "7.2")
+            self.assertEqual(kernel.get("7.2-debug"), debug("7.2"))
+            self.assertEqual(kernel.get("-debug"), debug(newest))
+            stock.reset_mock()
+            with self.assertRaisesRegex(cache.Failed, "^7.2-debug is a debug kernel already$"):
+                kernel.get("7.2-debug-debug")
+            stock.assert_not_called()
+
+
+class ImportsTest(unittest.TestCase):
+    """No Python file imports itself by way of others."""
+
+    FOLDERS = ("scripts", "qemu-test", "qemu-test/bench", "qemu-test/tests")
+
+    def imports(self, file: Path) -> Iterator[Path]:
+        """Yield the files of the checkout that a file imports."""
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Import():
+                    yield from self.find(file, *(alias.name for alias in node.names))
+                case ast.ImportFrom(module=name, level=0):
+                    yield from self.find(file, name)
+                case ast.ImportFrom(module=name):
+                    yield file.parent / f"{name}.py"
+                case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(name)]):
+                    yield from self.find(file, name)
+
+    def find(self, file: Path, *names: str) -> Iterator[Path]:
+        """Yield the file of each name, from the importer's folder or a later one of FOLDERS."""
+        folders = [file.parent, *(checks.CHECKOUT / folder for folder in self.FOLDERS)]
+        for name in names:
+            places = [f / end for f in folders for end in (f"{name}.py", f"{name}/__init__.py")]
+            yield from [place for place in places if place.is_file()][:1]
+
+    def test_no_circle(self) -> None:
+        """The files have an order in which each imports only earlier ones."""
+        files = [f for folder in self.FOLDERS for f in (checks.CHECKOUT / folder).rglob("*.py")]
+        graph = {file: list(self.imports(file)) for file in files}
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+        parts = ("kernel", "stock_kernel", "debug_kernel")
+        for below, above in (
+            *((checks.CHECKOUT / f"scripts/{part}.py", "scripts/module.py") for part in parts),
+            (checks.CHECKOUT / "qemu-test/tests/netlab/system.py", "qemu-test/tests/conftest.py"),
+        ):
+            self.assertLess(order.index(below), order.index(checks.CHECKOUT / above), below)
 
 
 class RulesTest(unittest.TestCase):
@@ -228,6 +292,234 @@ class RulesTest(unittest.TestCase):
             "// SAFETY: It is.\nunsafe impl A for X {\n    unsafe fn f() {}",
         ):
             self.assertEqual(self.unsafe(text), [], text)
+
+
+class FoldersTest(unittest.TestCase):
+    """The drawing of the folders is held against the imports."""
+
+    DRAWING = (
+        "src -> linux pure/rule",
+        "linux -> pure/rule C       how Linux is called",
+        "pure/rule -> pure",
+        "pure ->",
+        "pure/alloc.rs -> linux/memory.rs",
+        "C ->   helpers",
+    )
+    TREE = {
+        "ctskip_main.rs": "mod linux;\npub mod pure;\nuse crate::{linux::hook, pure::rule::Rule, //\n};",
+        "lib.rs": "pub mod pure;",
+        "linux/mod.rs": "pub(crate) mod hook;\nmod memory;",
+        "linux/hook.rs": "use crate::pure::rule::Rule;",
+        "linux/memory.rs": 'include!("bindings.rs");',
+        "linux/params.c": "",
+        "pure/mod.rs": "pub mod alloc;\npub mod rule;",
+        "pure/alloc.rs": "type Buffer = crate::linux::memory::Exact;",
+        "pure/rule/mod.rs": "use crate::pure::alloc::Vec;",
+    }
+
+    def findings(self, drawing: Sequence[str] = DRAWING, **files: str) -> list[str]:
+        """What is found where the tree has other files as well: pure__sort is src/pure/sort.rs."""
+        tree = {
+            **self.TREE,
+            **{name.replace("__", "/") + ".rs": text for name, text in files.items()},
+        }
+        names = " ".join(f"`{name}`" for name in tree if name != "pure/unnamed.rs")
+        document = "\n".join(("# Head", "```folders", *drawing, "```", names))
+        return list(layers.findings(document, {Path("src", n): t for n, t in tree.items()}))
+
+    def test_agree(self) -> None:
+        """Nothing is found where each import is drawn and each arrow used."""
+        self.assertEqual(self.findings(), [])
+        unnamed = ["src/pure/unnamed.rs is not in the map of files"]
+        self.assertEqual(self.findings(pure__unnamed=""), unnamed)
+
+    def test_import_that_is_not_drawn(self) -> None:
+        """In whatever form it is written, and not where it only looks like one."""
+        arrow = "the drawing has no arrow from pure to pure/rule"
+        found = [f"src/pure/sort.rs uses src/pure/rule/mod.rs: {arrow}"]
+        for text in (
+            "use crate::pure::rule::Rule;",
+            "pub(crate) use crate::{\n    pure::{\n        alloc::Vec,\n        rule::{\n"
+            "            self,\n            Rule, //\n        }, //\n    },\n};",
+            "use super::rule::*;",
+            "use super::{rule as laws, alloc};",
+            "use crate::pure::rule;",
+            "fn f() {\n    crate::pure::rule::f();\n}",
+            "macro_rules! m {\n    () => { $crate::pure::rule::f() };\n}",
+            "mod tests {\n    use super::super::rule::Rule;\n}",
+            "fn f<'a>(c: char) {\n    c == '\"'; crate::pure::rule::f(); c == '\"'\n}",
+            "use crate::pure as core;\nfn f() {\n    core::rule::f();\n}",
+            "use crate::pure::{self, alloc};\nfn f() {\n    pure::rule::f();\n}",
+            "pub(crate) fn f() -> crate::pure::rule::Rule {}",
+            "/* crate::x /* y */ */ use crate::pure::rule::Rule;",
+        ):
+            self.assertEqual(self.findings(pure__sort=text), found, text)
+        for text in (
+            "//! See [`rule`](crate::pure::rule).",
+            "/// use crate::pure::rule::Rule;",
+            "/* use crate::pure::rule::Rule; /* x */ crate::pure::rule::f() */",
+            'const X: &str = "crate::pure::rule::f()";',
+            'const X: &str = r#""crate::pure::rule::f()"#;',
+            "use kernel::pure::rule::Rule;",
+            "mod tests {\n    use super::*;\n    use super::rule;\n}",
+            "use self::rule::Rule;",
+            "use crate::pure::alloc::rule::Rule;",
+            "pub(in crate::pure::rule) fn f() {}",
+        ):
+            self.assertEqual(self.findings(pure__sort=text), [], text)
+
+    def test_child_that_is_used(self) -> None:
+        """A module that a file declares is used where a path begins with it, not by being declared."""
+        circle = "a circle of files: src/pure/rule/mod.rs -> src/pure/rule/value.rs -> src/pure/rule/mod.rs"
+        child = "use crate::pure::rule::Rule;"
+        parent = "use crate::pure::alloc::Vec;\nmod value;\n"
+        self.assertEqual(self.findings(pure__rule__mod=parent, pure__rule__value=child), [])
+        for text in ("x.value::<u8>();", "<Self as X>::value::<u8>();"):
+            text = f"{parent}fn f() {{ {text} }}"
+            self.assertEqual(self.findings(pure__rule__mod=text, pure__rule__value=child), [])
+        for text in (
+            "pub use value::Value;",
+            "pub use self::value::Value;",
+            "fn f() -> value::Value {}",
+        ):
+            found = self.findings(pure__rule__mod=text + parent, pure__rule__value=child)
+            self.assertEqual(found, [circle], text)
+
+    def test_upward(self) -> None:
+        """Only the import that is drawn for its file runs upward; the same from another file is found."""
+        text = "use crate::linux::memory::Exact;"
+        found = self.findings(pure__sort=text)
+        self.assertEqual(
+            found,
+            [
+                "src/pure/sort.rs uses src/linux/memory.rs: the drawing has no arrow from pure to linux"
+            ],
+        )
+        upward = [line.replace("pure ->", "pure -> linux") for line in self.DRAWING]
+        self.assertEqual(
+            self.findings(upward, pure__sort=text),
+            ["the arrow from pure to linux does not run downward"],
+        )
+
+    def test_arrow_that_no_import_uses(self) -> None:
+        """An arrow more is found, and one that the code has left."""
+        more = [line.replace("linux pure/rule", "linux pure pure/rule") for line in self.DRAWING]
+        self.assertEqual(self.findings(more), ["no import uses the arrow from src to pure"])
+        self.assertEqual(
+            self.findings(pure__alloc=""),
+            ["no import uses the arrow from pure/alloc.rs to linux/memory.rs"],
+        )
+        self.assertEqual(
+            self.findings(linux__memory=""), ["no import uses the arrow from linux to C"]
+        )
+
+    def test_folders(self) -> None:
+        """Every folder is drawn, and none that is not there."""
+        self.assertEqual(self.findings(new__x=""), ["the drawing has no line for new"])
+        self.assertEqual(
+            self.findings([*self.DRAWING, "old ->"]), ["old is drawn, and is not there"]
+        )
+        found = self.findings([line for line in self.DRAWING if line != "pure ->"])
+        self.assertIn("the drawing has no line for pure, which pure/rule may use", found)
+
+    def test_part_of_a_folder(self) -> None:
+        """Its files count as those of the other folder."""
+        drawing = [*self.DRAWING, "pure/rule/x in pure/rule   packed"]
+        files = {"pure__rule__x__y": "use crate::pure::{alloc::Vec, rule::Rule};"}
+        self.assertEqual(self.findings(drawing, **files), [])
+        self.assertEqual(self.findings(drawing), ["pure/rule/x is drawn, and is not there"])
+        files["pure__rule__x__y"] = "use crate::linux::hook;"
+        arrow = "the drawing has no arrow from pure/rule to linux"
+        self.assertEqual(
+            self.findings(drawing, **files),
+            [f"src/pure/rule/x/y.rs uses src/linux/hook.rs: {arrow}"],
+        )
+
+    def test_circle(self) -> None:
+        """Of files in one folder, too, and across folders."""
+        one = "use crate::pure::two::X;"
+        self.assertEqual(self.findings(pure__one=one, pure__two=""), [])
+        self.assertEqual(
+            self.findings(pure__one=one, pure__two="use super::one::X;"),
+            ["a circle of files: src/pure/one.rs -> src/pure/two.rs -> src/pure/one.rs"],
+        )
+
+    def test_map_of_files(self) -> None:
+        """Every file is named, by its name or more of its path; a file that is named is there."""
+        paths = [Path("src", name) for name in (*self.TREE, "pure/new.rs", "linux/new.rs")]
+        names = " ".join(f"`{path.name}`" for path in paths if path.name != "mod.rs")
+        self.assertEqual(list(layers.map_findings(names, paths)), [])
+        for name, found in (
+            ("pure/new.rs", ["src/linux/new.rs is not in the map of files"]),
+            ("src/linux/new.rs", ["src/pure/new.rs is not in the map of files"]),
+            ("w.rs", ["`w.rs` is named, and is not there", *self.UNNAMED]),
+            ("linux/x.c", ["`linux/x.c` is named, and is not there", *self.UNNAMED]),
+            ("src/x/new.rs", ["`src/x/new.rs` is named, and is not there", *self.UNNAMED]),
+            ("tests/x/new.rs", self.UNNAMED),
+        ):
+            document = names.replace("`new.rs`", "") + f"`{name}`"
+            self.assertEqual(list(layers.map_findings(document, paths)), found, name)
+
+    UNNAMED = [f"src/{folder}/new.rs is not in the map of files" for folder in ("linux", "pure")]
+
+    def test_drawing(self) -> None:
+        """A document has one drawing, with one line for a folder."""
+        for lines, message in (
+            (["src linux"], "not a line of the drawing: src linux"),
+            (["src ->", "src ->"], "two lines for src"),
+        ):
+            self.assertEqual(self.findings(lines), [message])
+        for document, count in (("", 0), ("```folders\n```\n" * 2, 2)):
+            found = list(layers.findings(document, {}))
+            self.assertEqual(found, [f"{count} blocks with the info string `folders`, not one"])
+
+
+class LinksTest(unittest.TestCase):
+    """Links that lead nowhere are found."""
+
+    OTHER = "# The `other=` one's\n\n## Twice\n\n## Twice\n\n```\n# no heading\n```\n"
+
+    def findings(self, text: str) -> list[str]:
+        """What is found in docs/one.md, beside other documents."""
+        documents = {
+            Path("docs/one.md"): text,
+            Path("docs/other.md"): self.OTHER,
+            Path("TOP.md"): "# Top\n",
+        }
+        there = {*documents, Path("build"), Path("docs"), Path("docs/plot.svg")}
+        return list(links.findings(documents, there.__contains__))
+
+    def test_good(self) -> None:
+        """Files, headings, other sites; what is code is no link."""
+        for text in (
+            "# Here\n[a](other.md) [b](other.md#the-other-ones) [c](#here) [d](../TOP.md#top)",
+            "![a plot](plot.svg) [folder](../docs) [two\nlines](other.md)",
+            "[a](other.md#twice) [b](other.md#twice-1) [![a](plot.svg)](other.md)",
+            "[a](https://example.org/x#y) [b](mailto:a@b)",
+            "`[a](x.md)`\n\n    [a](x.md)\n\n```sh\n[a](x.md)\n```\n",
+            "~~~\n[a](x.md)\n~~~\n",
+            "`docs/plot.svg` `docs/` `a/b` `build/x` `docs/<x>`\n```\n`docs/x`\n```\n",
+        ):
+            self.assertEqual(self.findings(text), [], text)
+
+    def test_bad(self) -> None:
+        """The line and what is wrong."""
+        for text, line, link, what in (
+            ("[a](x.md)", 1, "x.md", "file"),
+            ("\n\n[a](../other.md)", 3, "../other.md", "file"),
+            ("![a](x.svg)", 1, "x.svg", "file"),
+            ("[![a](x.svg)](other.md)", 1, "x.svg", "file"),
+            ("```\n\n```\n[a](other.md#no-heading)", 4, "other.md#no-heading", "heading"),
+            ("[a](other.md#twice-2)", 1, "other.md#twice-2", "heading"),
+            ("[a](#there)", 1, "#there", "heading"),
+            ("[a](plot.svg#x)", 1, "plot.svg#x", "heading"),
+            ("`x` [a `b`](x.md)", 1, "x.md", "file"),
+            ("```\n\n```\n\n`docs/x.rs`", 5, "docs/x.rs", "file"),
+            ("`docs/x/`", 1, "docs/x", "file"),
+        ):
+            self.assertEqual(
+                self.findings(text), [f"docs/one.md:{line}: {link}: no such {what}"], text
+            )
 
 
 class FuzzTest(unittest.TestCase):
@@ -384,6 +676,18 @@ class MutantsTest(unittest.TestCase):
             (5, "ctskip: no test is chosen by these words"),
         ):
             self.assertFalse(mutants.noticed(code, f"{text}\n{console}"), text)
+
+    def test_host_verdict(self) -> None:
+        """A test that ran and failed; not a core that does not compile, or a name that no test has."""
+        rest = "0 ignored; 0 measured; 7 filtered out; finished in 0.01s"
+        for verdict, text in {
+            "caught": f"test result: FAILED. 3 passed; 1 failed; {rest}\nerror: test failed",
+            "SURVIVED": f"test result: ok. 4 passed; 0 failed; {rest}",
+            "no such test": f"test result: ok. 0 passed; 0 failed; {rest}",
+            "does not build": "error: could not compile `ctskip-pure` (lib) due to 1 previous error",
+            "harness failed": "ctskip: cargo failed (101)",
+        }.items():
+            self.assertEqual(mutants.host_verdict(f"running tests\n{text}\n"), verdict)
 
     def test_names(self) -> None:
         """By areas, by names of their own; what nothing is called is no empty list that passes."""

@@ -2,12 +2,19 @@
 
 //! ctskip: keeps the flows that its rules name out of conntrack, in every network namespace.
 //!
-//! The way of a rule is `sysfs` (a write) -> `files` -> `control` -> `pure` (text -> rule -> table
-//! -> matcher) -> `control` (published) -> `rcu`. The way of a packet is `netfilter` (the hook) ->
-//! `packet` -> `pure` (headers -> matcher -> verdict) -> `skb` (the mark).
+//! The way of a rule, from the write to the packets that it decides:
 //!
-//! `linux` holds all `unsafe` code: how Linux is called. `pure` holds what ctskip decides, with no kernel
-//! in it. The files beside these say who does it when.
+//! [`linux::sysfs`] (a write) -> [`files`] -> [`writer`] -> [`pure`] (text -> rule -> table -> matcher)
+//! -> [`publish`] (a view for each scope) -> [`nets`] (in force) -> [`linux::rcu`].
+//!
+//! The way of a packet, from the hook to its mark:
+//!
+//! [`linux::netfilter`] (the hook) -> [`packet`] -> [`pure`] (headers -> matcher -> verdict) ->
+//! [`linux::skb`] (the mark).
+//!
+//! [`linux`] says how Linux is called: all wrappers, and all `unsafe` code. [`pure`] says what is
+//! decided, with no kernel in it. The files in between say who does it when. Each uses only those before
+//! it: [`packet`], [`publish`], [`nets`], [`log`], [`writer`], [`files`].
 
 #![crate_name = "ctskip"]
 
@@ -17,22 +24,24 @@ use kernel::{
 };
 
 use crate::{
-    control::Control,
     files::Files,
     linux::{
         params,
         pernet::Registration,
         workqueue::Workqueue, //
     },
-    packet::NetState, //
+    packet::NetState,
+    writer::Writer, //
 };
 
-mod control;
 mod files;
-mod held;
 mod linux;
+mod log;
+mod nets;
 mod packet;
+mod publish;
 pub mod pure;
+mod writer;
 
 module! {
     type: Ctskip,
@@ -42,30 +51,32 @@ module! {
     license: "GPL",
 }
 
-/// The module as loaded. Its parts go in this order: nobody writes any more, no packet comes any
-/// more, then what both have used.
+/// The module as loaded.
+///
+/// The fields are dropped in this order: then nobody reads or writes any more, no packet comes any more,
+/// the table goes, and last the queue, which waits for all that is still to be freed.
 struct Ctskip {
     _files: Pin<KBox<Files>>,
     _nets: Registration<NetState>,
-    control: Arc<Control>,
+    writer: Arc<Writer>,
     _queue: Workqueue,
 }
 
 impl kernel::Module for Ctskip {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let queue = Workqueue::new(c"ctskip")?;
-        let control = Control::new(queue.handle()?, params::mode(), params::icmp_errors())?;
-        let nets = Registration::new(control.clone())?;
+        let writer = Writer::new(queue.handle()?, params::mode(), params::icmp_errors())?;
+        let nets = Registration::new(writer.clone())?;
 
         // Behind the registration, as rules may name namespaces.
         if let Some(rules) = params::take_rules() {
-            control.load_parameter(&rules)?;
+            writer.load_parameter(&rules)?;
         }
         Ok(Self {
-            _files: KBox::pin_init(Files::new(control.clone()), GFP_KERNEL)
-                .inspect_err(|_| control.unload())?,
+            _files: KBox::pin_init(Files::new(writer.clone()), GFP_KERNEL)
+                .inspect_err(|_| writer.nets().unload())?,
             _nets: nets,
-            control,
+            writer,
             _queue: queue,
         })
     }
@@ -73,6 +84,6 @@ impl kernel::Module for Ctskip {
 
 impl Drop for Ctskip {
     fn drop(&mut self) {
-        self.control.unload();
+        self.writer.nets().unload();
     }
 }

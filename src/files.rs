@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files of `/sys/kernel/ctskip`: what each one says, line by line.
+//! The files of `/sys/kernel/ctskip`: who may open them, when their text changes, and where its lines lie.
+//!
+//! The text itself is written by [`listing`](crate::pure::table::listing) and
+//! [`show`](crate::pure::table::show).
 
 use core::fmt::Write;
 
@@ -10,11 +13,6 @@ use kernel::{
 };
 
 use crate::{
-    control::{
-        Control,
-        Published,
-        Refused, //
-    },
     linux::{
         compat::estale,
         conntrack,
@@ -29,22 +27,37 @@ use crate::{
             Output, //
         },
     },
+    nets::Nets,
+    publish::Published,
     pure::{
         packet::{
             counter::Counter,
             verdict::Mode, //
         },
         rule::Family,
-        table::listing::{
-            CounterLine,
-            Counts,
-            Listing,
-            RuleLine, //
+        table::{
+            listing::{
+                CounterLine,
+                Counts,
+                Listing,
+                RuleLine, //
+            },
+            show::{
+                AverageChain,
+                LastError,
+                NetnsLine,
+                RulesHead,
+                StatsLine, //
+            },
         },
+    },
+    writer::{
+        Refused,
+        Writer, //
     },
 };
 
-/// The directory and all that is in it, removed when dropped.
+/// The directory with all its files, removed when dropped.
 #[pin_data]
 pub(crate) struct Files {
     #[pin]
@@ -66,26 +79,27 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes them. Process context; fails with `ENOMEM`, or `EEXIST`.
-    pub(crate) fn new(control: Arc<Control>) -> impl PinInit<Self, Error> {
+    /// Makes the directory and the files. Process context; fails with `ENOMEM`, or `EEXIST`.
+    pub(crate) fn new(writer: Arc<Writer>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
+            let nets = writer.nets().clone();
             let directory = Directory::new(c"ctskip")?;
             Ok(try_pin_init!(Self {
-                rules <- Attribute::new(directory.clone(), RulesFile(control.clone())),
-                counters <- Attribute::new(directory.clone(), CountersFile(control.clone())),
-                netns <- Attribute::new(directory.clone(), NetnsFile(control.clone())),
-                stats <- Attribute::new(directory.clone(), StatsFile(control.clone())),
-                mode <- Attribute::new(directory.clone(), ModeFile(control.clone())),
-                last_error <- Attribute::new(directory.clone(), LastErrorFile(control.clone())),
-                generation <- Attribute::new(directory.clone(), GenerationFile(control)),
+                rules <- Attribute::new(directory.clone(), RulesFile(writer.clone())),
+                counters <- Attribute::new(directory.clone(), CountersFile(nets.clone())),
+                netns <- Attribute::new(directory.clone(), NetnsFile(nets.clone())),
+                stats <- Attribute::new(directory.clone(), StatsFile(nets.clone())),
+                mode <- Attribute::new(directory.clone(), ModeFile(writer.clone())),
+                last_error <- Attribute::new(directory.clone(), LastErrorFile(writer)),
+                generation <- Attribute::new(directory.clone(), GenerationFile(nets)),
                 version <- Attribute::new(directory, VersionFile),
             }? Error))
         })
     }
 }
 
-/// `rules`: the table as text, and where it is written.
-struct RulesFile(Arc<Control>);
+/// `rules`: the table as text; commands are written to it.
+struct RulesFile(Arc<Writer>);
 
 /// The text of `rules`.
 struct RulesText {
@@ -99,7 +113,7 @@ impl File for RulesFile {
     const MODE: u16 = 0o600;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let (published, mode) = self.0.published();
+        let (published, mode) = self.0.nets().published();
         Ok(RulesText {
             listing: published.listing()?,
             published,
@@ -113,30 +127,22 @@ impl File for RulesFile {
 }
 
 impl RulesText {
-    /// Writes the first line.
-    fn head(&self, out: &mut impl Write) -> Result {
-        let Self {
-            published,
-            listing,
-            mode,
-        } = self;
-        writeln!(
-            out,
-            "# ctskip {} mode={} generation={} rules={} sum={:016x}",
-            params::version(),
-            mode.name(),
-            published.generation,
-            published.table().entries().len(),
-            listing.sum(),
-        )?;
-        Ok(())
+    /// Returns the first line.
+    fn head(&self) -> RulesHead<'_> {
+        RulesHead {
+            version: params::version(),
+            mode: self.mode.name(),
+            generation: self.published.generation,
+            rules: self.published.table().entries().len(),
+            sum: self.listing.sum(),
+        }
     }
 
-    /// The length of the first line, in bytes.
+    /// Returns the length of the first line, in bytes.
     fn head_len(&self) -> u64 {
         let mut len = Length(0);
         // `Length` never fails.
-        let _ = self.head(&mut len);
+        let _ = write!(len, "{}", self.head());
         len.0
     }
 }
@@ -159,7 +165,7 @@ impl Lines for RulesText {
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         let Some(index) = index.checked_sub(1) else {
-            self.head(out)?;
+            write!(out, "{}", self.head())?;
             return Ok(true);
         };
         let Some(entry) = self.published.table().entries().get(index) else {
@@ -170,7 +176,7 @@ impl Lines for RulesText {
     }
 }
 
-/// Takes text and keeps its length only.
+/// A sink of text that keeps its length only.
 struct Length(u64);
 
 impl Write for Length {
@@ -180,8 +186,8 @@ impl Write for Length {
     }
 }
 
-/// `counters`: what each rule has counted.
-struct CountersFile(Arc<Control>);
+/// `counters`: the counts of each rule.
+struct CountersFile(Arc<Nets>);
 
 /// The text of `counters`.
 struct CountersText {
@@ -226,12 +232,13 @@ impl Lines for CountersText {
     }
 }
 
-/// `netns`: what each namespace has, in columns.
-struct NetnsFile(Arc<Control>);
+/// `netns`: a line of columns for each namespace.
+struct NetnsFile(Arc<Nets>);
 
 /// The text of `netns`.
 struct NetnsText<'a> {
-    control: &'a Control,
+    nets: &'a Nets,
+    /// The number of namespaces that had left when the read began.
     left: u64,
 }
 
@@ -241,17 +248,10 @@ impl File for NetnsFile {
 
     fn lines(&self) -> Result<impl Lines + '_> {
         Ok(NetnsText {
-            control: &self.0,
+            nets: &self.0,
             left: self.0.net(0).1,
         })
     }
-}
-
-impl NetnsText<'_> {
-    /// The length of each line: the words, the columns, the newline.
-    const LEN: u64 = "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n".len()
-        as u64
-        + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
 }
 
 impl Lines for NetnsText<'_> {
@@ -260,12 +260,12 @@ impl Lines for NetnsText<'_> {
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        let line = offset / Self::LEN;
-        (line as usize, line.wrapping_mul(Self::LEN))
+        let line = offset / NetnsLine::LEN;
+        (line as usize, line.wrapping_mul(NetnsLine::LEN))
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
-        let (net, left) = self.control.net(index);
+        let (net, left) = self.nets.net(index);
         if left != self.left {
             return Err(estale());
         }
@@ -284,32 +284,30 @@ impl Lines for NetnsText<'_> {
             )
         });
         // It goes, and leaves the list in a moment.
-        let Some((conntrack_on, nat, usage)) = seen else {
+        let Some((conntrack, nat, usage)) = seen else {
             return Err(estale());
         };
-        writeln!(
-            out,
-            "netns={:<10} ct={:<3} entries={:<10} max={:<10} drop={:<20} early_drop={:<20} \
-             nat={:<3} rules={:<6} skipped={:<20} held={:<20}",
-            handle.id().inum,
-            if conntrack_on { "on" } else { "off" },
-            usage.map_or(0, |usage| usage.entries),
-            usage.map_or(0, |usage| usage.max),
-            usage.map_or(0, |usage| usage.drop),
-            usage.map_or(0, |usage| usage.early_drop),
-            if nat { "yes" } else { "no" },
+        let line = NetnsLine {
+            inum: handle.id().inum,
+            conntrack,
+            entries: usage.map_or(0, |usage| usage.entries),
+            max: usage.map_or(0, |usage| usage.max),
+            drop: usage.map_or(0, |usage| usage.drop),
+            early_drop: usage.map_or(0, |usage| usage.early_drop),
+            nat,
             rules,
-            net.count(Counter::Skipped),
-            net.count(Counter::Held),
-        )?;
+            skipped: net.count(Counter::Skipped),
+            held: net.count(Counter::Held),
+        };
+        write!(out, "{line}")?;
         Ok(true)
     }
 }
 
-/// `stats`: totals over all namespaces, and the hash that they share.
-struct StatsFile(Arc<Control>);
+/// `stats`: totals over all namespaces, and the hash table that conntrack shares among them.
+struct StatsFile(Arc<Nets>);
 
-/// The text of `stats`. But for the last, each line keeps its length.
+/// The text of `stats`. Each line but the last keeps its length.
 struct StatsText {
     counts: [(&'static str, u64); 10],
     buckets: u64,
@@ -354,20 +352,16 @@ impl File for StatsFile {
 impl Lines for StatsText {
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         if let Some((name, count)) = self.counts.get(index) {
-            writeln!(out, "{name}={count:<20}")?;
+            write!(out, "{}", StatsLine(name, *count))?;
             return Ok(true);
         }
+        let &Self {
+            entries, buckets, ..
+        } = self;
         match index.saturating_sub(self.counts.len()) {
-            0 => writeln!(out, "buckets={:<20}", self.buckets)?,
-            1 => writeln!(out, "entries={:<20}", self.entries)?,
-            2 => {
-                // An entry is in the hash twice, once for each direction.
-                let tuples = self.entries.saturating_mul(2);
-                let hundredths = tuples.saturating_mul(100).checked_div(self.buckets);
-                let hundredths = hundredths.unwrap_or(0);
-                let (whole, part) = (hundredths / 100, hundredths % 100);
-                writeln!(out, "average_chain={whole}.{part:02}")?;
-            }
+            0 => write!(out, "{}", StatsLine("buckets", buckets))?,
+            1 => write!(out, "{}", StatsLine("entries", entries))?,
+            2 => write!(out, "{}", AverageChain { entries, buckets })?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -394,15 +388,15 @@ impl<T: core::fmt::Display> Lines for OneLine<T> {
     }
 }
 
-/// `mode`.
-struct ModeFile(Arc<Control>);
+/// `mode`: the mode; another may be written to it.
+struct ModeFile(Arc<Writer>);
 
 impl File for ModeFile {
     const NAME: &'static CStr = c"mode";
     const MODE: u16 = 0o600;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let (_, mode) = self.0.published();
+        let (_, mode) = self.0.nets().published();
         Ok(OneLine {
             version: mode as u64,
             text: mode.name(),
@@ -415,7 +409,7 @@ impl File for ModeFile {
 }
 
 /// `last_error`: the last refused write; empty before the first.
-struct LastErrorFile(Arc<Control>);
+struct LastErrorFile(Arc<Writer>);
 
 /// The text of `last_error`.
 struct LastErrorText(Option<Refused>);
@@ -434,24 +428,23 @@ impl Lines for LastErrorText {
         self.0.as_ref().map_or(0, |refused| refused.number)
     }
 
-    /// All of it counts as one line: it is less than a page.
+    /// Writes all of the text as one line: it is shorter than a page.
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         let (0, Some(refused)) = (index, &self.0) else {
             return Ok(false);
         };
-        let report = &refused.report;
-        writeln!(out, "errno={}", report.refusal().errno.name())?;
-        writeln!(out, "line={}", report.line())?;
-        writeln!(out, "column={}", report.column())?;
-        writeln!(out, "generation={}", refused.generation)?;
-        writeln!(out, "writer={}", refused.writer)?;
-        write!(out, "{report}")?;
+        let text = LastError {
+            report: &refused.report,
+            generation: refused.generation,
+            writer: refused.writer,
+        };
+        write!(out, "{text}")?;
         Ok(true)
     }
 }
 
-/// `generation`: how many commits there were.
-struct GenerationFile(Arc<Control>);
+/// `generation`: the number of commits.
+struct GenerationFile(Arc<Nets>);
 
 impl File for GenerationFile {
     const NAME: &'static CStr = c"generation";
@@ -467,7 +460,7 @@ impl File for GenerationFile {
     }
 }
 
-/// `version`.
+/// `version`: the version of ctskip.
 struct VersionFile;
 
 impl File for VersionFile {

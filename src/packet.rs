@@ -7,13 +7,9 @@
 
 use core::marker::PhantomData;
 
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
 use crate::{
-    control::Control,
     linux::{
         accept::Accept,
         net::NetHandle,
@@ -26,10 +22,6 @@ use crate::{
             CounterRef,
             Counters,
             Slot, //
-        },
-        pernet::{
-            impl_has_pernet_slot,
-            PerNet, //
         },
         rcu::{
             Pointer,
@@ -175,6 +167,7 @@ impl NetState {
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
+            flags: L::FLAGS,
         };
         let Some(key) = dissect_plain(&skb, &context) else {
             return self.slow_path(skb.into_skb(), state, view);
@@ -221,6 +214,7 @@ impl NetState {
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
+            flags: view.names_flags(),
         };
         let Some(key) = dissect(&skb, &context) else {
             return self.counter(Counter::NoRule).count();
@@ -257,23 +251,5 @@ impl Bytes for Unmarked<'_> {
     #[inline(always)]
     fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
         self.linear_header()
-    }
-}
-
-impl_has_pernet_slot!(NetState);
-
-impl PerNet for NetState {
-    type Shared = Control;
-
-    fn init(net: NetHandle, control: &Arc<Control>) -> Result<Arc<Self>> {
-        control.join(net)
-    }
-
-    fn no_room(this: &Arc<Self>, control: &Arc<Control>) -> Result {
-        control.no_room(this.handle())
-    }
-
-    fn exit(this: &Arc<Self>, control: &Arc<Control>) {
-        control.leave(this);
     }
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is measured: the guests of a run, each with its orders and what follows from its answers."""
+"""What is measured: orders to a guest, and the figures that follow from its answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ class Figure:
     unit: str
 
 
-class Guest:
-    """One guest of the benchmark."""
+class Measurement:
+    """What one guest measures."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def orders(self) -> Orders:
-        """Return what it is to do."""
+        """Return the orders to the guest."""
         raise NotImplementedError
 
     def todo(self) -> bool:
@@ -54,11 +54,11 @@ class Guest:
         raise NotImplementedError
 
     def faults(self, answers: Answers) -> Iterator[str]:
-        """Say what cannot be, in the answers."""
+        """Yield what is wrong with the answers."""
         return iter(())
 
 
-class Lookups(Guest):
+class Lookups(Measurement):
     """Packets that match a rule and packets that match none, for each trial by each system.
 
     What a match costs is counted over the same packets with no hook and no conntrack, a miss over
@@ -173,7 +173,7 @@ class Lookups(Guest):
             yield f"conntrack costs {ours:.1f} a packet, and {its:.1f} by pktgen"
 
 
-class NewFlows(Guest):
+class NewFlows(Measurement):
     """New flows that are forwarded, tracked and skipped, one rule; and the memory of their entries."""
 
     COUNT = 20000

@@ -20,9 +20,10 @@ sys.path.insert(0, str(HERE.parent.parent / "scripts"))
 
 import cache  # noqa: E402
 import chroot  # noqa: E402
-import guest  # noqa: E402
+import guest_image  # noqa: E402
 import host  # noqa: E402
 import kernel  # noqa: E402
+import stock_kernel  # noqa: E402
 
 # Commands, and the names in /usr/sbin that some of them go by as well.
 COMMANDS = {
@@ -62,7 +63,7 @@ def get(line: str | None) -> Image:
     return Image(vmlinux(stock), initramfs(stock), modules(stock))
 
 
-def vmlinux(stock: kernel.Kernel) -> Path:
+def vmlinux(stock: stock_kernel.Kernel) -> Path:
     """Return the stock kernel as an ELF file."""
 
     def make(new: Path) -> None:
@@ -75,13 +76,13 @@ def vmlinux(stock: kernel.Kernel) -> Path:
     )
 
 
-def modules(stock: kernel.Kernel) -> list[Path]:
+def modules(stock: stock_kernel.Kernel) -> list[Path]:
     """Return inject.ko and floor.ko, built for the stock kernel."""
     sources = sorted((HERE / "modules").iterdir())
 
     def make(new: Path) -> None:
-        binds = {stock.tree(): kernel.TREE, HERE / "modules": kernel.MODULE, new: kernel.OUTPUT}
-        command = ["make", "-s", "-C", kernel.TREE, f"M={kernel.MODULE}", f"MO={kernel.OUTPUT}"]
+        binds = {stock.tree(): chroot.TREE, HERE / "modules": chroot.MODULE, new: chroot.OUTPUT}
+        command = ["make", "-s", "-C", chroot.TREE, f"M={chroot.MODULE}", f"MO={chroot.OUTPUT}"]
         command += [*stock.make_arguments(), "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
         stock.chroot.run(command, log="bench", binds=binds)
 
@@ -89,9 +90,9 @@ def modules(stock: kernel.Kernel) -> list[Path]:
     return sorted(cache.entry("bench-modules", *key, make=make).glob("*.ko"))
 
 
-def initramfs(stock: kernel.Kernel) -> Path:
+def initramfs(stock: stock_kernel.Kernel) -> Path:
     """Return the archive with tools, libraries and the stock kernel's modules."""
-    root = guest.root_fs()
+    root = guest_image.root_fs()
 
     def make(new: Path) -> None:
         with tempfile.TemporaryDirectory(dir=new) as work:
@@ -107,7 +108,7 @@ def initramfs(stock: kernel.Kernel) -> Path:
             cache.run([*chroot.unshare(), *unsquashfs], env=chroot.sbin_environment())
             copy_tools(chroot.Chroot(full), top)
             copy_modules(stock, top)
-            guest.cpio(top, new / "base.cpio")
+            guest_image.cpio(top, new / "base.cpio")
             cache.remove(full)
 
     key = (root.name, stock.release, str(stock.modules), COMMANDS, FILES, MODULES)
@@ -137,13 +138,13 @@ def copy_tools(full: chroot.Chroot, top: Path) -> None:
         (top / "usr/bin" / applet).symlink_to("busybox")
 
 
-def copy_modules(stock: kernel.Kernel, top: Path) -> None:
+def copy_modules(stock: stock_kernel.Kernel, top: Path) -> None:
     """Copy the stock kernel's modules that the benchmark wants, decompressed."""
-    deps = guest.dependencies(stock.modules)
+    deps = guest_image.dependencies(stock.modules)
     out = top / "usr/lib/modules" / stock.release
-    by_name = {guest.stem(path): path for path in deps}
+    by_name = {guest_image.stem(path): path for path in deps}
     for module in {n for name in MODULES for n in [by_name[name], *deps[by_name[name]]]}:
-        guest.unpack_module(stock.modules / module, out / module.removesuffix(".xz"))
+        guest_image.unpack_module(stock.modules / module, out / module.removesuffix(".xz"))
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copyfile(stock.modules / name, out / name)
     depmod = ["depmod", "-b", top / "usr", stock.release]

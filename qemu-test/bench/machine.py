@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 import image  # first: it says where the scripts are
 
 import cache
-import guest
+import guest_image
 
 LIMIT = 1500  # seconds until a guest is ended
 CPU = "max,-erms,-fsrm"  # else clearing memory counts an instruction a byte
@@ -75,7 +75,7 @@ class Orders:
     expected: dict[str, str] = field(default_factory=dict)
 
     def do(self, *commands: str) -> None:
-        """Add commands of the shell; functions are in guest/init."""
+        """Add commands of the shell; functions are in bench/init."""
         self.commands += commands
 
     def file(self, name: str, content: str | bytes) -> str:
@@ -167,7 +167,7 @@ def console(stream: IO[bytes], log: Path) -> Iterator[str]:
 def make_initrd(orders: Orders, files: image.Image, module: Path, top: Path, out: Path) -> None:
     """The cached initramfs and what this guest is to do, one behind the other."""
     (top / "bench").mkdir(parents=True)
-    (top / "init").write_bytes((image.HERE / "guest/init").read_bytes())
+    (top / "init").write_bytes((image.HERE / "init").read_bytes())
     (top / "init").chmod(0o755)
     (top / "bench/ctskip.ko").write_bytes(module.read_bytes())
     for other in files.modules:
@@ -175,7 +175,7 @@ def make_initrd(orders: Orders, files: image.Image, module: Path, top: Path, out
     for name, content in orders.files.items():
         (top / "bench" / name).write_bytes(content)
     (top / "bench/commands").write_text("\n".join(orders.commands) + "\n")
-    guest.cpio(top, out.with_suffix(".cpio"))
+    guest_image.cpio(top, out.with_suffix(".cpio"))
     with out.open("wb") as stream:
         stream.write(files.base.read_bytes())
         stream.write(out.with_suffix(".cpio").read_bytes())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Fixtures for the tests; what they give is in netlab.py, whose head shows a test.
+"""Fixtures for the tests; what they give is in netlab/, whose head shows a test.
 
     lab       namespaces and links, gone after the test
     family    V4 and V6: the test runs once with each

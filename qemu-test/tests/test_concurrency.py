@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import re
+import socket
 import threading
 import time
 
@@ -158,7 +159,7 @@ def test_no_packet_sees_an_empty_table_and_no_read_mixes_two(ctskip, family, net
     sockets = []
 
     def send():
-        s = client.socket(family.af, netlab.socket.SOCK_DGRAM)
+        s = client.socket(family.af, socket.SOCK_DGRAM)
         sockets.append(s)
         s.connect((address, PORT))
         for _ in range(50):
@@ -212,7 +213,7 @@ def test_counters_lose_nothing_over_commits(ctskip, family, net):
             f"load\n{rule}\ncommit\n",
         ]
     )
-    s = client.socket(family.af, netlab.socket.SOCK_DGRAM)
+    s = client.socket(family.af, socket.SOCK_DGRAM)
     s.connect((address, PORT))
     s.settimeout(5 * netlab.SLOWER)
 

@@ -431,7 +431,7 @@ def make_namespace():
         os.unshare(os.CLONE_NEWNET)
     except OSError as error:
         return error.errno
-    os.setns(netlab._INIT, os.CLONE_NEWNET)
+    os.setns(netlab.INIT, os.CLONE_NEWNET)
     return 0
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import re
-import socket
 import subprocess
 from pathlib import Path
 
@@ -42,12 +41,6 @@ def test_not_writable(ctskip, name):
         finally:
             os.close(fd)
     assert ctskip.snapshot() == before
-
-
-def sink(ns, family, *ports):
-    """Take what is sent to these ports, so that no ICMP error comes of it."""
-    for port in ports:
-        ns.socket(family.af, socket.SOCK_DGRAM).bind(("", port))
 
 
 def alone(ctskip, *spaces):
@@ -119,7 +112,7 @@ def test_counters(ctskip, lab, family):
     client, server = lab.pair()
     server.watch()
     server.udp_echo(53)
-    sink(server, family, 54)
+    server.udp_sink(54, family=family)
     address = server.addr(family)
     ctskip.commit(f"udp dst={address} dport=53 tag=dns", f"track udp {family.ip} any")
     assert client.udp(address, 53, b"x" * 100, count=4)
@@ -138,7 +131,7 @@ def test_counters(ctskip, lab, family):
 def test_counters_hold_what_nat_kept(ctskip, lab):
     client, server = lab.pair()
     server.nft("table ip n { chain c { type nat hook prerouting priority dstnat; }; }")
-    sink(server, netlab.V4, 53)
+    server.udp_sink(53, family=netlab.V4)
     ctskip.commit("udp dport=53")
     client.udp_send(server.addr(), 53, count=3)
     (line,) = ctskip.counters()
@@ -154,7 +147,7 @@ def test_netns(ctskip, lab, family):
     client, server = lab.pair()
     server.watch()
     server.udp_echo(53)
-    sink(server, family, 60)
+    server.udp_sink(60, family=family)
     ctskip.commit(f"udp {family.ip} dport=53", f"udp dport=54 netns={server.inode}")
     assert client.udp(server.addr(family), 53, count=5)
     client.udp_send(server.addr(family), 60, count=1)
@@ -198,7 +191,7 @@ def test_stats(ctskip, lab, family):
     client, server = lab.pair()
     server.watch()
     server.udp_echo(53)
-    sink(server, family, 54, 55)
+    server.udp_sink(54, 55, family=family)
     address = server.addr(family)
     ctskip.commit(f"udp {family.ip} dport=53", f"track udp {family.ip} dport=54")
     before = ctskip.stats()

@@ -5,6 +5,8 @@ Marked is a packet with a conntrack pointer (an entry or a template) or with the
 leaves it as it is and counts it under its own name in `stats`.
 """
 
+import socket
+
 import netlab
 import pytest
 from netlab import V4, V6
@@ -19,12 +21,6 @@ def growth(ctskip):
         for name in names
         if (more := ctskip.stats()[f"left_{name}"] - before[f"left_{name}"])
     }
-
-
-def listen(ns, family, *ports):
-    """Sockets that take datagrams and never answer."""
-    for port in ports:
-        ns.socket(family.af, netlab.socket.SOCK_DGRAM).bind(("", port))
 
 
 # --- by the raw table ------------------------------------------------------------------------------
@@ -52,7 +48,7 @@ ZONE = ("--zone 5", "ct zone set 5")
 def test_notrack_at_prerouting(ctskip, lab, family, how):
     client, server = lab.pair()
     raw_rule(server, how, family, "PREROUTING", NOTRACK)
-    listen(server, family, 7, 8)
+    server.udp_sink(7, 8, family=family)
     watch = server.watch("udp dport { 7, 8 }")
     left = growth(ctskip)
     rule = ctskip.add(f"track udp dport=7-8 netns={server.inode}")
@@ -67,7 +63,7 @@ def test_notrack_at_prerouting(ctskip, lab, family, how):
 def test_notrack_at_output(ctskip, lab, family, how):
     client, server = lab.pair()
     raw_rule(client, how, family, "OUTPUT", NOTRACK)
-    listen(server, family, 7, 8)
+    server.udp_sink(7, 8, family=family)
     watch = client.watch("udp dport { 7, 8 }")
     left = growth(ctskip)
     rule = ctskip.add(f"track udp dport=7-8 netns={client.inode}")
@@ -83,7 +79,7 @@ def test_zone_template(ctskip, lab, family, how):
     """A rule that covers the packet does not take it out of its zone."""
     client, server = lab.pair()
     raw_rule(server, how, family, "PREROUTING", ZONE)
-    listen(server, family, 7, 8)
+    server.udp_sink(7, 8, family=family)
     watch = server.watch("udp dport { 7, 8 }")
     left = growth(ctskip)
     rule = ctskip.add(f"udp dport=7-8 netns={server.inode}")
@@ -98,7 +94,7 @@ def test_zone_template(ctskip, lab, family, how):
 
 def test_zone_template_at_output(ctskip, lab, family):
     client, server = lab.pair()
-    listen(server, family, 7)
+    server.udp_sink(7, family=family)
     raw_rule(client, "nft", family, "OUTPUT", ZONE)
     client.track()
     left = growth(ctskip)
@@ -113,7 +109,7 @@ def test_zone_template_at_output(ctskip, lab, family):
 def test_helper_template(ctskip, lab, family):
     """A flow that a helper was asked for keeps it."""
     client, server = lab.pair()
-    listen(server, family, 69)
+    server.udp_sink(69, family=family)
     server.iptables(
         family, "-t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp", legacy=True
     )
@@ -130,7 +126,7 @@ def test_helper_template(ctskip, lab, family):
 def test_raw_table_is_over(ctskip, lab, family):
     """ctskip looks after the raw table, nft chains at its priority included, and before conntrack."""
     client, server = lab.pair()
-    listen(server, family, 7)
+    server.udp_sink(7, family=family)
     server.nft("""table inet raw {
         chain c { type filter hook prerouting priority raw; udp dport 7 meta mark set 1; }
     }""")
@@ -184,7 +180,7 @@ def test_loopback_closed_port(ctskip, lab, family):
     watch = ns.watch(f"{family.nft_icmp} type destination-unreachable")
     ctskip.add(f"udp dst={loopback(family)} dport=9 netns={ns.inode}")
     followed = ctskip.stats()["icmp_errors_followed"]
-    with ns.socket(family.af, netlab.socket.SOCK_DGRAM) as s:
+    with ns.socket(family.af, socket.SOCK_DGRAM) as s:
         s.connect((loopback(family), 9))
         s.settimeout(5)
         s.send(b"probe")
@@ -216,7 +212,7 @@ def test_veth_clears_the_mark(ctskip, lab, family):
 
 def test_veth_clears_the_raw_tables_mark(ctskip, lab, family):
     client, server = lab.pair()
-    listen(server, family, 7)
+    server.udp_sink(7, family=family)
     raw_rule(client, "nft", family, "OUTPUT", NOTRACK)
     watch = server.watch("udp dport 7")
     left = growth(ctskip)
@@ -273,10 +269,10 @@ def vrf(lab):
 
 def vrf_echo(host, family):
     """An echo server in the VRF."""
-    s = host.socket(family.af, netlab.socket.SOCK_DGRAM)
-    s.setsockopt(netlab.socket.SOL_SOCKET, netlab.socket.SO_BINDTODEVICE, b"vrf0")
+    s = host.socket(family.af, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"vrf0")
     s.bind((host.addr(family), 7))
-    host.lab.reactor.add(s, netlab.socket.SOCK_DGRAM)
+    host.lab.reactor.echo(s)
 
 
 def test_vrf(ctskip, lab, vrf, family):

@@ -3,6 +3,7 @@
 
 import errno
 import re
+import socket
 
 import netlab
 import pytest
@@ -100,7 +101,7 @@ def test_rules_change_while_off(ctskip, lab, family):
     # A namespace that is made now does nothing either, until the mode is another.
     third = lab.ns()
     third.track()
-    listening = third.socket(family.af, netlab.socket.SOCK_DGRAM)
+    listening = third.socket(family.af, socket.SOCK_DGRAM)
     listening.bind(("", 53))
     loopback = family.pick("127.0.0.1", "::1")
     third.udp_send(loopback, 53)

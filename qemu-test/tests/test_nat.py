@@ -8,6 +8,7 @@ translated. Without NAT it is the client's.
 import errno
 import re
 import select
+import socket
 import threading
 
 import netlab
@@ -20,24 +21,13 @@ NO_NAT = "table inet plain { chain c { type filter hook prerouting priority -100
 
 def tell_address(ns, port=53):
     """A server that answers each datagram with the address that it came from."""
-    sockets = []
-    for family in (V4, V6):
-        s = ns.socket(family.af, netlab.socket.SOCK_DGRAM)
-        if family is V6:
-            s.setsockopt(netlab.socket.IPPROTO_IPV6, netlab.socket.IPV6_V6ONLY, 1)
-        s.bind(("", port))
-        s.setblocking(False)
-        sockets.append(s)
-    reactor = ns.lab.reactor
 
     def answer(s):
         _, peer = s.recvfrom(100)
         s.sendto(peer[0].encode(), peer)
 
-    for s in sockets:
-        reactor.selector.register(s, netlab.selectors.EVENT_READ, answer)
-    if not reactor.is_alive():
-        reactor.start()
+    for s in ns.udp_sink(port):
+        ns.lab.reactor.serve(s, answer)
 
 
 def ask(ns, address, **kwargs):
@@ -204,7 +194,7 @@ class Asking(threading.Thread):
 
     def __init__(self, client, address):
         super().__init__(daemon=True)
-        self.socket = client.socket(netlab.family_of(address).af, netlab.socket.SOCK_DGRAM)
+        self.socket = client.socket(netlab.family_of(address).af, socket.SOCK_DGRAM)
         self.socket.connect((address, 53))
         self.stopped = threading.Event()
         self.errors = []

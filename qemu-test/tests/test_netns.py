@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import re
+import socket
 import threading
 import time
 
@@ -23,18 +24,9 @@ def end(ns):
     ns.close()
 
 
-def listen(ns, *ports):
-    """Take datagrams at these ports, answer nothing."""
-    for family, port in itertools.product((V4, V6), ports):
-        s = ns.socket(family.af, netlab.socket.SOCK_DGRAM)
-        if family is V6:
-            s.setsockopt(netlab.socket.IPPROTO_IPV6, netlab.socket.IPV6_V6ONLY, 1)
-        s.bind(("", port))
-
-
 def flood(ns, address, flows, port=1024):
     """A datagram to each of so many ports: as many flows. Those that conntrack drops are lost."""
-    with ns.socket(netlab.family_of(address).af, netlab.socket.SOCK_DGRAM) as s:
+    with ns.socket(netlab.family_of(address).af, socket.SOCK_DGRAM) as s:
         for number in range(flows):
             try:
                 s.sendto(b"x", (address, port + number))
@@ -125,7 +117,7 @@ def test_first_match_across_common_and_own_rules(ctskip, lab, family, more):
     others = [f"add udp dport={1000 + n} id={1000 + n}" for n in range(more)]
     ns, other = lab.ns(), lab.ns()
     for one in (ns, other):
-        listen(one, 7)
+        one.udp_sink(7)
         one.track()
     rules = {
         1: f"track udp dport=7 netns={ns.inode} id=1",
@@ -153,7 +145,7 @@ def test_many_namespaces_with_rules_of_their_own(ctskip, lab):
     """Each acts in its own only, also after every second one has gone."""
     spaces = [lab.ns() for _ in range(50)]
     for number, ns in enumerate(spaces):
-        listen(ns, 1000 + number, 1000 + (number + 1) % 50)
+        ns.udp_sink(1000 + number, 1000 + (number + 1) % 50)
     ctskip.commit(
         *(
             f"add udp dport={1000 + number} netns={ns.inode} id={1 + number}"
@@ -186,7 +178,7 @@ def test_many_namespaces_with_rules_of_their_own(ctskip, lab):
 def test_rules_for_others_act_in_namespaces_made_later(ctskip, lab, family):
     ctskip.add("udp dport=1 netns!=init", "udp dport=2 netns=init", "udp dport=3")
     ns = lab.ns()
-    listen(ns, 1, 2, 3)
+    ns.udp_sink(1, 2, 3)
     ns.track()
     assert ctskip.netns(ns)["rules"] == 2
     for port in (1, 2, 3):
@@ -201,7 +193,7 @@ def test_rules_for_others_act_in_namespaces_made_later(ctskip, lab, family):
 
 def test_rules_go_with_their_namespace(ctskip, lab, dmesg):
     ns, other = lab.ns(), lab.ns()
-    listen(other, 3)
+    other.udp_sink(3)
     ctskip.commit(
         f"add udp dport=1 netns={ns.inode} id=1",
         "add udp dport=2 id=2",
@@ -256,7 +248,7 @@ def reborn(ctskip, lab):
 
 def test_a_reused_inode_number_revives_no_rule(ctskip, lab):
     new = reborn(ctskip, lab)
-    listen(new, 7)
+    new.udp_sink(7)
     wait_until(lambda: ctskip.rules() == [], 20)
     assert ctskip.netns(new)["rules"] == 0
     new.udp_send("127.0.0.1", 7)
@@ -286,7 +278,7 @@ def test_namespaces_come_and_go_while_tables_are_loaded(ctskip, lab):
     try:
         for number in range(30):
             ns = lab.ns()
-            listen(ns, 7)
+            ns.udp_sink(7)
             ctskip.commit(f"add udp dport=7 netns={ns.inode}", "add udp dport=8 tag=common")
             ns.udp_send("127.0.0.1", 7)
             ns.udp_send("::1", 7)
@@ -347,7 +339,7 @@ def test_ct_says_whether_conntrack_looks(ctskip, lab, family):
 
 def test_entries_and_limit_are_conntracks(ctskip, lab, family):
     client, server = lab.pair()
-    listen(server, *range(2000, 2017))
+    server.udp_sink(*range(2000, 2017))
     for ns in (client, server):
         ns.track()
     flood(client, server.addr(family), 17, port=2000)
@@ -464,7 +456,7 @@ def test_read_that_a_namespaces_end_overtakes_fails(ctskip, lab):
 
 def test_counters_of_a_namespace_outlive_it_in_the_totals(ctskip, lab, family):
     ns = lab.ns()
-    listen(ns, 7)
+    ns.udp_sink(7)
     rule = ctskip.add("udp dport=7")
     before = ctskip.stats()["skipped"]
     for _ in range(5):

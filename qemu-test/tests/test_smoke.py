@@ -4,6 +4,7 @@
 import errno
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import netlab
@@ -96,7 +97,7 @@ def test_raw_packets(lab, family):
     packet = (
         network(src=client.addr(family), dst=server.addr(family)) / UDP(sport=9, dport=7) / b"raw"
     )
-    listening = server.socket(family.af, netlab.socket.SOCK_DGRAM)
+    listening = server.socket(family.af, socket.SOCK_DGRAM)
     listening.bind(("", 7))
     listening.settimeout(2 * netlab.SLOWER)
     out, back = client.watch("udp dport 7"), client.capture(link.a_dev)

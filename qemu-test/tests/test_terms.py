@@ -669,6 +669,69 @@ def test_icmp_type_is_of_its_family(ctskip, lab):
     assert server.count() == 0
 
 
+# --- flags of TCP ------------------------------------------------------------------------------------
+
+SEGMENTS = {"syn": "S", "syn+ecn": "SEC", "syn+ack": "SA", "data": "PA", "ack": "A", "fin": "FA"}
+
+
+def segment(bench, hook, flags):
+    """A segment between port 80 of S and port 4000 of C."""
+    server, client = (bench.names["S"], 80), (bench.names["C"], 4000)
+    (src, sport), (dst, dport) = (client, server) if hook == "in" else (server, client)
+    header = IP if bench.family is V4 else IPv6
+    body = b"data" if "P" in flags else b""
+    return bytes(header(src=src, dst=dst) / TCP(sport=sport, dport=dport, flags=flags) / body)
+
+
+def matched_segments(bench, terms):
+    """The segments of SEGMENTS that a rule matches, by hook."""
+    bench.rules(f"tcp {terms} any netns={bench.server.inode}")
+    found = {"in": [], "out": []}
+    packets = 0
+    for hook, name in itertools.product(found, SEGMENTS):
+        bench.send_packet(hook, segment(bench, hook, SEGMENTS[name]))
+        (counter,) = bench.ctskip.counters()
+        if counter["packets"] > packets:
+            packets += 1
+            found[hook].append(name)
+        assert counter["packets"] == packets
+    return found
+
+
+def test_flags(bench):
+    """Most of them make no entry by themselves, so that the rule's counter tells."""
+    for terms, matched in (
+        ("flags=syn", ["syn", "syn+ecn"]),
+        ("flags=syn+ack", ["syn+ack"]),
+        ("flags=ack", ["data", "ack"]),
+        ("flags=psh+ack", ["data"]),
+        ("flags=syn/syn", ["syn", "syn+ecn", "syn+ack"]),
+        ("flags=syn/syn+ack+ece", ["syn"]),
+        ("flags=ack/ack+syn", ["data", "ack", "fin"]),
+        ("dport=80 flags=syn+ack", ["syn+ack"]),
+        ("dport=80 flags=fin+ack dev=eth*", ["fin"]),
+        ("sport=80 flags=ack", ["data", "ack"]),
+        ("", list(SEGMENTS)),
+    ):
+        assert matched_segments(bench, terms) == {"in": matched, "out": matched}, terms
+    found = matched_segments(bench, "dport=80 flags=syn oneway")
+    assert found == {"in": ["syn", "syn+ecn"], "out": []}
+    found = matched_segments(bench, "dport=80 flags=syn+ack local=dst")
+    assert found == {"in": ["syn+ack"], "out": ["syn+ack"]}
+
+
+def test_flags_skip(bench):
+    """What becomes of a packet, beside rules that name no flags, and once rules have changed."""
+    syn = ["in tcp C.* > S.80", "out tcp S.* > C.80"]
+    other = ["in tcp C.* > S.81", "in C.* > S.80", "in 253 C > S"]
+    bench.check("tcp dport=80 flags=syn", skipped=syn, tracked=other)
+    bench.check("tcp dport=80 flags=ack", tracked=syn + other)
+    bench.check("track tcp flags=syn any", "tcp,udp dport=80", skipped=other[1:2], tracked=syn)
+    bench.rules("udp dport=80")
+    bench.ctskip.commit("add tcp dport=80 flags=syn")
+    assert bench.tracked(*syn, *other) == [other[0], other[2]]
+
+
 # --- what is counted ---------------------------------------------------------------------------------
 
 

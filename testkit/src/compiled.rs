@@ -24,7 +24,10 @@ use ctskip_pure::{
         scope::Scope, //
     },
     packet::{
-        header::Key,
+        header::{
+            Flags,
+            Key, //
+        },
         verdict::{
             Mode,
             Verdict, //
@@ -149,10 +152,14 @@ impl Compiled {
     #[track_caller]
     pub fn first_match(&self, probe: &Probe) -> Option<usize> {
         let view = self.view(probe.netns);
+        // The fast path has no more of a packet than its plan needs.
         let mut key = probe.key;
-        if !view.dispatch(NeedsDevice) {
-            // As the kernel has it.
+        let (devices, flags) = view.dispatch(Needs);
+        if !devices {
             key.device = DeviceName::default();
+        }
+        if !flags {
+            key.flags = Flags::UNKNOWN;
         }
         let found = look_up(view, &key);
         let slow = view.dispatch(Slow(&probe.key));
@@ -222,21 +229,21 @@ impl Path<Slot> for Slow<'_> {
     }
 }
 
-/// Whether a packet's device is looked for.
-struct NeedsDevice;
+/// Whether keys need the device, and whether they need the flags of TCP.
+struct Needs;
 
-impl Path<Slot> for NeedsDevice {
-    type Output = bool;
+impl Path<Slot> for Needs {
+    type Output = (bool, bool);
 
-    fn idle(self) -> bool {
-        false
+    fn idle(self) -> (bool, bool) {
+        (false, false)
     }
 
-    fn fast<L: Lookup>(self, _view: &View<Slot>) -> bool {
-        L::DEVICES
+    fn fast<L: Lookup>(self, _view: &View<Slot>) -> (bool, bool) {
+        (L::DEVICES, L::FLAGS)
     }
 
-    fn slow(self, view: &View<Slot>) -> bool {
-        view.names_devices()
+    fn slow(self, view: &View<Slot>) -> (bool, bool) {
+        (view.names_devices(), view.names_flags())
     }
 }

@@ -7,6 +7,7 @@
 
 use ctskip_pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -47,6 +48,7 @@ struct Draft {
     key: Key,
     ports: (u16, u16),
     icmp_type: u8,
+    flags: Flags,
     is_exchanged: bool,
 }
 
@@ -107,6 +109,16 @@ const PARTS: &[Part] = &[
             Netns::Only(id) => id.inum,
         };
     },
+    |draft, rule, source| {
+        draft.flags = match rule.map(Rule::flags) {
+            Some(None) => Flags::UNKNOWN,
+            Some(Some(flags)) => {
+                let any = source.number() as u8;
+                Flags::new(flags.value() | any & !flags.mask())
+            }
+            None => Flags::new(source.number() as u8),
+        };
+    },
 ];
 
 /// Changes a packet by one part, so that it may not match the rule any more. `bit` is one of the bits
@@ -155,6 +167,16 @@ const MISSES: &[(fn(&Rule) -> u64, Miss)] = &[
         |_| 1,
         |probe, _, source| probe.key.device[source.index(15)] ^= 1,
     ),
+    (
+        |rule| u64::from(rule.flags().is_some()),
+        |probe, _, source| {
+            let bits = probe.key.flags.known().unwrap_or(0);
+            probe.key.flags = match source.below(9) {
+                8 => Flags::UNKNOWN,
+                bit => Flags::new(bits ^ 1 << bit),
+            };
+        },
+    ),
 ];
 
 /// Returns a packet of parts that [`PARTS`] makes, each of the rule that `rule` gives for its number.
@@ -171,9 +193,11 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
             point: HookPoint::PreRouting,
             device: DeviceName::default(),
             mark: 0,
+            flags: Flags::UNKNOWN,
         },
         ports: (0, 0),
         icmp_type: 0,
+        flags: Flags::UNKNOWN,
         is_exchanged: false,
     };
     for (number, part) in PARTS.iter().enumerate() {
@@ -185,7 +209,8 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
         number if protocol::has_ports(number) => Transport::Ports(draft.ports.0, draft.ports.1),
         _ => Transport::Unknown,
     };
-    key.error = is_error(&key);
+    key.flags = draft.flags;
+    settle(&mut key);
     if draft.is_exchanged {
         key = exchanged(&key);
     }
@@ -213,7 +238,7 @@ pub fn beside(source: &mut dyn Source, rule: &Rule) -> Probe {
         .map(|(often, way)| (often(rule), *way))
         .collect();
     source.weighted(&ways)(&mut probe, bit as u32, source);
-    probe.key.error = is_error(&probe.key);
+    settle(&mut probe.key);
     probe
 }
 
@@ -268,6 +293,15 @@ pub fn exchanged(key: &Key) -> Key {
             Transport::Unknown => Transport::Unknown,
         },
         ..*key
+    }
+}
+
+/// Gives a packet what its protocol and its type say: whether it is an ICMP error, and flags to none but
+/// TCP.
+fn settle(key: &mut Key) {
+    key.error = is_error(key);
+    if key.protocol != protocol::TCP {
+        key.flags = Flags::UNKNOWN;
     }
 }
 

@@ -23,7 +23,8 @@ use ctskip_pure::rule::{
     Family,
     Local,
     Netns,
-    Rule, //
+    Rule,
+    TcpFlags, //
 };
 
 use crate::{
@@ -60,6 +61,8 @@ pub struct Spec {
     pub devices: Vec<(String, bool)>,
     /// Value and mask of the mark.
     pub mark: Option<(u32, u32)>,
+    /// Value and mask of the flags of TCP.
+    pub flags: Option<(u8, u8)>,
     /// The namespaces.
     pub netns: Option<Netns>,
     /// Whether `nat=ok` is written.
@@ -288,6 +291,32 @@ const TERMS: &[Term] = &[
         make: |_, _| (),
         write: |spec, _| spec.id.map(|id| format!("id={id}")),
         check: |_, _| (),
+    },
+    Term {
+        make: |draft, source| {
+            let may = draft.spec.protocols == [protocol::TCP] && draft.kind != Kind::Plain;
+            if may && source.percent(40) {
+                let value = flags(source).max(1);
+                let any = source.below(256) as u8;
+                draft.spec.flags = Some((value, value | source.pick(&[0x17, 0x17, any])));
+            }
+        },
+        write: |spec, style| {
+            let (value, mask) = spec.flags?;
+            let names = |bits: u8| {
+                let names = TcpFlags::NAMES.iter().enumerate();
+                let names = names.filter(|(bit, _)| bits >> bit & 1 != 0);
+                let names = style.shuffled(names.map(|(_, name)| *name).collect());
+                names.join("+")
+            };
+            Some(match mask == value | 0x17 && !style.odd {
+                true => format!("flags={}", names(value)),
+                false => format!("flags={}/{}", names(value), names(mask)),
+            })
+        },
+        check: |spec, rule| {
+            assert_eq!(rule.flags().map(|f| (f.value(), f.mask())), spec.flags);
+        },
     },
 ];
 
@@ -663,6 +692,13 @@ fn mark(source: &mut dyn Source) -> u32 {
         0..4 => source.below(8) as u32,
         4 => source.pick(&[0x100, u32::MAX, 0x8000_0000]),
         _ => source.number() as u32,
+    }
+}
+
+fn flags(source: &mut dyn Source) -> u8 {
+    match source.below(5) {
+        0..4 => source.pick(&[2, 0x12, 0x10, 0x18, 0x11, 4, 0x14, 0xc2]),
+        _ => source.below(256) as u8,
     }
 }
 

@@ -26,6 +26,7 @@ use ctskip_pure::{
         text::statements, //
     },
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -40,12 +41,12 @@ use ctskip_pure::{
     },
     table::{
         self,
-        command::{
-            self,
+        command,
+        listing::RuleLine,
+        load::{
             Load,
             Progress, //
         },
-        listing::RuleLine,
         Change,
         Slots, //
     },
@@ -293,6 +294,7 @@ pub fn key(protocol: u8, source: &str, destination: &str, transport: Transport) 
         point: HookPoint::PreRouting,
         device: device("eth0"),
         mark: 0,
+        flags: Flags::UNKNOWN,
     }
 }
 

@@ -14,12 +14,12 @@ use ctskip_pure::{
     },
     packet::header::Transport,
     table::{
-        command::{
-            self,
+        command,
+        listing::Listing,
+        load::{
             Load,
             Progress, //
         },
-        listing::Listing,
         Change,
         Table, //
     },

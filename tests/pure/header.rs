@@ -15,6 +15,7 @@ use ctskip_pure::{
         quoted,
         Bytes,
         Context,
+        Flags,
         Key,
         Transport, //
     },
@@ -106,11 +107,14 @@ fn ipv6(next: u8, (source, destination): (&str, &str), payload: &[u8]) -> Vec<u8
     bytes
 }
 
-/// A header of ports, and some bytes of what follows them.
+/// The flags of TCP in [`ports`]: SYN and CWR.
+const FLAGS: u8 = 0x82;
+
+/// A header of ports, and what follows them as of TCP up to its flags.
 fn ports(source: u16, destination: u16) -> Vec<u8> {
     let mut bytes = source.to_be_bytes().to_vec();
     bytes.extend(destination.to_be_bytes());
-    bytes.extend([0, 12, 0, 0, 1, 2, 3, 4]);
+    bytes.extend([0, 12, 0, 0, 1, 2, 3, 4, 0x50, FLAGS]);
     bytes
 }
 
@@ -151,6 +155,7 @@ fn context(family: Family) -> Context {
         device: device("eth7"),
         mark: 77,
         icmp_errors: true,
+        flags: false,
     }
 }
 
@@ -184,6 +189,7 @@ fn key4(protocol: u8, transport: Transport) -> Key {
         point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
+        flags: Flags::UNKNOWN,
     }
 }
 
@@ -258,6 +264,57 @@ fn plain_headers() {
     ] {
         assert_eq!(v6(&other), None);
     }
+}
+
+/// Flags are read of TCP only, where they are asked for and all bytes up to them are there; of a
+/// quoted packet never.
+#[test]
+fn tcp_flags() {
+    let asked = |family| Context {
+        flags: true,
+        ..context(family)
+    };
+    let asked4 = |bytes: &[u8]| read(bytes, &asked(Family::Ipv4)).unwrap();
+    let syn = ports(4000, 53);
+    let mut later = syn.clone();
+    later[13] = 0x10;
+    for (segment, flags) in [
+        (&syn[..], Flags::new(FLAGS)),
+        (&later, Flags::new(0x10)),
+        (&syn[..13], Flags::UNKNOWN),
+    ] {
+        let options = ipv4(TCP, 0, &[1; 8], (A, B), segment);
+        let plain4 = ipv4(TCP, 0, &[], (A, B), segment);
+        let first_fragment = ipv4(TCP, 0x2000, &[], (A, B), segment);
+        let plain6 = ipv6(TCP, (A6, B6), segment);
+        let chained = ipv6(
+            HOP_BY_HOP,
+            (A6, B6),
+            &chain(&[HOP_BY_HOP, FRAGMENT], TCP, segment),
+        );
+        for (family, bytes) in [
+            (Family::Ipv4, options),
+            (Family::Ipv4, plain4),
+            (Family::Ipv4, first_fragment),
+            (Family::Ipv6, plain6),
+            (Family::Ipv6, chained),
+        ] {
+            let key = |context| read(&bytes[..], &context).unwrap().key;
+            assert_eq!(key(asked(family)).flags, flags);
+            assert_eq!(key(asked(family)).transport, Transport::Ports(4000, 53));
+            assert_eq!(key(context(family)).flags, Flags::UNKNOWN);
+        }
+    }
+    let later_fragment = ipv4(TCP, 2, &[], (A, B), &syn);
+    assert_eq!(asked4(&later_fragment).key.flags, Flags::UNKNOWN);
+    for protocol in [UDP, SCTP] {
+        let bytes = ipv4(protocol, 0, &[], (A, B), &syn);
+        assert_eq!(asked4(&bytes).key.flags, Flags::UNKNOWN);
+    }
+    let sent = ipv4(TCP, 0, &[], (B, A), &syn);
+    let error = asked4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent)));
+    assert_eq!(error.key.flags, Flags::UNKNOWN);
+    assert_eq!(error.quoted.unwrap().flags, Flags::UNKNOWN);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ctskip_pure::{
         report::Report, //
     },
     table::{
-        command::{
+        load::{
             Load,
             Progress,
             MAX_LINE, //

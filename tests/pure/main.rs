@@ -15,6 +15,7 @@ mod command;
 mod corpus;
 mod hash;
 mod header;
+mod held;
 mod linear;
 mod listing;
 mod load;
@@ -24,7 +25,9 @@ mod plan;
 mod print;
 mod report;
 mod ruleset;
+mod session;
 mod shapes;
+mod show;
 mod text;
 mod verdict;
 

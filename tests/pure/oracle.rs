@@ -7,6 +7,7 @@
 use ctskip_pure::{
     matcher::oracle,
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -312,6 +313,99 @@ fn marks() {
     );
     // Not exchanged: a packet of the other direction has a mark of its own.
     assert_matches("udp dport=53 mark=5 oneway", &[with(5)], &[with(0)]);
+}
+
+/// Flags are looked at in both directions as they are written; a packet of which none can be read
+/// matches no rule that names some.
+#[test]
+fn flags() {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const PSH: u8 = 8;
+    const ACK: u8 = 16;
+    const ECE: u8 = 64;
+    const CWR: u8 = 128;
+    let with = |flags| Key {
+        flags: Flags::new(flags),
+        ..tcp("10.0.0.1", 4000, "10.0.0.2", 80)
+    };
+    let back = |flags| Key {
+        flags: Flags::new(flags),
+        ..tcp("10.0.0.2", 80, "10.0.0.1", 4000)
+    };
+    let unread = tcp("10.0.0.1", 4000, "10.0.0.2", 80);
+    assert_matches(
+        "tcp dport=80 flags=syn",
+        &[with(SYN), with(SYN | ECE | CWR), with(SYN | PSH), back(SYN)],
+        &[
+            with(SYN | ACK),
+            back(SYN | ACK),
+            with(SYN | FIN),
+            with(SYN | RST),
+            with(ACK),
+            with(0),
+            unread,
+            fragment(unread),
+        ],
+    );
+    assert_matches(
+        "tcp dport=80 flags=syn oneway",
+        &[with(SYN)],
+        &[back(SYN), with(ACK), unread],
+    );
+    assert_matches(
+        "tcp any flags=syn+ack",
+        &[with(SYN | ACK), back(SYN | ACK | ECE)],
+        &[with(SYN), with(ACK), with(SYN | ACK | FIN)],
+    );
+    assert_matches(
+        "tcp any flags=ack",
+        &[with(ACK), with(ACK | PSH)],
+        &[with(SYN | ACK), with(FIN | ACK), with(0)],
+    );
+    assert_matches(
+        "tcp any flags=psh+ack",
+        &[with(ACK | PSH)],
+        &[with(ACK), with(PSH), with(FIN | PSH | ACK)],
+    );
+    // With a mask, nothing else is compared.
+    assert_matches(
+        "tcp any flags=rst/rst",
+        &[with(RST), with(RST | ACK), with(0xff)],
+        &[with(SYN), with(0xff & !RST), unread],
+    );
+    assert_matches(
+        "tcp any flags=cwr/cwr+ece",
+        &[with(CWR), with(CWR | SYN)],
+        &[with(ECE), with(CWR | ECE)],
+    );
+    // Together with what is compared in the same place.
+    assert_matches(
+        "tcp any flags=syn mark=1/1 dev=eth*",
+        &[Key {
+            mark: 3,
+            ..with(SYN)
+        }],
+        &[
+            with(SYN),
+            Key {
+                mark: 3,
+                ..with(ACK)
+            },
+            Key { mark: 3, ..unread },
+            Key {
+                mark: 3,
+                device: device("lo"),
+                ..with(SYN)
+            },
+        ],
+    );
+    assert_matches(
+        "track tcp any flags=syn",
+        &[with(SYN)],
+        &[with(ACK), unread],
+    );
 }
 
 /// A type is exchanged for the one that answers it, as conntrack pairs them.

@@ -13,6 +13,7 @@ use ctskip_pure::{
     },
     table::{
         command,
+        load::Load,
         Table, //
     },
 };
@@ -166,7 +167,7 @@ fn check(text: &[u8]) {
     command::from_parameter(text, &world, &world)
         .map(drop)
         .unwrap_or_else(in_place);
-    command::Load::new()
+    Load::new()
         .feed(text, &world)
         .map(drop)
         .unwrap_or_else(in_place);
@@ -190,6 +191,9 @@ const DEVICE: &str = "not the name of a device";
 const DEVICE_LEN: &str = "not the name of a device: it has 1 to 15 characters";
 const MARK: &str = "not a mark";
 const MASK: &str = "a mark with bits outside its mask, or a mask of zero";
+const FLAG: &str = "not a flag of TCP";
+const FLAGS: &str = "flags where not every protocol is TCP";
+const FLAG_MASK: &str = "flags outside their mask";
 const TAG: &str = "not a tag";
 const ID: &str = "not the number of a rule";
 const NETNS: &str = "not a network namespace";
@@ -248,6 +252,7 @@ const MISTAKES: &[Mistake] = &[
     ("ip udp any ^ip6", INVAL, TWICE, ""),
     ("udp any local=dst ^local=src", INVAL, TWICE, ""),
     ("udp mark=1 ^mark=1", INVAL, TWICE, ""),
+    ("tcp any flags=syn ^flags=ack", INVAL, TWICE, ""),
     ("udp any netns=init ^netns=init", INVAL, TWICE, ""),
     ("udp any netns=init ^netns!=init", INVAL, TWICE, ""),
     ("udp any nat=ok ^nat=ok", INVAL, TWICE, ""),
@@ -351,6 +356,24 @@ const MISTAKES: &[Mistake] = &[
     ("udp mark=^1/4294967296", INVAL, MARK, ""),
     ("udp mark=^5/4", INVAL, MASK, ""),
     ("udp mark=^0/0", INVAL, MASK, ""),
+    ("tcp any flags=^", INVAL, FLAG, ""),
+    ("tcp any flags=^SYN", INVAL, FLAG, "syn"),
+    ("tcp any flags=syn+^akc", INVAL, FLAG, "ack"),
+    ("tcp any flags=^syn,ack", INVAL, FLAG, ""),
+    ("tcp any flags=syn+^", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^", INVAL, FLAG, ""),
+    ("tcp any flags=^/syn", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^syn/ack", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^2", INVAL, FLAG, ""),
+    ("tcp any flags=^syn/ack", INVAL, FLAG_MASK, ""),
+    ("tcp any flags=^syn+ack/ack+rst", INVAL, FLAG_MASK, ""),
+    ("udp any ^flags=syn", INVAL, FLAGS, ""),
+    ("tcp,udp dport=53 ^flags=syn", INVAL, FLAGS, ""),
+    ("any ^flags=syn", INVAL, FLAGS, ""),
+    ("tcp ^tcp-flags=syn any", INVAL, UNKNOWN, "flags="),
+    ("tcp flags=syn ^ack any", INVAL, UNKNOWN, ""),
+    ("tcp+flags=syn+^sport+any", INVAL, UNKNOWN, "sport="),
+    ("tcp+flags=syn+ack^+", INVAL, STRAY, ""),
     ("udp dport=53 netns=^blue", INVAL, NETNS, ""),
     ("udp dport=53 netns=^", INVAL, NETNS, ""),
     ("udp dport=53 netns=^pid:", INVAL, NETNS, ""),
@@ -374,6 +397,7 @@ const MISTAKES: &[Mistake] = &[
     ("^dst=10.0.0.0/8", INVAL, BROAD, ""),
     ("^skip", INVAL, BROAD, ""),
     ("^mark=1", INVAL, BROAD, ""),
+    ("^tcp flags=ack", INVAL, BROAD, ""),
     ("add ^netns=init udp dev=eth0 local=dst oneway nat=ok tag=a id=7", INVAL, BROAD, ""),
     (
         "tcp,udp sport=1,2,3 dst=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9,\
@@ -535,6 +559,17 @@ fn the_parameter_is_refused_what_was_cut() {
         assert_refused(&text, result.map(drop), mistake, (line, column));
         assert_eq!(world.live(), 0);
     }
+}
+
+/// An unknown word is told all words, in one order.
+#[test]
+fn an_unknown_word_is_told_the_words() {
+    let refusal = read("udp dport=53 frobnicate").unwrap_err();
+    assert_eq!(
+        refusal.expected,
+        "add insert delete flush load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= \
+         flags= local= dev= mark= netns= nat=ok oneway any tag= id="
+    );
 }
 
 /// The limits themselves are within them.

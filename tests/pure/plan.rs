@@ -136,7 +136,14 @@ fn tables_have_every_plan() {
             *plans.entry(format!("{plan:?}")).or_default() += 1;
         }
     }
-    for plan in ["Idle", "Linear", "Hashed", "Trees", "TreesWithDevices"] {
+    for plan in [
+        "Idle",
+        "Linear",
+        "Hashed",
+        "Trees",
+        "TreesWithDevices",
+        "WithFlags",
+    ] {
         let count = plans.get(plan).copied().unwrap_or(0);
         assert!(count >= 20, "{plan}: {plans:?}");
     }
@@ -161,6 +168,7 @@ fn plans() {
     assert_eq!(plan("udp dport=53 netns=4026532001\n"), Plan::Idle);
     assert_eq!(plan("udp dport=53\n"), Plan::Linear);
     assert_eq!(plan("udp dport=53 dev=eth0\n"), Plan::TreesWithDevices);
+    assert_eq!(plan("tcp dport=80 flags=syn\n"), Plan::WithFlags);
     assert_eq!(plan("udp dport=1000-2000\n"), Plan::Trees);
     assert_eq!(plan(&hosts(200, "")), Plan::Hashed);
     assert_eq!(plan(&hosts(200, "udp dport=5000-6000\n")), Plan::Trees);

@@ -82,6 +82,10 @@ proptest! {
                 ruleset.sections(scope).names_devices(),
                 held().any(|rule| rule.devices().next().is_some())
             );
+            prop_assert_eq!(
+                ruleset.sections(scope).names_flags(),
+                held().any(|rule| rule.flags().is_some())
+            );
             for packet in &packets {
                 let Probe { key, .. } = packets::any(&mut packet.source(), &rules);
                 let probe = Probe { netns: inum, key };

@@ -68,6 +68,19 @@ fn plus_stands_for_a_space_only_where_there_is_none() {
     );
     assert_eq!(cut("a++b c"), [words(&[("a++b", 0), ("c", 5)])]);
     assert_eq!(cut("a++++b"), [words(&[("a", 0)]), words(&[("b", 5)])]);
+    // Between two flags of TCP it joins them.
+    assert_eq!(
+        cut("flags=syn+ack/syn+ack+any++flags=syn+synack++ack+flags=+ack"),
+        [
+            words(&[("flags=syn+ack/syn+ack", 0), ("any", 22)]),
+            words(&[("flags=syn", 27), ("synack", 37)]),
+            words(&[("ack", 45), ("flags=+ack", 49)]),
+        ]
+    );
+    assert_eq!(
+        cut("flags=syn ack"),
+        [words(&[("flags=syn", 0), ("ack", 10)])]
+    );
 }
 
 #[test]

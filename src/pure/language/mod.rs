@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The language: how a rule is written, and what a text that is none is told.
+//! The language: how a rule is written, and what a text that is not a rule is told.
 //!
-//! [`text`] cuts a write into statements and words, [`parse`] reads and checks a rule, [`print`] writes
-//! one out, [`refusal`] and [`report`] say why a text is refused and where.
+//! [`text`] cuts a write into statements and words, and [`statement`] reads the words of one. [`parse`]
+//! reads a rule from its words, by the table of terms ([`terms`]), whose rows use [`reader`], [`value`] and
+//! [`print`]. [`refusal`] and [`report`] say why a text is refused and where; [`spelling`] finds what was
+//! probably meant.
 
 pub mod parse;
 pub mod print;
+mod reader;
 pub mod refusal;
 pub mod report;
+mod spelling;
+pub(crate) mod statement;
+mod terms;
 pub mod text;
+pub(crate) mod value;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A rule as text, in the canonical form: parsed again, it gives an equal rule.
+//! The terms of a rule as text, in the canonical form.
 //!
-//! The terms stand in one order, lists are sorted, the action is always written, the family and
-//! `any` where they are needed. The id is not part of it.
+//! A list is sorted, a value is written in one way only, and a term that the rule does not say is not
+//! written. Each function writes one term with a space ahead of it.
 
 use core::{
     fmt::{
@@ -24,110 +24,143 @@ use crate::pure::rule::{
     Device,
     Family,
     Local,
+    Mark,
     Netns,
     Prefix,
     Range,
-    Rule, //
+    Rule,
+    TcpFlags, //
 };
 
-impl Display for Rule {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.action() {
-            Action::Skip => "skip",
-            Action::Track => "track",
-        })?;
-        match self.family() {
-            Some(Family::Ipv4) if !self.implies_family() => f.write_str(" ip")?,
-            Some(Family::Ipv6) if !self.implies_family() => f.write_str(" ip6")?,
-            _ => {}
+/// Writes the action. It is the first term, without a space ahead of it.
+pub(super) fn action(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_str(match rule.action() {
+        Action::Skip => "skip",
+        Action::Track => "track",
+    })
+}
+
+/// Writes the family, where neither addresses nor protocols say it, and the protocols.
+pub(super) fn family_and_protocols(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    let is_implied = rule.sources().next().is_some()
+        || rule.destinations().next().is_some()
+        || protocol::family(rule.protocols()).is_some();
+    match rule.family() {
+        Some(Family::Ipv4) if !is_implied => f.write_str(" ip")?,
+        Some(Family::Ipv6) if !is_implied => f.write_str(" ip6")?,
+        _ => {}
+    }
+    for (i, number) in rule.protocols().enumerate() {
+        match (i, protocol::name(number)) {
+            (0, Some(name)) => write!(f, " {name}")?,
+            (0, None) => write!(f, " proto={number}")?,
+            (_, Some(name)) => write!(f, ",{name}")?,
+            (_, None) => write!(f, ",{number}")?,
         }
-        self.fmt_protocols(f)?;
-        let family = self.family().unwrap_or(Family::Ipv4);
-        let prefix = |p: Prefix| DisplayPrefix(family, p);
-        fmt_list(f, "src=", self.sources().map(prefix))?;
-        fmt_list(f, "dst=", self.destinations().map(prefix))?;
-        fmt_list(f, "sport=", self.source_ports())?;
-        fmt_list(f, "dport=", self.destination_ports())?;
-        fmt_list(f, "type=", self.icmp_types())?;
-        match self.local() {
-            None => {}
-            Some(Local::Source) => f.write_str(" local=src")?,
-            Some(Local::Destination) => f.write_str(" local=dst")?,
-        }
-        fmt_list(f, "dev=", self.devices())?;
-        if let Some(mark) = self.mark() {
-            write!(f, " mark={:#x}", mark.value())?;
-            if mark.mask() != u32::MAX {
-                write!(f, "/{:#x}", mark.mask())?;
-            }
-        }
-        match self.netns() {
-            Netns::Any => {}
-            Netns::Init => f.write_str(" netns=init")?,
-            Netns::NotInit => f.write_str(" netns!=init")?,
-            Netns::Only(id) => write!(f, " netns={}", id.inum)?,
-        }
-        if self.nat_ok() {
-            f.write_str(" nat=ok")?;
-        }
-        if self.oneway() {
-            f.write_str(" oneway")?;
-        }
-        if !self.is_narrow() {
-            f.write_str(" any")?;
-        }
-        if let Some(tag) = self.tag() {
-            write!(f, " tag={tag}")?;
-        }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// Writes the source prefixes.
+pub(super) fn sources(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "src=", prefixes(rule, rule.sources()))
+}
+
+/// Writes the destination prefixes.
+pub(super) fn destinations(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "dst=", prefixes(rule, rule.destinations()))
+}
+
+/// Writes the source ports.
+pub(super) fn source_ports(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "sport=", rule.source_ports())
+}
+
+/// Writes the destination ports.
+pub(super) fn destination_ports(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "dport=", rule.destination_ports())
+}
+
+/// Writes the ICMP types.
+pub(super) fn icmp_types(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "type=", rule.icmp_types())
+}
+
+/// Writes the flags of TCP.
+pub(super) fn flags(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "flags=", rule.flags().into_iter())
+}
+
+/// Writes the end of the flow that is this host.
+pub(super) fn local(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    match rule.local() {
+        None => Ok(()),
+        Some(Local::Source) => f.write_str(" local=src"),
+        Some(Local::Destination) => f.write_str(" local=dst"),
     }
 }
 
-impl Rule {
-    /// Whether addresses or protocols say the family.
-    pub(super) fn implies_family(&self) -> bool {
-        self.sources().next().is_some()
-            || self.destinations().next().is_some()
-            || family_of_protocols(self.protocols()).is_some()
-    }
+/// Writes the devices.
+pub(super) fn devices(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "dev=", rule.devices())
+}
 
-    fn fmt_protocols(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let name = |number: u8| {
-            protocol::NAMES
-                .iter()
-                .find(|(_, n)| *n == number)
-                .map(|(name, _)| *name)
-        };
-        for (i, number) in self.protocols().enumerate() {
-            match (i, name(number)) {
-                (0, Some(name)) => write!(f, " {name}")?,
-                (0, None) => write!(f, " proto={number}")?,
-                (_, Some(name)) => write!(f, ",{name}")?,
-                (_, None) => write!(f, ",{number}")?,
-            }
-        }
-        Ok(())
+/// Writes the packet mark.
+pub(super) fn mark(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "mark=", rule.mark().into_iter())
+}
+
+/// Writes the namespaces.
+pub(super) fn netns(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    match rule.netns() {
+        Netns::Any => Ok(()),
+        Netns::Init => f.write_str(" netns=init"),
+        Netns::NotInit => f.write_str(" netns!=init"),
+        Netns::Only(id) => write!(f, " netns={}", id.inum),
     }
 }
 
-/// The family of the packets that can carry one of `protocols`, where they say one.
-pub(super) fn family_of_protocols(protocols: impl Iterator<Item = u8>) -> Option<Family> {
-    let mut family = None;
-    for number in protocols {
-        let of_this = match number {
-            protocol::ICMP => Family::Ipv4,
-            protocol::ICMP6 => Family::Ipv6,
-            _ => return None,
-        };
-        if family.is_some_and(|f| f != of_this) {
-            return None;
-        }
-        family = Some(of_this);
-    }
-    family
+/// Writes `nat=ok`.
+pub(super) fn nat(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    word(f, " nat=ok", rule.nat_ok())
 }
 
-fn fmt_list(
+/// Writes `oneway`.
+pub(super) fn oneway(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    word(f, " oneway", rule.oneway())
+}
+
+/// Writes `any` where the rule needs it.
+pub(super) fn any(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    word(f, " any", !rule.is_narrow())
+}
+
+/// Writes the tag.
+pub(super) fn tag(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
+    list(f, "tag=", rule.tag().into_iter())
+}
+
+/// Writes nothing: the number is no part of the rule.
+pub(super) fn nothing(_: &Rule, _: &mut Formatter<'_>) -> fmt::Result {
+    Ok(())
+}
+
+fn word(f: &mut Formatter<'_>, word: &str, is_said: bool) -> fmt::Result {
+    match is_said {
+        true => f.write_str(word),
+        false => Ok(()),
+    }
+}
+
+fn prefixes(
+    rule: &Rule,
+    prefixes: impl Iterator<Item = Prefix>,
+) -> impl Iterator<Item = DisplayPrefix> {
+    let family = rule.family().unwrap_or(Family::Ipv4);
+    prefixes.map(move |prefix| DisplayPrefix(family, prefix))
+}
+
+fn list(
     f: &mut Formatter<'_>,
     key: &str,
     elements: impl Iterator<Item = impl Display>,
@@ -142,7 +175,7 @@ fn fmt_list(
     Ok(())
 }
 
-/// A prefix with the family that says how to write its address.
+/// A prefix, with the family that says how its address is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DisplayPrefix(pub Family, pub Prefix);
 
@@ -184,6 +217,34 @@ impl Display for Device {
         }
         if self.wildcard() {
             f.write_char('*')?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for TcpFlags {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let names = |f: &mut Formatter<'_>, bits: u8| {
+            let names = TcpFlags::NAMES.iter();
+            let mut names = names
+                .filter(|name| TcpFlags::bit(name.as_bytes()).is_some_and(|bit| bits & bit != 0));
+            names.next().map_or(Ok(()), |name| f.write_str(name))?;
+            names.try_for_each(|name| write!(f, "+{name}"))
+        };
+        names(f, self.value())?;
+        if TcpFlags::new(self.value(), None) != Some(*self) {
+            f.write_char('/')?;
+            names(f, self.mask())?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Mark {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.value())?;
+        if self.mask() != u32::MAX {
+            write!(f, "/{:#x}", self.mask())?;
         }
         Ok(())
     }

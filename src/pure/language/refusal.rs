@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a refused text is told: the errno, the place, what was wrong and what was expected.
+//! The refusal of a text: the errno, the place, the mistake and what was expected.
 
 use core::fmt::{
     self,
@@ -33,7 +33,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// The name as in `errno(3)`.
+    /// Returns the name as in `errno(3)`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Inval => "EINVAL",
@@ -47,22 +47,22 @@ impl Errno {
     }
 }
 
-/// Why a text is refused.
+/// The refusal of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the write fails with.
+    /// The errno of the write.
     pub errno: Errno,
-    /// The offending byte, counted from 0 in the line.
+    /// The offset of the offending byte in the line, from 0.
     pub column: usize,
-    /// What is wrong.
+    /// The mistake.
     pub what: &'static str,
-    /// What was expected there; may be empty.
+    /// The text that was expected there; may be empty.
     pub expected: &'static str,
     /// The spelling that was probably meant.
     pub likely: Option<Likely>,
 }
 
-/// What was probably meant.
+/// A spelling that was probably meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likely {
     /// A word or term of the language.
@@ -81,12 +81,12 @@ impl Display for Likely {
 }
 
 impl Refusal {
-    /// EINVAL at `column`.
+    /// Returns a refusal with EINVAL at `column`.
     pub const fn invalid(column: usize, what: &'static str, expected: &'static str) -> Self {
         Self::new(Errno::Inval, column, what, expected)
     }
 
-    /// `errno` at `column`.
+    /// Returns a refusal with `errno` at `column`.
     pub const fn new(
         errno: Errno,
         column: usize,
@@ -102,7 +102,7 @@ impl Refusal {
         }
     }
 
-    /// The same, with the spelling that was probably meant.
+    /// Returns the refusal with the spelling that was probably meant.
     pub const fn likely(mut self, likely: Option<Likely>) -> Self {
         self.likely = likely;
         self

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `last_error` and the log say of a refused text.
+//! The report of a refused text, in `last_error` and in the log.
 
 use core::fmt::{
     self,
@@ -22,7 +22,7 @@ const EXCERPT: usize = 160;
 pub struct Report {
     refusal: Refusal,
     line: u32,
-    /// The part of the line around the column, without what does not print.
+    /// The part of the line around the column, with `?` for a byte that does not print.
     excerpt: [u8; EXCERPT],
     len: usize,
     /// The column in the excerpt.
@@ -30,7 +30,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of `refusal` in `text`, the line of number `line`, counted from 1; 0: no line.
+    /// Returns the report of `refusal` in `text`, the line of number `line`, from 1; 0: no line.
     pub fn new(refusal: Refusal, line: u32, text: &[u8]) -> Self {
         let start = refusal.column.saturating_sub(EXCERPT / 2);
         let start = start.min(text.len().saturating_sub(EXCERPT));
@@ -53,27 +53,27 @@ impl Report {
         report
     }
 
-    /// What the write failed with, and why.
+    /// Returns the refusal.
     pub fn refusal(&self) -> &Refusal {
         &self.refusal
     }
 
-    /// The number of the line, counted from 1; 0 where it is about no line.
+    /// Returns the number of the line, from 1; 0 where the refusal is about no line.
     pub fn line(&self) -> u32 {
         self.line
     }
 
-    /// The column, counted from 1.
+    /// Returns the column in the line, from 1.
     pub fn column(&self) -> usize {
         self.refusal.column.saturating_add(1)
     }
 
-    /// The column in [`excerpt`](Self::excerpt), counted from 0.
+    /// Returns the column in [`Self::excerpt`], from 0.
     pub fn caret(&self) -> usize {
         self.caret
     }
 
-    /// The part of the line around the column.
+    /// Returns the part of the line around the column.
     pub fn excerpt(&self) -> &str {
         let text = self.excerpt.get(..self.len).unwrap_or_default();
         core::str::from_utf8(text).unwrap_or_default()
@@ -86,8 +86,15 @@ impl From<NoMemory> for Report {
     }
 }
 
-/// The lines from `error=` on: what was wrong and expected, the line with a caret, the likely
-/// spelling.
+/// The lines of `last_error` from `error=` on.
+///
+/// ```text
+/// error=an unknown word
+/// expected=add insert delete flush load, a protocol, or one of skip track ip ip6 src= ...
+/// likely=dport=
+/// text=tcp dports=80
+/// here=    ^
+/// ```
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "error={}", self.refusal.what)?;

@@ -4,7 +4,10 @@
 //!
 //! A newline or `;` ends a statement, `#` starts a comment that runs to the end of the line. In a
 //! statement that holds no white space `+` stands for a space and `++` for `;`: so a rule passes
-//! through shells, boot loaders and insmod in one piece.
+//! through shells, boot loaders and insmod in one piece. Only between two flags of TCP, as in
+//! `flags=syn+ack`, it stays what it is.
+
+use crate::pure::rule::TcpFlags;
 
 /// One statement of a line: a rule or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +22,16 @@ pub struct Statement<'a> {
 pub struct Word<'a> {
     /// Its bytes; never empty.
     pub text: &'a [u8],
-    /// Where it starts, counted in bytes from 0 in the line.
+    /// Its offset in the line, in bytes.
     pub column: usize,
 }
 
-/// The line up to its comment.
+/// Returns the line up to its comment.
 pub fn without_comment(line: &[u8]) -> &[u8] {
     line.split(|b| *b == b'#').next().unwrap_or_default()
 }
 
-/// The statements of `line`, which has no newline. Empty ones are left out.
+/// Returns the statements of `line`, which has no newline. Empty statements are left out.
 pub fn statements(line: &[u8]) -> impl Iterator<Item = Statement<'_>> {
     without_comment(line)
         .split(|b| *b == b';')
@@ -42,26 +45,28 @@ pub fn statements(line: &[u8]) -> impl Iterator<Item = Statement<'_>> {
 }
 
 impl<'a> Statement<'a> {
-    /// Its words, in order; at least one.
+    /// Returns its words, in order; at least one.
     pub fn words(&self) -> impl Iterator<Item = Word<'a>> + Clone {
         let Self { line, text, plus } = *self;
-        text.split(move |b| match plus {
-            true => *b == b'+',
-            false => b.is_ascii_whitespace(),
-        })
-        .filter(|word| !word.is_empty())
-        .map(move |text| Word {
-            text,
-            column: column(line, text),
+        let mut rest = text;
+        core::iter::from_fn(move || {
+            let start = rest.iter().position(|b| !is_space(*b, plus))?;
+            let (_, from) = rest.split_at_checked(start)?;
+            let (word, behind) = from.split_at_checked(word_len(from, plus))?;
+            rest = behind;
+            Some(Word {
+                text: word,
+                column: column(line, word),
+            })
         })
     }
 
-    /// Where it starts in its line.
+    /// Returns its offset in the line.
     pub fn column(&self) -> usize {
         column(self.line, self.text)
     }
 
-    /// The place of a `+` that separates nothing: one at the start or the end.
+    /// Returns the offset in the line of a `+` that separates nothing: one at the start or the end.
     pub fn stray_plus(&self) -> Option<usize> {
         if !self.plus {
             return None;
@@ -74,7 +79,35 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// The pieces of `text` between two `separator`s; all of it in one piece where there is none.
+/// Returns whether `byte` separates words; with `plus` in a statement without white space.
+fn is_space(byte: u8, plus: bool) -> bool {
+    match plus {
+        true => byte == b'+',
+        false => byte.is_ascii_whitespace(),
+    }
+}
+
+/// Returns the length of the word at the start of `text`; with `plus` in a statement without white
+/// space.
+///
+/// There, a `+` between two flags of TCP joins them: `tcp+flags=syn+ack+dport=80` is `tcp`,
+/// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag.
+fn word_len(text: &[u8], plus: bool) -> usize {
+    let mut pieces = text.split(|b| is_space(*b, plus));
+    let mut len = pieces.next().map_or(0, <[u8]>::len);
+    if plus && text.starts_with(b"flags=") {
+        let is_flag = |piece: &&[u8]| {
+            let name = piece.split(|b| *b == b'/').next();
+            name.is_some_and(|name| TcpFlags::bit(name).is_some())
+        };
+        for flag in pieces.take_while(is_flag) {
+            len = len.saturating_add(1).saturating_add(flag.len());
+        }
+    }
+    len
+}
+
+/// Returns the pieces of `text` between two `separator`s; all of it where there is no separator.
 fn split<'a>(text: &'a [u8], separator: Option<&'a [u8; 2]>) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = Some(text);
     core::iter::from_fn(move || {
@@ -88,7 +121,7 @@ fn split<'a>(text: &'a [u8], separator: Option<&'a [u8; 2]>) -> impl Iterator<It
     })
 }
 
-/// Where `part`, which is a part of `line`, starts in it.
+/// Returns the offset of `part`, which is a part of `line`.
 pub(super) fn column(line: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().wrapping_sub(line.as_ptr().addr())
 }

@@ -40,6 +40,7 @@ use crate::pure::{
             Trees, //
         },
         words::{
+            mark_and_flags,
             ClassSet,
             Probes,
             Query, //
@@ -61,12 +62,18 @@ pub(super) struct Section {
     trees_ipv6: Slice,
     len: u32,
     names_devices: bool,
+    names_flags: bool,
 }
 
 impl Section {
     /// Returns whether a rule names a device: else keys need none.
     pub(super) fn names_devices(&self) -> bool {
         self.names_devices
+    }
+
+    /// Returns whether a rule names flags of TCP: else keys need none.
+    pub(super) fn names_flags(&self) -> bool {
+        self.names_flags
     }
 
     /// Returns the number of rules.
@@ -133,7 +140,8 @@ impl Matcher {
             trees_ipv4: self.trees(Family::Ipv4, rules.clone(), |row| built.has(row))?,
             trees_ipv6: self.trees(Family::Ipv6, rules.clone(), |_| false)?,
             len: rows.len() as u32,
-            names_devices: rules.map(|(rule, _)| rule).any(names_devices),
+            names_devices: rules.clone().any(|(rule, _)| names_devices(rule)),
+            names_flags: rules.clone().any(|(rule, _)| rule.flags().is_some()),
         };
         self.is_single = self.rows.are_single();
         Ok(section)
@@ -207,6 +215,7 @@ impl Matcher {
                 .iter()
                 .fold(0u32, |sum, section| sum.saturating_add(section.len)),
             names_devices: sections.iter().any(Section::names_devices),
+            names_flags: sections.iter().any(Section::names_flags),
         })
     }
 
@@ -356,7 +365,7 @@ fn push_item(
         items.push(Item::new(&ItemSource {
             family: direction.family,
             combination,
-            mark: rule.mark(),
+            mark: mark_and_flags(rule),
             ports,
             class: direction.class,
             row: match direction.exchanged {

@@ -89,8 +89,8 @@ pub struct LinearTable<S> {
 pub struct Unsupported;
 
 impl<S: Clone> LinearTable<S> {
-    /// No rules.
-    pub fn new() -> Self {
+    /// Returns a table of no rules.
+    pub fn empty() -> Self {
         Self {
             pre_routing: RowList::new(),
             local_out: RowList::new(),
@@ -103,7 +103,7 @@ impl<S: Clone> LinearTable<S> {
         if entries.len() > LINEAR_RULES {
             return None;
         }
-        let mut few = Self::new();
+        let mut few = Self::empty();
         for entry in entries {
             if ruleset.holds_in(scope, entry.rule().netns()) {
                 few.push(entry)?;
@@ -115,7 +115,8 @@ impl<S: Clone> LinearTable<S> {
     /// Appends a rule; `None` where that is not possible.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
-        if rule.mark().is_some() || rule.devices().next().is_some() {
+        let names_more = rule.mark().is_some() || rule.flags().is_some();
+        if names_more || rule.devices().next().is_some() {
             return None;
         }
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {

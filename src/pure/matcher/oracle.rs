@@ -55,6 +55,9 @@ fn matches_either_way(rule: &Rule, key: &Key) -> bool {
         && any_or(&mut rule.protocols().map(|p| p == key.protocol))
         && any_or(&mut rule.devices().map(|d| d.matches(&key.device)))
         && rule.mark().is_none_or(|mark| mark.matches(key.mark))
+        && rule
+            .flags()
+            .is_none_or(|flags| flags.matches(key.flags.known()))
         && (!key.error || rule.icmp_types().next().is_some())
 }
 

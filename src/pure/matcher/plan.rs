@@ -10,6 +10,7 @@
 //! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
 //! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
 //! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
+//! | [`Plan::WithFlags`] | a rule names flags of TCP | the engines of `Changed` |
 //! | [`Plan::Changed`] | rules were added or deleted since all were compiled | those engines, twice |
 //! | [`Plan::Observe`] | the mode is observe | as `Changed`, on the slow path |
 //!
@@ -62,6 +63,8 @@ pub enum Plan {
     Changed = 1 << 5,
     /// As [`Self::Changed`], and nothing is skipped.
     Observe = 1 << 6,
+    /// As [`Self::Changed`], by rules that name flags of TCP.
+    WithFlags = 1 << 7,
 }
 
 impl Plan {
@@ -80,6 +83,8 @@ impl Plan {
             Self::Observe
         } else if linear.is_some() {
             Self::Linear
+        } else if sections.names_flags() {
+            Self::WithFlags
         } else if !ruleset.is_whole() {
             Self::Changed
         } else if sections.names_devices() {
@@ -119,7 +124,7 @@ impl<S: Clone> View<S> {
             mode,
             icmp_errors,
             sections,
-            linear: linear.unwrap_or_else(LinearTable::new),
+            linear: linear.unwrap_or_else(LinearTable::empty),
             ruleset,
         }
     }
@@ -147,6 +152,11 @@ impl<S> View<S> {
         self.sections.names_devices()
     }
 
+    /// Returns whether a key on the slow path needs the flags of TCP.
+    pub fn names_flags(&self) -> bool {
+        self.sections.names_flags()
+    }
+
     /// Has `path` go by the plan. Any context.
     #[inline(always)]
     pub fn dispatch<P: Path<S>>(&self, path: P) -> P::Output {
@@ -170,7 +180,10 @@ impl<S> View<S> {
             return path.fast::<TreeLookup<true>>(self);
         }
         if is(Plan::Changed) {
-            return path.fast::<ChangedLookup>(self);
+            return path.fast::<ChangedLookup<false>>(self);
+        }
+        if is(Plan::WithFlags) {
+            return path.fast::<ChangedLookup<true>>(self);
         }
         path.slow(self)
     }
@@ -221,6 +234,8 @@ pub trait Path<S>: Sized {
 pub trait Lookup {
     /// Whether keys need the device.
     const DEVICES: bool;
+    /// Whether keys need the flags of TCP.
+    const FLAGS: bool = false;
 
     /// Returns the first rule of `view` that matches `key`, a packet that is no ICMP error. Any context.
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>>;
@@ -236,7 +251,7 @@ impl Lookup for LinearLookup {
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
         match view.linear.first_match(key) {
             Ok(found) => found,
-            Err(Unsupported) => ChangedLookup::first_match(view, key),
+            Err(Unsupported) => ChangedLookup::<false>::first_match(view, key),
         }
     }
 }
@@ -272,11 +287,13 @@ impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
     }
 }
 
-/// Looks a packet up for [`Plan::Changed`], and is right for any other plan.
-pub struct ChangedLookup;
+/// Looks a packet up for [`Plan::Changed`], or with `FLAGS` for [`Plan::WithFlags`]. Is right for any
+/// other plan.
+pub struct ChangedLookup<const FLAGS: bool>;
 
-impl Lookup for ChangedLookup {
+impl<const FLAGS: bool> Lookup for ChangedLookup<FLAGS> {
     const DEVICES: bool = true;
+    const FLAGS: bool = FLAGS;
 
     #[inline(always)]
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {

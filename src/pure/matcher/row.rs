@@ -29,6 +29,7 @@ use crate::pure::{
         words::{
             high,
             low,
+            mark_and_flags,
             pair,
             ClassSet,
             Probe,
@@ -48,7 +49,7 @@ use crate::pure::{
     table::MAX_RULES, //
 };
 
-/// One value of each kind, no IPv6 address, device or mark.
+/// One value of each kind, no IPv6 address, device, mark or flags.
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
@@ -188,16 +189,16 @@ struct MaskedWord {
 }
 
 impl MaskedWord {
-    /// The mark that a rule names; else the first half of its only device; or nothing.
+    /// The mark and flags that a rule names; else the first half of its only device; or nothing.
     fn of(rule: &Rule) -> Self {
         let mut devices = rule.devices();
-        match (rule.mark(), devices.next(), devices.next()) {
-            (Some(mark), _, _) => Self {
-                mask: u64::from(mark.mask()) << 32,
-                value: u64::from(mark.value()) << 32,
+        match (mark_and_flags(rule), devices.next(), devices.next()) {
+            ((value, mask @ 1..), _, _) => Self {
+                mask,
+                value,
                 word: MARK as u8,
             },
-            (None, Some(device), None) => {
+            (_, Some(device), None) => {
                 let (value, mask) = device_bits(device);
                 Self {
                     mask: high(mask),
@@ -213,7 +214,8 @@ impl MaskedWord {
         }
     }
 
-    /// Whether a packet has these bits: all of what a mark asks for, half of what a device does.
+    /// Whether a packet has these bits: all of what a mark and flags ask for, half of what a device
+    /// does.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
@@ -398,6 +400,7 @@ impl Rows {
         let combinations = Combinations::of(rule);
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
         let is_plain = rule.mark().is_none()
+            && rule.flags().is_none()
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
         if is_plain && combinations.is_exact() {

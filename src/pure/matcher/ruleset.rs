@@ -49,6 +49,11 @@ impl Sections {
     pub fn names_devices(&self) -> bool {
         self.base.names_devices() || self.added.names_devices()
     }
+
+    /// Returns whether a rule names flags of TCP, or one did a few updates ago: else keys need none.
+    pub fn names_flags(&self) -> bool {
+        self.base.names_flags() || self.added.names_flags()
+    }
 }
 
 /// A namespace that rules name.

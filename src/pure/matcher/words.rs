@@ -5,6 +5,7 @@
 
 use crate::pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -29,7 +30,7 @@ pub(super) const WORDS: usize = 8;
 /// | 2 | destination, ports | destination, upper half |
 /// | 3 | 0 | destination, lower half |
 /// | 4 | ports, protocol, class | the same |
-/// | 5 | mark, 0 | the same |
+/// | 5 | mark, flags of TCP | the same |
 /// | 6, 7 | device | the same |
 ///
 /// IPv4 has its addresses beside the ports too, so that one word holds any two of them.
@@ -37,7 +38,7 @@ pub(super) type Words = [u64; WORDS];
 
 /// The word of ports, protocol and class.
 pub(super) const TRANSPORT: usize = 4;
-/// The word of the mark.
+/// The word of the mark, in the upper half, and the flags of TCP.
 pub(super) const MARK: usize = 5;
 /// The words of the device.
 pub(super) const DEVICE: usize = 6;
@@ -49,6 +50,24 @@ pub(super) const DESTINATION_PORT_SHIFT: u32 = 32;
 pub(super) const PROTOCOL_SHIFT: u32 = 24;
 /// How far up the number of the class is, without its direction; 3 bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
+
+/// Returns the word [`MARK`].
+#[inline(always)]
+fn mark_word(mark: u32, flags: Flags) -> u64 {
+    u64::from(mark) << 32 | u64::from(flags.number())
+}
+
+/// Returns the bits of the word [`MARK`] that `rule` names, and a mask of them.
+pub(super) fn mark_and_flags(rule: &Rule) -> (u64, u64) {
+    let of = |mark: Option<u32>, flags: Option<u8>| {
+        mark_word(mark.unwrap_or(0), flags.map_or(Flags::UNKNOWN, Flags::new))
+    };
+    let (mark, flags) = (rule.mark(), rule.flags());
+    (
+        of(mark.map(|m| m.value()), flags.map(|f| f.value())),
+        of(mark.map(|m| m.mask()), flags.map(|f| f.mask())),
+    )
+}
 
 /// Puts the addresses and, for IPv4, the ports beside them where they belong. `ports` has them in
 /// the upper half.
@@ -331,7 +350,7 @@ impl<'p> Query<'p> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let mark = u64::from(key.mark) << 32;
+        let mark = mark_word(key.mark, key.flags);
         Self {
             words: [a, b, c, d, transport, mark, upper, lower],
             probes,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A packet's bytes dissected into the keys that rules are matched against.
+//! Dissection: a packet's headers are read into the key that rules are compared with.
 //!
-//! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): what
-//! cannot be read leaves the key without it, and never fails the packet. Neither asks for the version,
-//! which the hook's family tells, nor whether an IPv4 header is as long as one must be: not all that
-//! comes to the hooks has been through `ip_rcv()`. A raw socket sends any version (`IP_HDRINCL`), and
-//! segment routing hands on any header (`input_action_end_dx4()`).
+//! Headers are read as conntrack reads them (`nf_conntrack_core.c`, `ipv6_skip_exthdr()`): a field that
+//! cannot be read is missing from the key, and the packet is not refused. As conntrack, this does not
+//! look at the version, which the hook's family tells, nor at whether an IPv4 header is too short. Not
+//! every packet at the hooks has been through `ip_rcv()`: a raw socket sends any version
+//! (`IP_HDRINCL`), and segment routing hands on any header (`input_action_end_dx4()`).
 
 use crate::pure::rule::{
     protocol,
@@ -17,10 +17,11 @@ use crate::pure::rule::{
 
 /// The bytes of a packet from its network header on.
 pub trait Bytes {
-    /// The `N` bytes at `offset`; `None` where the packet ends before.
+    /// Returns the `N` bytes at `offset`; [`None`] where the packet ends before their end.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
-    /// The first `N` bytes, where they can be had without effort; `None` says nothing.
+    /// Returns the first `N` bytes where they are in the linear part; [`None`] does not mean that the
+    /// packet is shorter.
     fn read_in_place<const N: usize>(&self) -> Option<[u8; N]> {
         self.read(0)
     }
@@ -34,9 +35,9 @@ impl Bytes for [u8] {
     }
 }
 
-/// The name of a device, of the 16 bytes that hold it, as words in memory.
+/// Returns a device's name from the 16 bytes that hold it, as two words in memory.
 ///
-/// What lies behind its NUL is cleared: a longer name that the device had before may have left its
+/// The bytes behind its NUL are cleared: a longer name that the device had before may have left its
 /// end there.
 #[inline(always)]
 pub fn device_name([first, second]: [u64; 2]) -> DeviceName {
@@ -50,7 +51,7 @@ pub fn device_name([first, second]: [u64; 2]) -> DeviceName {
     name
 }
 
-/// Clears what lies behind the first NUL of eight bytes, and tells whether there is one.
+/// Returns eight bytes with those behind the first NUL cleared, and whether there is a NUL.
 #[inline(always)]
 fn until_nul(word: u64) -> (u64, bool) {
     const ONES: u64 = u64::MAX / 0xff;
@@ -62,7 +63,7 @@ fn until_nul(word: u64) -> (u64, bool) {
     ((word & before).to_le(), zeros != 0)
 }
 
-/// What is known of the header behind the IP header.
+/// The fields of the header behind the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Nothing: another protocol, a later fragment, or cut short.
@@ -73,7 +74,38 @@ pub enum Transport {
     IcmpType(u8),
 }
 
-/// What rules match.
+/// The flags of a TCP header, or that they are unknown.
+///
+/// As one number, so that they are put into a word of a query without a look at what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No flags: another protocol, a later fragment, cut short, or not asked for.
+    pub const UNKNOWN: Self = Self(0);
+    /// Set in all that are known.
+    const KNOWN: u16 = 1 << 8;
+
+    /// Returns the flags of a header whose byte 13 is `bits` (RFC 9293).
+    #[inline(always)]
+    pub fn new(bits: u8) -> Self {
+        Self(Self::KNOWN | u16::from(bits))
+    }
+
+    /// Returns byte 13 of the header, where it is known.
+    pub fn known(self) -> Option<u8> {
+        let [bits, is_known] = self.0.to_le_bytes();
+        (is_known != 0).then_some(bits)
+    }
+
+    /// Returns the flags as a number, no two alike: at most nine bits.
+    #[inline(always)]
+    pub(in crate::pure) fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// The fields of a packet that rules are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The family.
@@ -88,20 +120,22 @@ pub struct Key {
     pub transport: Transport,
     /// Whether the packet is an ICMP error, which only rules that name its type match themselves.
     pub error: bool,
-    /// Where the packet, or for a quoted one the flow, passes.
+    /// The hook point that the packet passes; for a quoted packet, that its flow passes.
     pub point: HookPoint,
     /// The device that it comes in by or goes out by.
     pub device: DeviceName,
     /// `skb->mark`.
     pub mark: u32,
+    /// The flags of TCP, where they were asked for and can be read.
+    pub flags: Flags,
 }
 
-/// What the caller knows of a packet besides its bytes.
+/// The caller's knowledge of a packet besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     /// The family of the hook.
     pub family: Family,
-    /// Where it is looked at.
+    /// The hook point at which it is looked at.
     pub point: HookPoint,
     /// The device, NUL-padded.
     pub device: DeviceName,
@@ -109,9 +143,11 @@ pub struct Context {
     pub mark: u32,
     /// Whether ICMP errors follow the packet that they quote (`icmp_errors=1`).
     pub icmp_errors: bool,
+    /// Whether the flags of TCP are to be read, as rules name them.
+    pub flags: bool,
 }
 
-/// The key of a packet, or `None` where not even its IP header can be read.
+/// Returns the key of a packet; [`None`] where not even its IP header can be read.
 #[inline]
 pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
     let ip = ip_header(bytes, context.family, 0)?;
@@ -126,14 +162,19 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         point: context.point,
         device: context.device,
         mark: context.mark,
+        flags: match ip.transport_offset {
+            Some(offset) if context.flags => tcp_flags(bytes, ip.protocol, offset),
+            _ => Flags::UNKNOWN,
+        },
     })
 }
 
-/// The key of a packet that has TCP, UDP or SCTP right behind an IP header without options, as
-/// nearly all have, if it can be read without effort: then it is what [`dissect`] gives. Else `None`.
+/// Returns the key that [`dissect`] returns, for a packet with TCP, UDP or SCTP right behind an IP
+/// header without options, as nearly all packets are. [`None`] for any other packet, and where ports
+/// are outside the linear part.
 #[inline(always)]
 pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
-    let (protocol, source, destination, ports) = match context.family {
+    let (protocol, source, destination, ports, offset) = match context.family {
         Family::Ipv4 => {
             let header: &[u8] = &bytes.read_in_place::<24>()?;
             if header.read(0)? != [0x45] || ipv4_is_later_fragment(header.read(6)?) {
@@ -144,6 +185,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
                 ipv4_address(header.read(12)?),
                 ipv4_address(header.read(16)?),
                 header.read(20)?,
+                20,
             )
         }
         Family::Ipv6 => {
@@ -153,6 +195,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
                 u128::from_be_bytes(header.read(8)?),
                 u128::from_be_bytes(header.read(24)?),
                 header.read(40)?,
+                40,
             )
         }
     };
@@ -170,14 +213,18 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         point: context.point,
         device: context.device,
         mark: context.mark,
+        flags: match context.flags {
+            true => tcp_flags(bytes, protocol, offset),
+            false => Flags::UNKNOWN,
+        },
     })
 }
 
-/// The key of the packet that an ICMP error quotes, as it was sent; `error` is the key that
+/// Returns the key of the packet that an ICMP error quotes, as that was sent; `error` is the key that
 /// [`dissect`] made of the error's bytes.
 ///
-/// `None` where it cannot be read, is an error itself, or was not sent by the one whom `error` goes
-/// to. The quoted packet went the other way, so at the opposite hook.
+/// [`None`] where the quoted packet cannot be read, is an error itself, or was not sent by the
+/// destination of `error`. The quoted packet went the other way, so past the opposite hook.
 pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
     let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
     let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
@@ -195,14 +242,16 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         transport,
         error: false,
         point: error.point.opposite(),
+        // They lie behind the eight bytes that every error quotes (RFC 792).
+        flags: Flags::UNKNOWN,
         ..*error
     })
 }
 
-/// Where the ICMP error at `offset` quotes the packet that it is about (RFC 792, RFC 4443).
+/// Returns the offset of the packet that the ICMP error at `offset` quotes (RFC 792, RFC 4443).
 ///
-/// An ICMPv6 redirect has it in an option, which like conntrack this expects to be the first (RFC
-/// 4861, `nf_conntrack_icmpv6_redirect()`).
+/// An ICMPv6 redirect quotes it in an option, which must be the first one, as for conntrack (RFC 4861,
+/// `nf_conntrack_icmpv6_redirect()`).
 fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<usize> {
     const ICMP_HEADER: usize = 8;
     const REDIRECT_HEADER: usize = 40;
@@ -222,7 +271,7 @@ fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> O
 /// The type of an ICMPv6 redirect.
 const REDIRECT6: u8 = 137;
 
-/// Whether it is an ICMP error, which quotes the packet that it is about.
+/// Returns whether the packet is an ICMP error, which quotes the packet that it is about.
 #[inline]
 fn is_error(family: Family, transport: Transport) -> bool {
     let Transport::IcmpType(icmp_type) = transport else {
@@ -236,17 +285,17 @@ fn is_error(family: Family, transport: Transport) -> bool {
     }
 }
 
-/// What an IP header says.
+/// The fields of an IP header.
 struct IpHeader {
     source: u128,
     destination: u128,
     protocol: u8,
-    /// Where the next header starts; `None` in a later fragment and where it cannot be found.
+    /// The offset of the next header; [`None`] in a later fragment and where it cannot be found.
     transport_offset: Option<usize>,
 }
 
 impl IpHeader {
-    /// What is known of the header behind it.
+    /// Returns the fields of the header behind it.
     #[inline]
     fn transport(&self, bytes: &(impl Bytes + ?Sized), family: Family) -> Transport {
         match self.transport_offset {
@@ -264,7 +313,7 @@ fn ip_header(bytes: &(impl Bytes + ?Sized), family: Family, offset: usize) -> Op
     }
 }
 
-/// Whether an IPv4 packet with this field of flags and offset is a fragment, and not the first.
+/// Returns whether an IPv4 packet with this field of flags and offset is a fragment, and not the first.
 #[inline(always)]
 fn ipv4_is_later_fragment(field: [u8; 2]) -> bool {
     const OFFSET: u16 = 0x1fff;
@@ -272,7 +321,7 @@ fn ipv4_is_later_fragment(field: [u8; 2]) -> bool {
     u16::from_ne_bytes(field) & OFFSET.to_be() != 0
 }
 
-/// An IPv4 address as a number, in the top bits.
+/// Returns an IPv4 address as a number, in the top 32 bits.
 #[inline(always)]
 fn ipv4_address(octets: [u8; 4]) -> u128 {
     u128::from(u32::from_be_bytes(octets)) << 96
@@ -311,11 +360,10 @@ fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
     })
 }
 
-/// The protocol behind the extension headers that start at `offset` with one of type `next`, and
-/// where its header starts.
+/// Returns the protocol behind the extension headers that start at `offset` with one of type `next`,
+/// and the offset of its header.
 ///
-/// As `ipv6_skip_exthdr()`, its limit on their number included; but a later fragment keeps its
-/// protocol.
+/// As `ipv6_skip_exthdr()`, with its limit on their number; but a later fragment keeps its protocol.
 #[inline]
 fn skip_extension_headers(
     bytes: &(impl Bytes + ?Sized),
@@ -358,14 +406,29 @@ fn skip_extension_headers(
     }
 }
 
-/// The first four bytes of a header with ports.
+/// Returns the ports in the first four bytes of a header.
 #[inline(always)]
 fn ports_of(bytes: [u8; 4]) -> Transport {
     let both = u32::from_be_bytes(bytes);
     Transport::Ports((both >> 16) as u16, both as u16)
 }
 
-/// Reads ports or type.
+/// Reads the flags of the header at `offset`, where that is of TCP.
+#[inline]
+fn tcp_flags(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: usize) -> Flags {
+    const FLAGS_OFFSET: usize = 13;
+
+    let offset = match protocol {
+        protocol::TCP => offset.checked_add(FLAGS_OFFSET),
+        _ => None,
+    };
+    match offset.and_then(|offset| bytes.read(offset)) {
+        Some([bits]) => Flags::new(bits),
+        None => Flags::UNKNOWN,
+    }
+}
+
+/// Reads the ports or the type of the header at `offset`.
 #[inline]
 fn transport(
     bytes: &(impl Bytes + ?Sized),

@@ -2,8 +2,8 @@
 
 //! The commands of a write, carried out on a table: all of them, or none.
 //!
-//! A write is either a transaction by itself ([`run`]), or a piece of a `load` ([`Load`]), which may
-//! span writes and whose lines may lie across them.
+//! A write is either a transaction by itself ([`run`]), or a piece of a `load`
+//! ([`Load`](crate::pure::table::load::Load)).
 
 #![expect(
     clippy::result_large_err,
@@ -11,48 +11,46 @@
 )]
 
 use crate::pure::{
-    alloc::Vec,
     language::{
-        parse::{
-            parse,
-            parse_id,
-            parse_tag,
-            Parsed, //
-        },
         refusal::{
             Errno,
             Refusal, //
         },
         report::Report,
+        statement::{
+            arguments,
+            first_word,
+            lines,
+            no_more_words,
+            only_word,
+            rule, //
+        },
         text::{
             statements,
-            Statement,
-            Word, //
+            Statement, //
         },
+        value, //
     },
-    rule::{
-        Namespaces,
-        Tag, //
-    },
+    rule::Namespaces,
     table::{
+        edit::Edit,
+        replace::{
+            AtLine,
+            Replacement, //
+        },
         Change,
-        Edit,
-        Replacement,
         Slots,
         Table, //
     },
 };
 
-/// The longest line, in bytes.
-pub const MAX_LINE: usize = 8192;
-
-/// Whether `text`, a write from its start, opens a `load`.
+/// Returns whether `text`, a write from its start, opens a `load`.
 pub fn opens_load(text: &[u8]) -> bool {
     let first = lines(text).find_map(|(_, line)| statements(line).next());
     first.is_some_and(|statement| first_word(statement).text == b"load")
 }
 
-/// The report of a `load`, the write `text`, while another writer's is open.
+/// Returns the report of a `load`, the write `text`, while another writer's is open.
 pub fn busy(text: &[u8]) -> Report {
     let refusal = |column| {
         Refusal::new(
@@ -69,8 +67,10 @@ pub fn busy(text: &[u8]) -> Report {
     place.unwrap_or(Report::new(refusal(0), 0, b""))
 }
 
-/// The report of a write, no piece of a `load`, that fills a page: of a longer one, the kernel hands
-/// over its first page only, which must not be carried out without the rest.
+/// Returns the report of a write that is no piece of a `load` and fills a page.
+///
+/// Of a longer write, the kernel hands over the first page only, which must not be carried out without the
+/// rest.
 pub fn full_page(text: &[u8]) -> Report {
     let (number, last) = lines(text).last().unwrap_or((1, text));
     let refusal = Refusal::invalid(
@@ -81,15 +81,17 @@ pub fn full_page(text: &[u8]) -> Report {
     Report::new(refusal, number, last)
 }
 
-/// Whether a write that is no piece of a `load` may be the first part of a text that was cut: it
-/// is refused ([`full_page`], [`run`]), and what comes behind it is not to be carried out either.
+/// Returns whether a write that is no piece of a `load` may be the first part of a text that was cut.
+///
+/// Then it is refused ([`full_page`], [`run`]), and the text behind it must not be carried out either.
+/// `page` is the most bytes that the kernel hands over at once.
 pub fn may_be_cut(text: &[u8], page: usize) -> bool {
     text.len() >= page || !matches!(text.last(), None | Some(b'\n'))
 }
 
-/// Carries out a write that is no piece of a `load`.
+/// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
-/// Gives the new table, or `None` where nothing changed. Process context, may sleep.
+/// Returns the new table, or [`None`] where nothing changes. Process context, may sleep.
 pub fn run<S: Clone + Ord>(
     base: &Table<S>,
     text: &[u8],
@@ -120,7 +122,7 @@ pub fn run<S: Clone + Ord>(
     Ok(edit.finish()?)
 }
 
-/// The table of the module parameter `rules`; `None` where it has no rules.
+/// Makes the table of the module parameter `rules`; [`None`] where there are no rules in it.
 pub fn from_parameter<S: Clone + Ord>(
     text: &[u8],
     namespaces: &dyn Namespaces,
@@ -140,13 +142,13 @@ pub fn from_parameter<S: Clone + Ord>(
     }
     replacement
         .apply(&Table::new(), slots)
-        .map_err(|(number, refusal)| {
-            let line = lines(text).find(|(n, _)| *n == number);
-            Report::new(refusal, number, line.map_or(b"", |(_, line)| line))
+        .map_err(|AtLine { line, refusal }| {
+            let text = lines(text).find(|(number, _)| *number == line);
+            Report::new(refusal, line, text.map_or(b"", |(_, text)| text))
         })
 }
 
-/// What a shell, a boot loader or insmod leaves of a text that it cut is refused.
+/// Refuses a line that a shell, a boot loader or insmod may have cut.
 fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
     if let Some(column) = line.iter().position(|b| *b == b'#') {
         return Err(Refusal::invalid(
@@ -173,47 +175,13 @@ fn command<S: Clone + Ord>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<(), Refusal> {
-    let mut words = statement.words();
     let command = first_word(statement);
+    let words = arguments(statement);
     match command.text {
-        b"add" => {
-            words.next();
-            let parsed = rule(statement, words, namespaces, None)?;
-            edit.add(parsed, slots)
-        }
-        b"insert" => {
-            words.next();
-            let mut rest = words.clone();
-            let before = match rest.next().map(|word| (word, word.text.strip_prefix(b"before="))) {
-                Some((word, Some(id))) => {
-                    words = rest;
-                    Some((parse_id(id, word.column.saturating_add(7))?, word.column))
-                }
-                _ => None,
-            };
-            let parsed = rule(statement, words, namespaces, None)?;
-            edit.insert(before, parsed, slots)
-        }
-        b"delete" => {
-            words.next();
-            const EXPECTED: &str = "delete ID or delete tag=T";
-            let what = only_word(command, words, "nothing to delete", EXPECTED)?;
-            match what.text.strip_prefix(b"tag=") {
-                Some(tag) => {
-                    let tag = parse_tag(tag, what.column.saturating_add(4))?;
-                    edit.delete_tag(&tag, what.column)
-                }
-                None => {
-                    let (id, column) = match what.text.strip_prefix(b"id=") {
-                        Some(id) => (id, what.column.saturating_add(3)),
-                        None => (what.text, what.column),
-                    };
-                    edit.delete(parse_id(id, column)?, what.column)
-                }
-            }
-        }
+        b"add" => edit.add(rule(statement, words, namespaces, None)?, slots),
+        b"insert" => insert(edit, statement, namespaces, slots),
+        b"delete" => delete(edit, statement),
         b"flush" => {
-            words.next();
             no_more_words(words)?;
             edit.flush();
             Ok(())
@@ -228,255 +196,49 @@ fn command<S: Clone + Ord>(
             "no load is open in this file",
             "load, the rules and commit through one open file: { echo load; cat FILE; echo commit; } >rules",
         )),
-        _ => {
-            let parsed = rule(statement, words, namespaces, None)?;
-            edit.add(parsed, slots)
-        }
+        _ => edit.add(rule(statement, statement.words(), namespaces, None)?, slots),
     }
 }
 
-/// Where a [`Load`] is after a piece.
-pub enum Progress {
-    /// It goes on.
-    Open,
-    /// It came to its `commit`.
-    Commit,
-    /// It came to its `abort`.
-    Abort,
-}
-
-/// A `load` that is open.
-pub struct Load {
-    replacement: Replacement,
-    /// What of a line has come so far.
-    partial: Vec<u8>,
-    /// The number of the lines that are complete.
-    line: u32,
-    started: bool,
-}
-
-impl Load {
-    /// A `load` of which nothing was read yet, not even its first line.
-    pub fn new() -> Self {
-        Self {
-            replacement: Replacement::new(None),
-            partial: Vec::new(),
-            line: 0,
-            started: false,
-        }
-    }
-
-    /// Reads one more piece; a refused one ends the load. Process context, may sleep.
-    pub fn feed(&mut self, text: &[u8], namespaces: &dyn Namespaces) -> Result<Progress, Report> {
-        let mut progress = Progress::Open;
-        let mut rest = text;
-        while let Some(at) = rest.iter().position(|b| *b == b'\n') {
-            let (end, after) = rest.split_at_checked(at).unwrap_or_default();
-            rest = after.strip_prefix(b"\n").unwrap_or_default();
-            if !self.partial.is_empty() || end.len() > MAX_LINE {
-                self.hold(end)?;
-            }
-            self.line = self.line.saturating_add(1);
-            if self.partial.is_empty() {
-                self.read_line(end, &mut progress, namespaces)?;
-            } else {
-                let line = core::mem::take(&mut self.partial);
-                self.read_line(&line, &mut progress, namespaces)?;
-            }
-        }
-        if !matches!(progress, Progress::Open) {
-            // A comment would not do: the rest of it may come with the next piece.
-            return match rest.iter().position(|byte| !byte.is_ascii_whitespace()) {
-                None => Ok(progress),
-                Some(column) => {
-                    let refusal = behind_the_end(column);
-                    Err(Report::new(refusal, self.line.saturating_add(1), rest))
-                }
-            };
-        }
-        self.hold(rest)?;
-        // Nothing that means anything can follow these words, not even on the next line.
-        Ok(match self.partial.trim_ascii() {
-            b"commit" => Progress::Commit,
-            b"abort" => Progress::Abort,
-            _ => Progress::Open,
-        })
-    }
-
-    /// Makes the new table; `None` where it is the old one. Process context, may sleep.
-    pub fn commit<S: Clone + Ord>(
-        self,
-        base: &Table<S>,
-        slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Report> {
-        self.replacement
-            .apply(base, slots)
-            .map_err(|(line, refusal)| Report::new(refusal, line, b""))
-    }
-
-    /// Keeps the start of a line whose end is still to come.
-    fn hold(&mut self, start: &[u8]) -> Result<(), Report> {
-        let number = self.line.saturating_add(1);
-        if self.partial.len().saturating_add(start.len()) > MAX_LINE {
-            let refusal = Refusal::invalid(0, "a line too long", "lines of up to 8,192 bytes");
-            let shown = if self.partial.is_empty() {
-                start
-            } else {
-                &self.partial
-            };
-            return Err(Report::new(refusal, number, shown));
-        }
-        self.partial
-            .extend_from_slice(start)
-            .map_err(|error| Report::new(error.into(), number, start))
-    }
-
-    fn read_line(
-        &mut self,
-        line: &[u8],
-        progress: &mut Progress,
-        namespaces: &dyn Namespaces,
-    ) -> Result<(), Report> {
-        for statement in statements(line) {
-            self.statement(statement, progress, namespaces)
-                .map_err(|refusal| Report::new(refusal, self.line, line))?;
-        }
-        Ok(())
-    }
-
-    fn statement(
-        &mut self,
-        statement: Statement<'_>,
-        progress: &mut Progress,
-        namespaces: &dyn Namespaces,
-    ) -> Result<(), Refusal> {
-        let mut words = statement.words();
-        let command = first_word(statement);
-        if !matches!(progress, Progress::Open) {
-            return Err(behind_the_end(command.column));
-        }
-        match command.text {
-            b"load" if !self.started => {
-                words.next();
-                self.started = true;
-                self.replacement = Replacement::new(load_tag(words)?);
-                return Ok(());
-            }
-            b"commit" => {
-                words.next();
-                no_more_words(words)?;
-                *progress = Progress::Commit;
-                return Ok(());
-            }
-            b"abort" => {
-                words.next();
-                no_more_words(words)?;
-                *progress = Progress::Abort;
-                return Ok(());
-            }
-            b"load" | b"insert" | b"delete" | b"flush" => {
-                return Err(Refusal::invalid(
-                    command.column,
-                    "a command inside a load",
-                    "rules, then commit or abort",
-                ));
-            }
-            b"add" => {
-                words.next();
-            }
-            _ => {}
-        }
-        let parsed = rule(statement, words, namespaces, self.replacement.tag())?;
-        self.replacement.push(self.line, command.column, parsed)
-    }
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn behind_the_end(column: usize) -> Refusal {
-    Refusal::invalid(
-        column,
-        "text behind the commit or abort of a load",
-        "the end of the write; further commands in a write of their own",
-    )
-}
-
-/// The words behind `load`: nothing, or a tag.
-fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Tag>, Refusal> {
-    let Some(word) = words.next() else {
-        return Ok(None);
-    };
-    let Some(tag) = word.text.strip_prefix(b"tag=") else {
-        return Err(Refusal::invalid(
-            word.column,
-            "not what a load may have",
-            "load or load tag=T, and the rules on lines of their own",
-        ));
-    };
-    no_more_words(words)?;
-    Ok(Some(parse_tag(tag, word.column.saturating_add(4))?))
-}
-
-/// Reads the rule that `words` of `statement` make.
-fn rule<'a>(
-    statement: Statement<'a>,
-    words: impl Iterator<Item = Word<'a>> + Clone,
+/// Carries out `insert [before=ID] RULE`.
+fn insert<S: Clone + Ord>(
+    edit: &mut Edit<'_, S>,
+    statement: Statement<'_>,
     namespaces: &dyn Namespaces,
-    tag: Option<&Tag>,
-) -> Result<Parsed, Refusal> {
-    if let Some(column) = statement.stray_plus() {
-        return Err(Refusal::invalid(
-            column,
-            "a `+` that separates nothing",
-            "`+` between words, or `*` for the rest of a device's name",
-        ));
-    }
-    if words.clone().next().is_none() {
-        let last = statement.words().last().unwrap_or(first_word(statement));
-        let column = last.column.saturating_add(last.text.len());
-        return Err(Refusal::invalid(column, "a rule is missing", "a rule"));
-    }
-    parse(words, namespaces, tag)
-}
+    slots: &dyn Slots<S>,
+) -> Result<(), Refusal> {
+    /// The word that names the place.
+    const BEFORE: &[u8] = b"before=";
 
-/// The first word of a statement, which has one unless it is of `+` alone.
-fn first_word(statement: Statement<'_>) -> Word<'_> {
-    statement.words().next().unwrap_or(Word {
-        text: b"",
-        column: statement.column(),
-    })
-}
-
-/// The one word of `words`.
-fn only_word<'a>(
-    command: Word<'_>,
-    mut words: impl Iterator<Item = Word<'a>>,
-    missing: &'static str,
-    expected: &'static str,
-) -> Result<Word<'a>, Refusal> {
-    let column = command.column.saturating_add(command.text.len());
-    let word = words
+    let mut words = arguments(statement);
+    let mut rest = words.clone();
+    let mut before = None;
+    if let Some((word, id)) = rest
         .next()
-        .ok_or(Refusal::invalid(column, missing, expected))?;
-    no_more_words(words)?;
-    Ok(word)
+        .and_then(|word| Some((word, word.text.strip_prefix(BEFORE)?)))
+    {
+        words = rest;
+        let column = word.column.saturating_add(BEFORE.len());
+        before = Some((value::id(id, column)?, word.column));
+    }
+    let parsed = rule(statement, words, namespaces, None)?;
+    edit.insert(before, parsed, slots)
 }
 
-fn no_more_words<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<(), Refusal> {
-    words.next().map_or(Ok(()), |word| {
-        Err(Refusal::invalid(
-            word.column,
-            "a word too many",
-            "the end of the line",
-        ))
-    })
-}
+/// Carries out `delete ID` or `delete tag=T`.
+fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
+    /// The forms that it has.
+    const EXPECTED: &str = "delete ID or delete tag=T";
 
-/// The lines of `text` with their numbers, counted from 1.
-fn lines(text: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    (1..=u32::MAX).zip(text.split(|b| *b == b'\n'))
+    let words = arguments(statement);
+    let which = only_word(first_word(statement), words, "nothing to delete", EXPECTED)?;
+    if let Some(tag) = which.text.strip_prefix(b"tag=") {
+        let tag = value::tag(tag, which.column.saturating_add(4))?;
+        return edit.delete_tag(&tag, which.column);
+    }
+    let (id, column) = match which.text.strip_prefix(b"id=") {
+        Some(id) => (id, which.column.saturating_add(3)),
+        None => (which.text, which.column),
+    };
+    edit.delete(value::id(id, column)?, which.column)
 }

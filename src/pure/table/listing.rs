@@ -2,9 +2,9 @@
 
 //! The lines of the files that list the rules, and where in the file each one starts.
 //!
-//! A reader asks for a page at an offset. Lines have a length that does not change while the table
-//! is in force, whatever the counters do, so a page is found without writing out those before it:
-//! a [`Listing`] has written them all once.
+//! A reader asks for a page at an offset. A line keeps its length while the table is in force, whatever
+//! its counters do. So a page is found without writing the lines before it: a [`Listing`] has written all
+//! lines once, and knows where they start.
 
 use core::fmt::{
     self,
@@ -28,7 +28,7 @@ use crate::pure::{
 pub struct RuleLine<'a, S>(pub &'a Entry<S>);
 
 impl<S> RuleLine<'_, S> {
-    /// Its length in bytes, the newline included, where the rule's text has `text` bytes.
+    /// Returns its length in bytes, newline included, where the rule's text has `text` bytes.
     fn len(&self, text: usize) -> usize {
         text.saturating_add(" id=\n".len())
             .saturating_add(digits(self.0.id().into()))
@@ -41,25 +41,25 @@ impl<S> Display for RuleLine<'_, S> {
     }
 }
 
-/// What a rule's counters say.
+/// The counts of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The packets that it decided and that were not held.
+    /// The number of packets that it decided and that were not held.
     pub packets: u64,
-    /// Their bytes, from the IP header on.
+    /// The bytes of these packets, from the IP header on.
     pub bytes: u64,
-    /// The packets that it would have skipped but for NAT.
+    /// The number of packets that it would have skipped but for NAT.
     pub held: u64,
 }
 
-/// A line of `counters`. Blanks ahead of `rule=` make up for the lengths of the numbers.
+/// A line of `counters`. Blanks ahead of `rule=` keep its length where the numbers grow.
 pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts);
 
 impl<S> CounterLine<'_, S> {
-    /// The digits of three numbers of 64 bits.
+    /// The most digits of three numbers of 64 bits.
     const DIGITS: usize = 60;
 
-    /// Its length in bytes, the newline included, where the rule's text has `text` bytes.
+    /// Returns its length in bytes, newline included, where the rule's text has `text` bytes.
     fn len(&self, text: usize) -> usize {
         let tag = self.0.rule().tag().map_or(0, str::len);
         "id= packets= bytes= held= tag= rule=\"\"\n"
@@ -93,14 +93,14 @@ impl<S> Display for CounterLine<'_, S> {
     }
 }
 
-/// How many decimal digits `number` has.
+/// Returns the number of decimal digits of `number`.
 fn digits(number: u64) -> usize {
     number
         .checked_ilog10()
         .map_or(1, |log| usize::try_from(log).unwrap_or(0).saturating_add(1))
 }
 
-/// What is known of a table's text once it was written.
+/// The places of the lines of a table's text, and its sum.
 pub struct Listing {
     rule_lines: Offsets,
     counter_lines: Offsets,
@@ -108,7 +108,9 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Writes all of the text, into nothing. Process context; takes as long as reading it all.
+    /// Writes all of the text, keeping only the lengths and the sum.
+    ///
+    /// Process context; takes as long as reading all of it.
     pub fn new<S>(table: &Table<S>) -> Result<Self, NoMemory> {
         let entries = table.entries();
         let mut listing = Self {
@@ -134,17 +136,17 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Where the lines of `rules` start, behind the first.
+    /// Returns the places of the lines of `rules`, counted from the end of its first line.
     pub fn rule_lines(&self) -> &Offsets {
         &self.rule_lines
     }
 
-    /// Where the lines of `counters` start.
+    /// Returns the places of the lines of `counters`.
     pub fn counter_lines(&self) -> &Offsets {
         &self.counter_lines
     }
 
-    /// A hash of the canonical texts in their order, without ids: equal for equal tables.
+    /// Returns a hash of the rules' texts in order, without ids: equal for equal tables.
     pub fn sum(&self) -> u64 {
         self.sum
     }
@@ -168,10 +170,12 @@ impl Write for Measure {
 struct Fnv(u64);
 
 impl Fnv {
+    /// Makes the hash of no bytes.
     const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
+    /// Adds bytes to the hash.
     fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
@@ -179,7 +183,7 @@ impl Fnv {
     }
 }
 
-/// Where the lines of a file start: of every [`STEP`](Self::STEP)-th one.
+/// The places where the lines of a file start: every [`STEP`](Self::STEP)-th is kept.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Offsets {
     starts: Vec<u64>,
@@ -188,9 +192,10 @@ pub struct Offsets {
 }
 
 impl Offsets {
+    /// The number of lines from one place that is kept to the next.
     const STEP: usize = 64;
 
-    /// Of no lines yet, with room for `lines`.
+    /// Makes a list of no lines, with room for `lines`.
     pub fn new(lines: usize) -> Result<Self, NoMemory> {
         Ok(Self {
             starts: Vec::with_capacity(lines.div_ceil(Self::STEP))?,
@@ -199,7 +204,7 @@ impl Offsets {
         })
     }
 
-    /// Appends a line of that length.
+    /// Appends a line of `len` bytes.
     pub fn push(&mut self, len: usize) -> Result<(), NoMemory> {
         if self.lines % Self::STEP == 0 {
             self.starts.push(self.end)?;
@@ -210,7 +215,7 @@ impl Offsets {
         Ok(())
     }
 
-    /// A line at or ahead of `offset`, and where it starts.
+    /// Returns a line that starts at `offset` or before, and where it starts, in bytes.
     pub fn line_before(&self, offset: u64) -> (usize, u64) {
         let step = self
             .starts

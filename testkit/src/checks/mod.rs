@@ -10,6 +10,7 @@ mod edits;
 mod headers;
 mod matcher;
 mod rules;
+pub mod session;
 mod transactions;
 
 pub use self::{
@@ -17,5 +18,6 @@ pub use self::{
     headers::headers,
     matcher::matcher,
     rules::rules,
+    session::session,
     transactions::transactions, //
 };

@@ -39,7 +39,11 @@ fn read(statement: Statement<'_>) -> Result<Parsed, Refusal> {
 fn taken(parsed: &Parsed) {
     let text = parsed.rule.to_string();
     assert!(text.len() < 4000, "too long to be written again: {text}");
-    let plus = (!text.contains('+')).then(|| text.replace(' ', "+"));
+    let has_plus = parsed
+        .rule
+        .devices()
+        .any(|device| device.name().contains(&b'+'));
+    let plus = (!has_plus).then(|| text.replace(' ', "+"));
     for text in [text].into_iter().chain(plus) {
         let mut all = statements(text.as_bytes());
         let again = all.next().map(read);

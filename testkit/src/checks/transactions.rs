@@ -10,8 +10,8 @@ use ctskip_pure::{
         text::statements, //
     },
     table::{
-        command::{
-            self,
+        command,
+        load::{
             Load,
             Progress, //
         },

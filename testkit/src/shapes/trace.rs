@@ -4,6 +4,7 @@
 
 use ctskip_pure::{
     packet::header::{
+        Flags,
         Key,
         Transport, //
     },
@@ -118,6 +119,7 @@ fn plain(key: &Key) -> Option<Key> {
         point: HookPoint::PreRouting,
         device: [0; 16],
         mark: 0,
+        flags: Flags::UNKNOWN,
         ..*key
     })
 }

@@ -7,7 +7,6 @@ use crate::pure::{
         NoMemory,
         Vec, //
     },
-    bitmap,
     matcher::{
         cells::Cell,
         combination::ALL,
@@ -46,8 +45,10 @@ use crate::pure::{
                 Known, //
             },
             item::Item,
-            Node,
-            Trees, //
+            nodes::{
+                Node,
+                Nodes, //
+            },
         },
         words::{
             Words,
@@ -65,27 +66,28 @@ use crate::pure::{
 
 /// A cell yet to be filled.
 struct Task {
-    /// Which one.
+    /// The number of the cell.
     cell: usize,
-    /// Where its items are in the stack of items.
+    /// Where its items start and end in the stack of items.
     start: usize,
     end: usize,
+    /// The bits of a key that are known there.
     known: Known,
-    /// What it costs to get there.
+    /// The cost of the nodes above it.
     cost: Cost,
     /// How many cells and places in lists there may be below.
     room: usize,
 }
 
 impl Task {
-    /// How much of the room it is to have, among others.
+    /// Returns its share of the room, among other tasks.
     fn weight(&self) -> usize {
         let len = self.end.saturating_sub(self.start);
         len.saturating_mul(len.isqrt())
     }
 }
 
-/// The work that so many items may take. See [`WORK`].
+/// Returns the work that so many items may take.
 fn work_for(items: usize) -> usize {
     items
         .saturating_mul(WORK_PER_ITEM)
@@ -93,49 +95,51 @@ fn work_for(items: usize) -> usize {
         .min(WORK_MOST)
 }
 
-/// Makes trees.
+/// A builder of trees.
 pub(super) struct TreeBuilder<'b> {
     family: Family,
     rows: &'b Rows,
     items: &'b [Item],
-    trees: &'b mut Trees,
+    nodes: &'b mut Nodes,
     root: Known,
-    /// How many cells and places in lists there may be in all of a tree.
+    /// How many cells and places in lists there may be when the tree is built.
     end: usize,
     /// The rooms of all [`tasks`](Self::tasks).
     reserved: usize,
+    /// The numbers of the items of all tasks.
     stack: Vec<u32>,
-    /// What was met when looking for items that are alike; kept to save allocations.
+    /// A hash table of the items that [`drop_equal`](Self::drop_equal) has met; kept to save allocations.
     seen: Vec<u32>,
     tasks: Vec<Task>,
-    /// Cells that become what others are.
+    /// Cells, each with the one that it becomes a copy of.
     aliases: Vec<(usize, usize)>,
-    /// How many items may be looked at, or put in cells, for the tree that is being made.
+    /// How many items may still be looked at, or put in cells, for this tree.
     work: core::cell::Cell<usize>,
-    /// The same for all trees yet to be made.
+    /// How many may be looked at or put in cells for all trees yet to be built.
     work_left: usize,
     worst: Cost,
-    /// The sum of the costs of items, and their number.
+    /// The sum of the costs of reaching items, and the number of these.
     costs: u64,
     reached: u64,
 }
 
-/// A tree that was made.
+/// A tree that was built.
 pub(super) struct BuiltTree {
     pub(super) root: Cell,
-    /// What searching it takes at worst.
+    /// The cost of a search at worst.
     pub(super) worst: Cost,
-    /// What it takes on the average to come to a row and to compare those beside it.
+    /// The mean cost of reaching a row and of comparing the rows beside it.
     pub(super) mean: Cost,
 }
 
 impl<'b> TreeBuilder<'b> {
-    /// Prepares trees of some of `items`, in the order of their rules.
+    /// Returns a builder of trees of some of `items`, which ascend in the order of their rules. Ports in
+    /// them are below `ports`.
     pub(super) fn new(
         family: Family,
         rows: &'b Rows,
         items: &'b [Item],
-        trees: &'b mut Trees,
+        nodes: &'b mut Nodes,
         ports: u32,
     ) -> Self {
         Self {
@@ -154,29 +158,31 @@ impl<'b> TreeBuilder<'b> {
             worst: 0,
             costs: 0,
             reached: 0,
-            trees,
+            nodes,
         }
     }
 
-    /// What it puts trees in.
-    pub(super) fn trees(&mut self) -> &mut Trees {
-        self.trees
+    /// Returns the nodes that trees are appended to.
+    pub(super) fn nodes(&mut self) -> &mut Nodes {
+        self.nodes
     }
 
+    /// Returns how many cells and places in lists there are.
     fn spent(&self) -> usize {
-        self.trees.cells.total()
+        self.nodes.cells.total()
     }
 
-    /// Notes that so many items were looked at.
+    /// Counts items that were looked at.
     fn spend(&self, items: usize) {
         self.work.set(self.work.get().saturating_sub(items));
     }
 
+    /// Returns whether more items may be looked at.
     fn may_work(&self) -> bool {
         self.work.get() > 0
     }
 
-    /// Notes that so many items are reached at such a cost.
+    /// Counts items that are reached at a cost.
     fn reach(&mut self, items: usize, cost: Cost, worst: Cost) {
         self.worst = self.worst.max(worst);
         self.costs = self
@@ -185,7 +191,7 @@ impl<'b> TreeBuilder<'b> {
         self.reached = self.reached.saturating_add(items as u64);
     }
 
-    /// Makes a tree of the items of these numbers, ascending.
+    /// Builds a tree of the items of these numbers, ascending.
     pub(super) fn tree(&mut self, numbers: &[u32]) -> Result<BuiltTree, NoMemory> {
         self.stack.clear();
         self.stack.extend_from_slice(numbers)?;
@@ -197,7 +203,7 @@ impl<'b> TreeBuilder<'b> {
             .saturating_mul(ROOM_PER_ITEM)
             .saturating_add(ROOM_LEAST);
         self.end = self.spent().saturating_add(room);
-        let root = self.trees.cells.add(1)?;
+        let root = self.nodes.cells.add(1)?;
         self.tasks.push(Task {
             cell: root,
             start: 0,
@@ -212,14 +218,14 @@ impl<'b> TreeBuilder<'b> {
             self.fill_cell(&task)?;
         }
         while let Some((to, from)) = pop(&mut self.aliases) {
-            let cell = self.trees.cells.get(from);
-            self.trees.cells.set(to, cell);
+            let cell = self.nodes.cells.get(from);
+            self.nodes.cells.set(to, cell);
         }
         let spent = granted.saturating_sub(self.work.get());
         self.work_left = self.work_left.saturating_sub(spent);
-        let cell = self.trees.cells.get(root);
-        if root.wrapping_add(1) == self.trees.cells.len() {
-            self.trees.cells.truncate(root);
+        let cell = self.nodes.cells.get(root);
+        if root.wrapping_add(1) == self.nodes.cells.len() {
+            self.nodes.cells.truncate(root);
         }
         let mean = self.costs.checked_div(self.reached).unwrap_or(0);
         Ok(BuiltTree {
@@ -229,37 +235,40 @@ impl<'b> TreeBuilder<'b> {
         })
     }
 
+    /// Returns an item.
     fn item(&self, number: u32) -> &'b Item {
         item_of(self.items, number)
     }
 
-    /// The order of the first of the items of these numbers.
+    /// Returns the order of the first of the items of these numbers.
     pub(super) fn first_order(&self, numbers: &[u32]) -> u32 {
         let first = numbers.first().and_then(|n| self.items.get(*n as usize));
         first.map_or(0, |item| self.rows.order(item.row))
     }
 
-    /// Whether the item of that number matches packets in the other direction than written.
+    /// Returns whether the item of that number matches packets exchanged.
     pub(super) fn is_exchanged(&self, number: u32) -> bool {
         self.item(number).row.is_exchanged()
     }
 
+    /// Returns the numbers of the items from `start` to `end` of the stack.
     fn numbers(&self, start: usize, end: usize) -> &[u32] {
         self.stack.get(start..end).unwrap_or_default()
     }
 
+    /// Makes a node or a leaf of a cell.
     fn fill_cell(&mut self, task: &Task) -> Result<(), NoMemory> {
         self.stack.truncate(task.end);
         let hull = self.hull(task.start, task.end);
         let end = self.truncate(task, &hull);
-        let end = self.drop_alike(task, end)?;
+        let end = self.drop_equal(task, end)?;
         let hull = match end == task.end {
             true => hull,
             false => self.hull(task.start, end),
         };
         let len = end.saturating_sub(task.start);
         self.spend(len);
-        // Each has its share, and some of what others left.
+        // Its share, and some of the room that others left.
         let left = self.end.saturating_sub(self.spent());
         let left = left.saturating_sub(self.reserved);
         let most = left.min(len.saturating_mul(CELLS_PER_ITEM)).max(task.room);
@@ -273,12 +282,13 @@ impl<'b> TreeBuilder<'b> {
                 let cost = task.cost.saturating_add(hull.cost);
                 self.reach(len, cost, task.cost.saturating_add(hull.worst));
                 let cell = self.leaf(task.start, end)?;
-                self.trees.cells.set(task.cell, cell);
+                self.nodes.cells.set(task.cell, cell);
                 Ok(())
             }
         }
     }
 
+    /// Returns the hull of the items from `start` to `end` of the stack.
     fn hull(&self, start: usize, end: usize) -> Hull {
         let numbers = self.numbers(start, end);
         let first = numbers.first().map_or(0, |number| *number);
@@ -294,8 +304,8 @@ impl<'b> TreeBuilder<'b> {
         };
         for number in numbers {
             let item = self.item(*number);
-            let said = hull.common.iter_mut().zip(&item.mask);
-            said.for_each(|(common, mask)| *common &= mask);
+            let common = hull.common.iter_mut().zip(&item.mask);
+            common.for_each(|(common, mask)| *common &= mask);
             hull.any
                 .iter_mut()
                 .zip(&item.mask)
@@ -314,11 +324,13 @@ impl<'b> TreeBuilder<'b> {
         hull
     }
 
-    /// The end of the items without those behind one that matches all that they can.
+    /// Returns the end of the items, without the items behind one that matches all packets of the cell.
     fn truncate(&mut self, task: &Task, hull: &Hull) -> usize {
-        let mut said: Words = [0; WORDS];
-        for (word, said) in said.iter_mut().enumerate() {
-            *said = task.known.mask(word) | hull.agreed(word) | judged_elsewhere(self.family, word);
+        // The bits of which an item may specify any: all packets of the cell have them.
+        let mut settled: Words = [0; WORDS];
+        for (word, settled) in settled.iter_mut().enumerate() {
+            *settled =
+                task.known.mask(word) | hull.agreed(word) | judged_elsewhere(self.family, word);
         }
         let mut ports = task.known.ports();
         for (port, all) in ports.iter_mut().zip(&hull.ports) {
@@ -331,8 +343,8 @@ impl<'b> TreeBuilder<'b> {
                 && item
                     .mask
                     .iter()
-                    .zip(&said)
-                    .all(|(mask, said)| mask & !said == 0)
+                    .zip(&settled)
+                    .all(|(mask, settled)| mask & !settled == 0)
                 && item
                     .ports
                     .iter()
@@ -352,9 +364,10 @@ impl<'b> TreeBuilder<'b> {
         end
     }
 
-    /// Drops the items that are alike to one before as far as this cell goes. Gives their end.
+    /// Drops each item that is equal to one ahead of it as far as this cell goes: their residues are equal.
+    /// Returns the end of the items that are left.
     #[inline(never)]
-    fn drop_alike(&mut self, task: &Task, end: usize) -> Result<usize, NoMemory> {
+    fn drop_equal(&mut self, task: &Task, end: usize) -> Result<usize, NoMemory> {
         let len = end.saturating_sub(task.start);
         if len < ITEMS_MANY {
             return Ok(end);
@@ -385,14 +398,14 @@ impl<'b> TreeBuilder<'b> {
                 (hash ^ word).wrapping_mul(HASH).rotate_left(29)
             });
             let mut place = (hash.wrapping_mul(HASH) >> 32) as usize & size.wrapping_sub(1);
-            let alike = loop {
+            let is_equal = loop {
                 match seen.get(place) {
                     Some(&u32::MAX) | None => break false,
                     Some(other) if residue(self.item(*other)) == own => break true,
                     _ => place = place.wrapping_add(1) & size.wrapping_sub(1),
                 }
             };
-            if alike {
+            if is_equal {
                 if let Some(first) = seen.get(place) {
                     let first = *first;
                     if self.items.get(first as usize).map(|i| i.row) != Some(item.row) {
@@ -401,7 +414,7 @@ impl<'b> TreeBuilder<'b> {
                 }
                 continue;
             }
-            // What matches less than its box hides nothing.
+            // An item that matches less than its box shadows nothing.
             if item.exact {
                 if let Some(place) = seen.get_mut(place) {
                     *place = number;
@@ -416,10 +429,10 @@ impl<'b> TreeBuilder<'b> {
         Ok(kept)
     }
 
-    /// Notes that others were left out behind an item.
+    /// Notes that items were left out behind one.
     fn note_shadowing(&mut self, number: u32) {
         let rule = Order::rule(self.rows.order(self.item(number).row));
-        bitmap::set(&mut self.trees.shadowing, rule as usize);
+        self.nodes.note_shadowing(rule);
     }
 
     /// Returns the cell of a leaf that has all the items.
@@ -428,24 +441,25 @@ impl<'b> TreeBuilder<'b> {
         let rows = numbers
             .iter()
             .map(|number| item_of(self.items, *number).row);
-        self.trees.cells.leaf(rows)
+        self.nodes.cells.leaf(rows)
     }
 
-    /// Makes a node of a cell.
+    /// Makes a node of a cell. Its items are appended to the stack once for each cell that they lie in.
+    ///
+    /// Until [`children`](Self::children) fills it, a cell of the node holds a number: first how many items
+    /// it will have, then where its next item goes in the stack, and so at last where its items end.
     #[inline(never)]
     fn divide(&mut self, task: &Task, end: usize, cut: &Cut) -> Result<(), NoMemory> {
-        let base = self.trees.cells.add(cut.cells())?;
-        let node = Cell::of_node(self.trees.nodes.len())?;
-        self.trees.cells.set(task.cell, node);
-        self.trees.nodes.push(Node {
+        let base = self.nodes.cells.add(cut.cells())?;
+        let node = self.nodes.push(Node {
             mask: cut.mask,
             multiplier: cut.multiplier(),
             base: base as u32,
             shift: cut.drop() as u8,
             word: cut.word as u8,
         })?;
-        // While it is filled, a cell counts the items that it will have, then says where they end.
-        let cells = self.trees.cells.from_mut(base);
+        self.nodes.cells.set(task.cell, node);
+        let cells = self.nodes.cells.tail_mut(base);
         let mut total = 0usize;
         for at in task.start..end {
             let number = self.stack.get(at).copied().unwrap_or(0);
@@ -484,8 +498,8 @@ impl<'b> TreeBuilder<'b> {
         self.children(task, cut, base, first)
     }
 
-    /// Fills the cells of a node, or notes what is to be done for that. Each cell says where its
-    /// items end, the first ones starting at `start` of the stack.
+    /// Fills the cells of a node that have less than two items, and appends a task for each other. Each
+    /// cell holds the end of its items in the stack; the items of the first one start at `start`.
     fn children(
         &mut self,
         task: &Task,
@@ -493,13 +507,13 @@ impl<'b> TreeBuilder<'b> {
         base: usize,
         mut start: usize,
     ) -> Result<(), NoMemory> {
-        // Of items that do not say the bits there are many alike.
-        let mut alike: [(usize, usize, usize); 4] = [(0, 0, 0); 4];
+        // Many cells have equal items where items do not specify the bits.
+        let mut latest: [(usize, usize, usize); 4] = [(0, 0, 0); 4];
         let cost = task.cost.saturating_add(NODE_COST);
         let (first, mut all) = (self.tasks.len(), 0usize);
         for number in 0..cut.cells() {
             let cell = base.wrapping_add(number);
-            let end = self.trees.cells.get(cell).0 as usize;
+            let end = self.nodes.cells.get(cell).0 as usize;
             let from = core::mem::replace(&mut start, end);
             if end.saturating_sub(from) < 2 {
                 let only = self.numbers(from, end).first().copied();
@@ -508,22 +522,22 @@ impl<'b> TreeBuilder<'b> {
                 let items = usize::from(row.is_some());
                 self.reach(items, cost.saturating_add(own), cost.saturating_add(worst));
                 let to = row.map_or(Cell::EMPTY, |row| Cell::row(row).last());
-                self.trees.cells.set(cell, to);
+                self.nodes.cells.set(cell, to);
                 continue;
             }
-            self.trees.cells.set(cell, Cell::EMPTY);
+            self.nodes.cells.set(cell, Cell::EMPTY);
             if cut.is_uniform() {
                 let own = self.numbers(from, end);
-                let same = alike
+                let equal = latest
                     .iter()
                     .find(|(_, from, end)| self.numbers(*from, *end) == own);
-                if let Some((other, _, _)) = same {
+                if let Some((other, _, _)) = equal {
                     let pair = (cell, *other);
                     self.aliases.push(pair)?;
                     continue;
                 }
-                let [a, b, c, _] = alike;
-                alike = [(cell, from, end), a, b, c];
+                let [a, b, c, _] = latest;
+                latest = [(cell, from, end), a, b, c];
             }
             let task = Task {
                 cell,
@@ -545,7 +559,7 @@ impl<'b> TreeBuilder<'b> {
         Ok(())
     }
 
-    /// The best way to divide the items among at most so many cells, if it is worth a node.
+    /// Returns the best cut of the items, with `most` cells at most; [`None`] where none is worth a node.
     #[inline(never)]
     fn choose_cut(&self, task: &Task, end: usize, hull: &Hull, most: usize) -> Option<Cut> {
         if most < 2 {
@@ -554,7 +568,7 @@ impl<'b> TreeBuilder<'b> {
         let numbers = self.numbers(task.start, end);
         let len = numbers.len();
         let stride = len.div_ceil(CUT_SAMPLE);
-        // Costs are those of comparing what is left, in 16ths of an item.
+        // A cut costs the items that it leaves to be compared, in 16ths of an item.
         let whole = (len as u64) << 4;
         let mut best: Option<(u64, Cut)> = None;
         let mut offer = |cost: u64, cut: Cut| {
@@ -572,7 +586,7 @@ impl<'b> TreeBuilder<'b> {
             let values = distinct(numbers, |number| self.item(number).value(word) & mask, len);
             let width = usize::BITS.wrapping_sub(values.saturating_sub(1).leading_zeros());
             let width = width.max(1).min(most.ilog2());
-            // What shares a cell by chance.
+            // The items that share a cell by chance.
             let cells = 1u64.wrapping_shl(width);
             let by_chance = match cells < values as u64 {
                 true => ratio(whole, cells),
@@ -584,7 +598,7 @@ impl<'b> TreeBuilder<'b> {
                 Cut {
                     word,
                     mask,
-                    // Another one at each depth: what shares a cell must not do so again.
+                    // Another hash at each depth: items that share a cell must not do so again.
                     hash: HASH.rotate_left(task.cost) | 1,
                     width,
                     within: ALL,
@@ -610,11 +624,11 @@ impl<'b> TreeBuilder<'b> {
         (len >= ITEMS_MANY || saved > u64::from(NODE_COST.saturating_add(CUT_GAIN))).then_some(cut)
     }
 
-    /// Gives all neighbouring bits to `with` that may be worth a node for so many items.
+    /// Calls `with` for all cuts by neighbouring bits that may be worth a node for `len` items.
     fn each_slice(&self, task: &Task, hull: &Hull, len: usize, mut with: impl FnMut(Cut)) {
         let known = &task.known;
-        // Of long lists, only the first bits of an address that are not known: so prefixes come to
-        // match all that is left.
+        // Long lists are cut by the first unknown bits of an address only: so prefixes come to match all
+        // packets of a cell.
         let addresses = match self.family {
             Family::Ipv4 => 1,
             Family::Ipv6 => 4,
@@ -649,7 +663,7 @@ impl<'b> TreeBuilder<'b> {
         if (known.class & hull.class).count_ones() > 1 {
             with(Cut::slice(TRANSPORT, CLASS_SHIFT, 3, known));
         }
-        // Of ports the first bits that are not known: of the others a range takes all.
+        // Ports are cut by their first unknown bits: a range has all values of the others.
         for base in [SOURCE_PORT_SHIFT, DESTINATION_PORT_SHIFT] {
             let bits = known.mask(TRANSPORT).wrapping_shr(base) as u16;
             let unknown = u16::BITS.wrapping_sub(bits.leading_ones());
@@ -663,13 +677,13 @@ impl<'b> TreeBuilder<'b> {
         }
     }
 
-    /// How many items, in 16ths, share the cell of an item on the average; `None` where too many lie
-    /// in too many cells.
+    /// Returns how many items share the cell of an item on the average, in 16ths; [`None`] where too many
+    /// items lie in too many cells.
     #[inline(never)]
     fn estimate_left(&self, numbers: &[u32], stride: usize, cut: &Cut) -> Option<u64> {
         let mut counts = [0u16; 256];
         let mut sample = 0u64;
-        // Of those that lie in all cells.
+        // The items that lie in all cells.
         let mut everywhere = 0u64;
         for number in numbers.iter().step_by(stride) {
             sample = sample.wrapping_add(1);
@@ -693,7 +707,7 @@ impl<'b> TreeBuilder<'b> {
         let apart = sum.saturating_sub(everywhere.saturating_mul(cut.cells() as u64));
         let looked_at = apart.saturating_add(sample) as usize;
         self.spend(looked_at.saturating_add(cut.cells()));
-        // In a sample, a cell has fewer beside an item than it will have.
+        // In a sample, fewer items share a cell than in the whole.
         let scale = numbers.len() as u64;
         let left = ratio(ratio((squares << 4).wrapping_mul(scale), sum), sample);
         let copies = ratio(sum << 4, sample);
@@ -707,13 +721,15 @@ impl<'b> TreeBuilder<'b> {
     }
 }
 
-/// What is left of an item where all but the bits of `open.mask` are known, `ports` are those that a
-/// packet can have, and `open.class` its classes.
+/// Returns the residue of an item in a cell: the parts of it that still tell packets of the cell apart.
+///
+/// `open.mask` has the bits that are not known there, `ports` the ports that a packet can have, and
+/// `open.class` its classes.
 fn residue(item: &Item, open: &Known, ports: [(u16, u16); 2]) -> [u64; 2 * WORDS + 1] {
     let mut rest = [0; 2 * WORDS + 1];
     let [ranges, masked @ ..] = &mut rest;
-    let said = item.mask.iter().zip(&item.value).zip(&open.mask);
-    let bits = said.flat_map(|((mask, value), open)| [mask & open, value & open]);
+    let words = item.mask.iter().zip(&item.value).zip(&open.mask);
+    let bits = words.flat_map(|((mask, value), open)| [mask & open, value & open]);
     masked
         .iter_mut()
         .zip(bits)
@@ -731,6 +747,7 @@ fn residue(item: &Item, open: &Known, ports: [(u16, u16); 2]) -> [u64; 2 * WORDS
     rest
 }
 
+/// Takes the last element.
 fn pop<T>(vec: &mut Vec<T>) -> Option<T> {
     let last = vec.len().checked_sub(1)?;
     vec.remove(last)

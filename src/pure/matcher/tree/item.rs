@@ -14,35 +14,33 @@ use crate::pure::{
             PROTOCOL_SHIFT, //
         },
     },
-    rule::{
-        Family,
-        Mark, //
-    },
+    rule::Family, //
 };
 
 /// A combination of a rule in one direction: the box in the space of keys that it matches.
 #[derive(Clone, Copy)]
 pub(in crate::pure::matcher) struct Item {
-    /// The bits that are said, of ports their common first ones, and what they are.
+    /// The bits that are specified, and their values. Of a range of ports, its common first bits are.
     pub(in crate::pure::matcher) value: Words,
     pub(in crate::pure::matcher) mask: Words,
-    /// ItemSource ports and destination ports, or types, as they lie in words.
+    /// Source ports and destination ports, or types, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
-    /// A bit for each number of a class.
+    /// The classes of the packets that it matches: a bit for each number, without direction.
     pub(in crate::pure::matcher) class: u8,
     /// Whether all that is in the box matches.
     pub(in crate::pure::matcher) exact: bool,
     pub(in crate::pure::matcher) row: RowId,
 }
 
-/// Which combination of a rule an [`Item`] is to be of.
+/// The parts that an [`Item`] is made of.
 pub(in crate::pure::matcher) struct ItemSource<'p> {
     pub(in crate::pure::matcher) family: Family,
     pub(in crate::pure::matcher) combination: &'p Combination,
-    pub(in crate::pure::matcher) mark: Option<Mark>,
+    /// See [`mark_and_flags`](super::super::words::mark_and_flags).
+    pub(in crate::pure::matcher) mark: (u64, u64),
     /// The ports of the packet that match, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
-    /// See [`ClassSet::in_direction`](super::words::ClassSet::in_direction).
+    /// See [`ClassSet::in_direction`](crate::pure::matcher::words::ClassSet::in_direction).
     pub(in crate::pure::matcher) class: u8,
     pub(in crate::pure::matcher) row: RowId,
     pub(in crate::pure::matcher) exchanged: bool,
@@ -51,7 +49,7 @@ pub(in crate::pure::matcher) struct ItemSource<'p> {
 }
 
 impl Item {
-    /// The combination as a box.
+    /// Returns the box of a combination in one direction.
     pub(in crate::pure::matcher) fn new(of: &ItemSource<'_>) -> Self {
         let ItemSource {
             family,
@@ -72,23 +70,14 @@ impl Item {
             let [a, b, c, d] = place(family, source, destination, ports);
             let transport = ports | u64::from(protocol) << PROTOCOL_SHIFT;
             let [upper, lower] = [device >> 64, device & u128::from(u64::MAX)];
-            [
-                a,
-                b,
-                c,
-                d,
-                transport,
-                u64::from(mark) << 32,
-                upper as u64,
-                lower as u64,
-            ]
+            [a, b, c, d, transport, mark, upper as u64, lower as u64]
         };
         let mask = words(
             source.map_or(0, |p| p.mask()),
             destination.map_or(0, |p| p.mask()),
             pair(source_bits, destination_bits),
             combination.protocol.map_or(0, |_| u8::MAX),
-            mark.map_or(0, |m| m.mask()),
+            mark.1,
             combination.device.1,
         );
         let [(source_first, _), (destination_first, _)] = ports;
@@ -100,7 +89,7 @@ impl Item {
                 destination_first & destination_bits,
             ),
             combination.protocol.unwrap_or(0),
-            mark.map_or(0, |m| m.value()),
+            mark.0,
             combination.device.0,
         );
         Self {
@@ -113,10 +102,12 @@ impl Item {
         }
     }
 
+    /// Returns the values of a word's specified bits.
     pub(in crate::pure::matcher) fn value(&self, word: usize) -> u64 {
         self.value.get(word).copied().unwrap_or(0)
     }
 
+    /// Returns the specified bits of a word.
     pub(in crate::pure::matcher) fn mask(&self, word: usize) -> u64 {
         self.mask.get(word).copied().unwrap_or(0)
     }

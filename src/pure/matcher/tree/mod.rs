@@ -5,22 +5,22 @@
 //! Rules that specify the same kind of bits share a tree ([`group`]); its nodes ([`cut`]) are chosen from
 //! the root down ([`build`]) by the boxes that the rules match ([`item`]).
 //!
-//! A node takes some bits of one word of the packet's key and has a cell for each value that they
-//! can have, or for each hash of them. A cell is empty, a row, a list of rows, or a node again.
+//! A node takes some bits of one word of a packet's key. It has a cell for each value of these bits, or
+//! for each hash of them. A cell is empty, a row, a list of rows, or a node again.
 //!
-//! Where all rules of a node say the same bits, whatever values, a node hashes these: no rule lies in
-//! two cells, however sparse the values are. Else four or eight neighbouring bits are cut, and a rule
-//! that does not say them lies in several cells. What a cut leaves is estimated from a sample of the
-//! rules.
+//! Where all rules of a node specify certain bits, whatever their values, the node hashes these: no rule
+//! lies in two cells, however sparse the values are. Else four or eight neighbouring bits are cut, and a
+//! rule that does not specify them lies in several cells. The items that a cut leaves in a cell are
+//! estimated from a sample.
 //!
-//! Left out of a cell is what can never be the first to match there: what lies behind a rule that
-//! matches all that is left, and, of long lists, what is alike to a rule before as far as the cell
-//! goes. A rule behind which others were left out is noted ([`Trees::shadows`]), as these may have to
-//! come back when it goes.
+//! A rule is left out of a cell where it can never be the first to match: behind a rule that matches all
+//! packets of the cell, and, in long lists, behind an equal rule as far as the cell goes. The rule ahead
+//! shadows it. A rule that shadows others is noted ([`Trees::shadows`]), as these may have to come back
+//! when it is deleted.
 //!
-//! Each tree has room for so many cells and places in lists ([`ROOM_PER_ITEM`]), of which each part has its
-//! share, large ones more than in proportion, and takes what those before it left. Where there is no
-//! more, or too much was looked at ([`WORK_PER_ITEM`]), a list stays as long as it is, and is written in any case.
+//! A tree has room for a number of cells and places in lists ([`ROOM_PER_ITEM`]). Each cell has a share of
+//! the room, large ones more than in proportion, and may take the room that cells before it left. Where
+//! there is no room, or too much work was done ([`WORK_PER_ITEM`]), a cell becomes a list of any length.
 //!
 //! [`ROOM_PER_ITEM`]: super::cost::ROOM_PER_ITEM
 //! [`WORK_PER_ITEM`]: super::cost::WORK_PER_ITEM
@@ -30,19 +30,15 @@ pub(super) mod item;
 mod build;
 mod cut;
 mod group;
+mod nodes;
 
 use crate::pure::{
     alloc::{
         NoMemory,
         Vec, //
     },
-    bitmap,
     matcher::{
-        cells::{
-            Cell,
-            Cells,
-            CellsExtent, //
-        },
+        cells::Cell,
         cost::{
             Cost,
             GROUPS,
@@ -60,41 +56,16 @@ use crate::pure::{
                 TreeBuilder, //
             },
             group::take_group,
-            item::Item, //
+            item::Item,
+            nodes::{
+                Nodes,
+                NodesExtent, //
+            },
         },
-        words::{
-            Query,
-            Words,
-            WORDS, //
-        },
+        words::Query, //
     },
     rule::Family, //
 };
-
-/// A choice among cells by some bits of one word.
-#[derive(Clone, Copy)]
-struct Node {
-    mask: u64,
-    /// Brings the bits to the top: a power of two, or what hashes them.
-    multiplier: u64,
-    /// Where its cells start.
-    base: u32,
-    /// How many bits are dropped behind the number of the cell.
-    shift: u8,
-    word: u8,
-}
-
-impl Node {
-    #[inline(always)]
-    fn index(&self, words: &Words) -> usize {
-        let word = words
-            .get(usize::from(self.word) & WORDS.wrapping_sub(1))
-            .copied()
-            .unwrap_or(0);
-        let bits = (word & self.mask).wrapping_mul(self.multiplier);
-        bits.wrapping_shr(self.shift.into()) as usize
-    }
-}
 
 /// A tree of some rules.
 #[derive(Clone, Copy)]
@@ -124,35 +95,22 @@ impl RootedTree {
 
 /// The trees of a matcher, section by section.
 pub(super) struct Trees {
-    nodes: Vec<Node>,
-    cells: Cells,
+    nodes: Nodes,
     roots: Vec<RootedTree>,
-    /// A bit for the position of each rule behind which others were left out of some cell.
-    shadowing: Vec<u32>,
-}
-
-/// How much there is of trees at some time.
-#[derive(Clone, Copy)]
-struct Extent {
-    nodes: usize,
-    cells: CellsExtent,
 }
 
 impl Trees {
     /// Returns no trees.
     pub(super) const fn new() -> Self {
         Self {
-            nodes: Vec::new(),
-            cells: Cells::new(),
+            nodes: Nodes::new(),
             roots: Vec::new(),
-            shadowing: Vec::new(),
         }
     }
 
     /// Makes room to note which of so many rules shadow others.
     pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
-        self.shadowing = bitmap::empty(rules)?;
-        Ok(())
+        self.nodes.reserve(rules)
     }
 
     /// Builds the trees of a section for one family. `items` ascend in the order of their rules; ports in
@@ -173,13 +131,13 @@ impl Trees {
         for number in 0..items.len() {
             numbers.push(number as u32)?;
         }
-        let mut builder = TreeBuilder::new(family, rows, items, self, ports);
+        let mut builder = TreeBuilder::new(family, rows, items, &mut self.nodes, ports);
         for made in 1..=GROUPS {
             if numbers.is_empty() {
                 break;
             }
             let may_be_last = numbers.len() <= items.len() / REST_PART;
-            let extent = builder.trees().extent();
+            let extent = builder.nodes().extent();
             let mut tree = None;
             if made == GROUPS || may_be_last {
                 tree = Some(builder.tree(&numbers)?);
@@ -189,16 +147,15 @@ impl Trees {
             if made < GROUPS && !is_good {
                 group = take_group(family, items, &mut numbers)?;
                 if group.is_some() && tree.take().is_some() {
-                    builder.trees().undo(extent);
+                    builder.nodes().undo(extent);
                 }
             }
             let Some(group) = group else {
-                push_rest(&mut builder, &numbers, extent, tree)?;
+                push_rest(&mut self.roots, &mut builder, &numbers, extent, tree)?;
                 break;
             };
             let tree = builder.tree(&group)?;
-            let root = RootedTree::new(&builder, &group, &tree);
-            builder.trees().roots.push(root)?;
+            self.roots.push(RootedTree::new(&builder, &group, &tree))?;
         }
         Ok(Slice::sorted(&mut self.roots, start, RootedTree::first))
     }
@@ -221,7 +178,7 @@ impl Trees {
 
     /// Returns whether rules behind that of number `rule` were left out of some cell.
     pub(super) fn shadows(&self, rule: usize) -> bool {
-        bitmap::is_set(&self.shadowing, rule)
+        self.nodes.shadows(rule)
     }
 
     /// Searches the trees of a section for the first rule that matches, if it is below `best`. Any
@@ -243,11 +200,11 @@ impl Trees {
             if tree.first >= found.best() {
                 break;
             }
-            let cell = self.descend(tree.root, &query.words);
+            let cell = self.nodes.descend(tree.root, &query.words);
             if cell == Cell::EMPTY {
                 continue;
             }
-            match self.cells.list(cell) {
+            match self.nodes.cells.list(cell) {
                 None => {
                     found.take(rows.compare::<SINGLE>(cell.0, query));
                 }
@@ -258,42 +215,16 @@ impl Trees {
         }
         found.best()
     }
-
-    /// Goes from `cell` down to a cell that is no node: an empty one, a row, or a list of rows.
-    #[inline(always)]
-    fn descend(&self, mut cell: Cell, words: &Words) -> Cell {
-        while let Some(number) = cell.node() {
-            let Some(node) = self.nodes.get(number) else {
-                return Cell::EMPTY;
-            };
-            let index = (node.base as usize).wrapping_add(node.index(words));
-            cell = self.cells.get(index);
-        }
-        cell
-    }
-
-    /// Returns how much there is, for [`undo`](Self::undo).
-    fn extent(&self) -> Extent {
-        Extent {
-            nodes: self.nodes.len(),
-            cells: self.cells.extent(),
-        }
-    }
-
-    /// Drops what was built since, but for roots.
-    fn undo(&mut self, to: Extent) {
-        self.nodes.truncate(to.nodes);
-        self.cells.undo(to.cells);
-    }
 }
 
 /// Appends the tree of all items that no group has taken, or one tree for each direction where these cost
 /// half of it. `tree` is what was built of the items, if it was, when there were `extent` trees before.
 #[inline(never)]
 fn push_rest(
+    roots: &mut Vec<RootedTree>,
     builder: &mut TreeBuilder<'_>,
     numbers: &[u32],
-    extent: Extent,
+    extent: NodesExtent,
     tree: Option<BuiltTree>,
 ) -> Result<(), NoMemory> {
     let tree = match tree {
@@ -309,28 +240,25 @@ fn push_rest(
             }
         }
         if directions.iter().any(|own| own.is_empty()) {
-            let root = RootedTree::new(builder, numbers, &tree);
-            return builder.trees().roots.push(root);
+            return roots.push(RootedTree::new(builder, numbers, &tree));
         }
-        let with = builder.trees().extent();
+        let with = builder.nodes().extent();
         let (mut worst, mut mean): (Cost, Cost) = (0, 0);
         for own in &directions {
             let tree = builder.tree(own)?;
             worst = worst.saturating_add(tree.worst);
             mean = mean.saturating_add(tree.mean);
         }
-        builder.trees().undo(with);
+        builder.nodes().undo(with);
         // Packets that match no rule pass both.
         if mean < tree.mean / 2 && worst < tree.worst / 2 {
-            builder.trees().undo(extent);
+            builder.nodes().undo(extent);
             for own in &directions {
                 let tree = builder.tree(own)?;
-                let root = RootedTree::new(builder, own, &tree);
-                builder.trees().roots.push(root)?;
+                roots.push(RootedTree::new(builder, own, &tree))?;
             }
             return Ok(());
         }
     }
-    let root = RootedTree::new(builder, numbers, &tree);
-    builder.trees().roots.push(root)
+    roots.push(RootedTree::new(builder, numbers, &tree))
 }

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Count what ctskip and its peers cost: `make bench`, `make bench QUICK=1`, `make bench-check`.
 
-    qemu-test/bench/run.py full | quick     all, or what takes less than five minutes
-    qemu-test/bench/run.py check            ctskip's figures that must not change, in one guest
-    qemu-test/bench/run.py record           the same, recorded anew in recorded.json
+    qemu-test/bench/bench.py full | quick     all, or what takes less than five minutes
+    qemu-test/bench/bench.py check            ctskip's figures that must not change, in one guest
+    qemu-test/bench/bench.py record           the same, recorded anew in recorded.json
 
 To work on the hot path, with a module that is built already (10 s; `make modules KERNEL=7.3`):
 
-    qemu-test/bench/run.py full --only ctskip,floor --cases empty,exact --most 1 --module build/7.3/ctskip.ko
+    qemu-test/bench/bench.py full --only ctskip,floor --cases empty,exact --most 1 --module build/7.3/ctskip.ko
 
 `full` and `quick` leave bench.json and bench.svg in build/bench.
 """
@@ -24,9 +24,11 @@ import image  # first: it says where the scripts are
 import cache
 import cases
 import chroot
+import debug_kernel
 import host
 import kernel
 import machine
+import module
 import report
 import rules
 import systems
@@ -59,7 +61,7 @@ WORST = {
 
 
 class Plan:
-    """Which guests to run, as the command line says."""
+    """What to measure, as the command line says."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         only = options.only and options.only.split(",")
@@ -98,7 +100,7 @@ class Plan:
     def sizes(self, case: str, sizes: Sequence[int]) -> list[int]:
         return [n for n in sizes if n <= self.most] if self.wants(case) else []
 
-    def exact(self, sizes: Sequence[int]) -> Iterator[cases.Guest]:
+    def exact(self, sizes: Sequence[int]) -> Iterator[cases.Measurement]:
         """The simplest rules, in two guests of about the same length."""
         large = [n for n in sizes if n > 1000]
         small = [n for n in sizes if n <= 1000]
@@ -106,7 +108,7 @@ class Plan:
         yield cases.Lookups("exact-small", trials, self.systems)
         yield cases.Lookups("exact-large", self.made("exact", large), self.systems)
 
-    def full(self) -> Iterator[cases.Guest]:
+    def full(self) -> Iterator[cases.Measurement]:
         """All that there is to measure."""
         yield from self.exact(SIZES)
         for case in ("networks", "lengths", "ranges"):
@@ -118,7 +120,7 @@ class Plan:
         if self.wants("forward"):
             yield cases.NewFlows(self.systems)
 
-    def quick(self) -> Iterator[cases.Guest]:
+    def quick(self) -> Iterator[cases.Measurement]:
         """A selection of it."""
         yield from self.exact(QUICK_SIZES)
         trials = self.made("lengths", [1000]) + self.made("networks", [16384])
@@ -127,7 +129,7 @@ class Plan:
         if self.wants("forward"):
             yield cases.NewFlows(self.systems)
 
-    def check(self) -> Iterator[cases.Guest]:
+    def check(self) -> Iterator[cases.Measurement]:
         """One guest, ctskip alone: what must not change. (Times and memory: their bounds.)"""
         trials = self.special() + self.made("exact", [1, 65536])
         trials += self.traced("acl", [65536]) + self.bad("pairs")
@@ -136,28 +138,28 @@ class Plan:
 
 
 class Run:
-    """The guests of a plan, run; what they found."""
+    """The measurements of a plan, each in a guest of its own."""
 
     def __init__(self, files: image.Image, module: Path) -> None:
         self.files = files
         self.module = module
         self.environment: dict[str, object] = {}
 
-    def measure(self, guest: cases.Guest) -> list[cases.Figure]:
-        """Run one guest; return its figures, or fail where its checks do."""
-        log = cache.log_path(f"bench-{guest.name}")
-        with cache.step(f"bench: {guest.name}"):
-            answers = machine.boot(guest.orders(), self.files, self.module, log)
-        wrong = list(guest.faults(answers))
+    def measure(self, what: cases.Measurement) -> list[cases.Figure]:
+        """Measure in one guest; return the figures, or fail where the checks do."""
+        log = cache.log_path(f"bench-{what.name}")
+        with cache.step(f"bench: {what.name}"):
+            answers = machine.boot(what.orders(), self.files, self.module, log)
+        wrong = list(what.faults(answers))
         if wrong:
-            raise cache.Failed(f"bench, {guest.name}: " + "\n  ".join([*wrong, f"see {log}"]))
+            raise cache.Failed(f"bench, {what.name}: " + "\n  ".join([*wrong, f"see {log}"]))
         self.environment = answers.environment
-        return list(guest.figures(answers))
+        return list(what.figures(answers))
 
-    def report(self, guests: Sequence[cases.Guest]) -> report.Report:
-        """Run all guests; the first that fails ends it."""
+    def report(self, measurements: Sequence[cases.Measurement]) -> report.Report:
+        """Measure all, and return the figures; the first failure ends it."""
         with concurrent.futures.ThreadPoolExecutor(GUESTS) as pool:
-            jobs = [pool.submit(self.measure, guest) for guest in guests if guest.todo()]
+            jobs = [pool.submit(self.measure, one) for one in measurements if one.todo()]
             try:
                 return report.Report(figure for job in jobs for figure in job.result())
             except BaseException:
@@ -166,9 +168,9 @@ class Run:
                 raise
 
 
-def bench(run: Run, guests: Sequence[cases.Guest]) -> None:
+def bench(run: Run, measurements: Sequence[cases.Measurement]) -> None:
     """Measure, and show it."""
-    found = run.report(guests)
+    found = run.report(measurements)
     OUT.mkdir(parents=True, exist_ok=True)
     qemu = host.run_quiet("qemu-system-x86_64", "--version").splitlines()[0]
     environment = {"qemu": qemu, "cpu": machine.CPU, **run.environment}
@@ -183,11 +185,11 @@ def bench(run: Run, guests: Sequence[cases.Guest]) -> None:
     print(f"Written: {OUT.relative_to(chroot.CHECKOUT)}/bench.json and bench.svg")
 
 
-def check(run: Run, guests: Sequence[cases.Guest]) -> None:
+def check(run: Run, measurements: Sequence[cases.Measurement]) -> None:
     """Compare with the recorded figures."""
     if not RECORDED.exists():
         raise cache.Failed("nothing is recorded yet: make bench-check RECORD=1")
-    found = run.report(guests)
+    found = run.report(measurements)
     recorded = json.loads(RECORDED.read_text())
     wrong = report.broken(found, recorded["figures"])
     wrong = [f"bound broken: {text}" for text in wrong]
@@ -201,9 +203,9 @@ def check(run: Run, guests: Sequence[cases.Guest]) -> None:
     print(f"bench-check: {len(recorded['figures'])} figures are as recorded")
 
 
-def record(run: Run, guests: Sequence[cases.Guest]) -> None:
+def record(run: Run, measurements: Sequence[cases.Measurement]) -> None:
     """Record the figures."""
-    found = run.report(guests)
+    found = run.report(measurements)
     content = {
         "SPDX-License-Identifier": "GPL-2.0",
         "kernel": run.environment["kernel"],
@@ -213,7 +215,7 @@ def record(run: Run, guests: Sequence[cases.Guest]) -> None:
     print(f"recorded {len(content['figures'])} figures")
 
 
-MODES: dict[str, tuple[Callable[[Plan], Iterator[cases.Guest]], Callable]] = {
+MODES: dict[str, tuple[Callable[[Plan], Iterator[cases.Measurement]], Callable]] = {
     "full": (Plan.full, bench),
     "quick": (Plan.quick, bench),
     "check": (Plan.check, check),
@@ -239,12 +241,12 @@ def main(argv: Sequence[str]) -> None:
     if options.mode in ("check", "record") and other_compilers(options.kernel):
         print("bench-check: skipped, as what is recorded holds for code that other compilers made")
         return
-    if (options.kernel or "").endswith(kernel.DEBUG):
+    if (options.kernel or "").endswith(debug_kernel.DEBUG):
         raise cache.Failed(
             f"no benchmarks on {options.kernel}: a debug kernel's cost tells nothing"
         )
     files = image.get(options.kernel)
-    run = Run(files, options.module or kernel.build(options.kernel))
+    run = Run(files, options.module or module.build(options.kernel))
     choose, do = MODES[options.mode]
     do(run, list(choose(Plan(options))))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guest that the QEMU suite, the demo and `make shell` run in.
+"""The images of the guest that runs the QEMU suite, the demo and `make shell`.
 
 Three cached parts, each rebuilt only when what it is made from changes:
 
@@ -68,14 +68,14 @@ INITRAMFS_MODULES = ["virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p"]
 
 
 def squashfs(out, source, *options):
-    """An uncompressed squashfs: read through the host's page cache, no time lost unpacking."""
+    """Make an uncompressed squashfs: it is read through the host's page cache, and never unpacked."""
     plain = ["-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet"]
     cmd = [*chroot.unshare(), "mksquashfs", source, out, *plain, *options]
     cache.run(cmd, env=chroot.sbin_environment())
 
 
 def root_fs():
-    """The folder with root.squashfs and busybox."""
+    """Return the folder with root.squashfs and busybox."""
     suites, mirror = [SUITE, OLD_SUITE], chroot.debian_mirror()
 
     def make(new):
@@ -91,7 +91,7 @@ def root_fs():
 
 
 def dependencies(tree):
-    """modules.dep as a mapping: path of a module -> paths it needs, in the order to load them."""
+    """Return modules.dep as a dict: path of a module -> paths it needs, in the order to load them."""
     deps = {}
     for line in (tree / "modules.dep").read_text().splitlines():
         name, _, needs = line.partition(":")
@@ -112,12 +112,12 @@ def unpack_module(src, dst):
 
 
 def stem(path):
-    """kernel/net/ipv4/ah4.ko.xz -> ah4, as the kernel calls it."""
+    """Return the kernel's name for a module: kernel/net/ipv4/ah4.ko.xz -> ah4."""
     return Path(path).name.split(".ko")[0].replace("-", "_")
 
 
 def modules(release, tree):
-    """The folder with modules.squashfs and, for the initramfs, early/NN-name.ko."""
+    """Return the folder with modules.squashfs and, for the initramfs, early/NN-name.ko."""
 
     def make(new):
         deps = dependencies(tree)
@@ -147,7 +147,7 @@ def modules(release, tree):
 
 
 def cpio(folder, out):
-    """A newc archive of what is in `folder`, owned by root."""
+    """Make a newc archive of the content of `folder`, owned by root."""
     names = "\n".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))) + "\n"
     with open(out, "wb") as stream:
         cmd = ["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"]
@@ -157,7 +157,7 @@ def cpio(folder, out):
 
 
 def initramfs(root, mods):
-    """The folder with base.cpio: busybox and the modules that mount the images."""
+    """Return the folder with base.cpio: busybox and the modules that mount the images."""
 
     def make(new):
         with tempfile.TemporaryDirectory(dir=new) as work:
@@ -173,7 +173,7 @@ def initramfs(root, mods):
 
 
 def get(release, tree):
-    """All three, built where missing: (root.squashfs, modules.squashfs, base.cpio)."""
+    """Return root.squashfs, modules.squashfs and base.cpio; make what is missing."""
     host.need("cpio", "depmod", "mksquashfs")
     root, mods = root_fs(), modules(release, Path(tree))
     return root / "root.squashfs", mods / "modules.squashfs", initramfs(root, mods) / "base.cpio"

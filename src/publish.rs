@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is in force: a table with its matcher, and the views of it that decide the packets.
+//!
+//! Rules hold in scopes: the initial namespace, all others, or single ones. A namespace's packets are
+//! decided by the view of its scope, which all namespaces of a scope share.
+//!
+//! All of it is made in process context, aside, and never changes then: it is replaced as a whole
+//! ([`Nets::publish()`](crate::nets::Nets::publish)). A table's `listing` is a lock of its own: it is held
+//! while the text is measured, inside of no other lock, and none is taken inside of it.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+
+use crate::{
+    linux::{
+        net::NetHandle,
+        percpu::Slot,
+        rcu::Shared,
+        workqueue::Handle, //
+    },
+    pure::{
+        alloc::{
+            self,
+            NoMemory, //
+        },
+        matcher::{
+            plan::View,
+            ruleset::Ruleset,
+            scope::Scope, //
+        },
+        packet::verdict::Mode,
+        table::{
+            listing::Listing,
+            Table, //
+        },
+    },
+};
+
+/// A compiled table, and what readers are told of it.
+#[pin_data]
+pub(crate) struct Published {
+    /// The rules, and their matcher.
+    pub(crate) ruleset: alloc::Arc<Ruleset<Slot>>,
+    /// The number of commits up to this one.
+    pub(crate) generation: u64,
+    /// Made for the first reader.
+    #[pin]
+    listing: Mutex<Option<Arc<Listing>>>,
+}
+
+impl Published {
+    /// Compiles `table`. Where it is `last`'s with changes, only these are compiled, if they are few.
+    ///
+    /// Process context; takes up to seconds.
+    pub(crate) fn new(
+        table: Table<Slot>,
+        generation: u64,
+        last: Option<&Ruleset<Slot>>,
+    ) -> Result<Arc<Self>, NoMemory> {
+        let table = alloc::Arc::new(table)?;
+        let ruleset = match last {
+            None => Ruleset::compile(table)?,
+            Some(last) => last.updated(table)?,
+        };
+        let ruleset = alloc::Arc::new(ruleset)?;
+        let published = pin_init!(Self {
+            ruleset,
+            generation,
+            listing <- new_mutex!(None),
+        });
+        Arc::pin_init(published, GFP_KERNEL).map_err(|_| NoMemory)
+    }
+
+    /// Returns the rules in order.
+    pub(crate) fn table(&self) -> &Table<Slot> {
+        self.ruleset.table()
+    }
+
+    /// Returns the places of the rules' lines in the files that list them, and the sum of their text.
+    ///
+    /// The first call writes all of the text to find them. Fails with `ENOMEM`.
+    pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
+        let mut listing = self.listing.lock();
+        if let Some(listing) = &*listing {
+            return Ok(listing.clone());
+        }
+        let made = Listing::new(self.table()).map_err(|NoMemory| ENOMEM)?;
+        let made = Arc::new(made, GFP_KERNEL)?;
+        *listing = Some(made.clone());
+        Ok(made)
+    }
+}
+
+/// A view for each scope.
+struct Views {
+    init: Shared<View<Slot>>,
+    other: Shared<View<Slot>>,
+    /// In the order of [`Scope::Named`].
+    named: KVVec<Shared<View<Slot>>>,
+}
+
+/// A table, the mode, and the views that follow from both.
+pub(crate) struct InForce {
+    published: Arc<Published>,
+    mode: Mode,
+    views: Views,
+}
+
+impl InForce {
+    /// Makes the views of `published`. They are freed by `queue`, after a grace period.
+    ///
+    /// Fails with `ENOMEM`.
+    pub(crate) fn new(
+        queue: &Handle,
+        published: Arc<Published>,
+        mode: Mode,
+        icmp_errors: bool,
+    ) -> Result<Self> {
+        let ruleset = &published.ruleset;
+        let view = |scope| {
+            let view = View::new(ruleset.clone(), scope, mode, icmp_errors);
+            Shared::new(view, queue.clone(), GFP_KERNEL)
+        };
+        let mut named = KVVec::new();
+        for number in 0..ruleset.named().count() {
+            named.push(view(Scope::Named(number))?, GFP_KERNEL)?;
+        }
+        let views = Views {
+            init: view(Scope::Init)?,
+            other: view(Scope::Other)?,
+            named,
+        };
+        Ok(Self {
+            published,
+            mode,
+            views,
+        })
+    }
+
+    /// Returns the table.
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Returns the mode.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns the scope of a namespace: which rules hold there.
+    pub(crate) fn scope(&self, net: &NetHandle) -> Scope {
+        let ruleset = &self.published.ruleset;
+        ruleset.scope(net.is_init(), net.id().cookie)
+    }
+
+    /// Returns the view for the packets of a scope.
+    pub(crate) fn view(&self, scope: Scope) -> &Shared<View<Slot>> {
+        match scope {
+            Scope::Init => &self.views.init,
+            Scope::Other => &self.views.other,
+            Scope::Named(number) => self.views.named.get(number).unwrap_or(&self.views.other),
+        }
+    }
+
+    /// Returns the number of namespaces that rules name.
+    pub(crate) fn named(&self) -> usize {
+        self.views.named.len()
+    }
+}

@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of terms: how each term of a rule is spelt, read and printed.
+//!
+//! A new term is a variant of [`Term`], a row of [`TERMS`], a function that reads its value
+//! ([`value`]) and one that prints it ([`print`]). The messages that list the terms, the likely
+//! spellings and the canonical text all come from the table.
+
+use core::fmt::{
+    self,
+    Display,
+    Formatter, //
+};
+
+use crate::pure::{
+    language::{
+        print,
+        reader::{
+            Reader,
+            Term,
+            Written, //
+        },
+        refusal::{
+            Likely,
+            Refusal, //
+        },
+        spelling::Nearest,
+        text::Word,
+        value, //
+    },
+    rule::{
+        protocol,
+        Action,
+        Element,
+        Family,
+        Rule, //
+    }, //
+};
+
+/// How a term is spelt, read and printed.
+pub(super) struct Syntax {
+    pub(super) term: Term,
+    /// Whether the term is a list, of which there may be many combinations.
+    pub(super) is_list: bool,
+    /// The words of the term that messages list: a word, `KEY=` with a value behind it, or `KEY=VALUE`
+    /// where that is the only value.
+    listed: &'static [&'static str],
+    /// Further words of the term.
+    unlisted: &'static [&'static str],
+    /// Words of other tools, and the words of the language for them.
+    aliases: &'static [(&'static str, &'static str)],
+    /// Reads the term into the rule.
+    pub(super) read: fn(&mut Reader<'_>, &Written<'_>) -> Result<(), Refusal>,
+    /// Prints the term of a rule, in the canonical form.
+    print: fn(&Rule, &mut Formatter<'_>) -> fmt::Result,
+}
+
+impl Syntax {
+    /// What the rows below do not say.
+    const DEFAULT: Self = Self {
+        term: Term::Any,
+        is_list: false,
+        listed: &[],
+        unlisted: &[],
+        aliases: &[],
+        read: |_, _| Ok(()),
+        print: print::nothing,
+    };
+
+    /// Returns all words of the term.
+    fn words(&self) -> impl Iterator<Item = &'static str> {
+        self.listed.iter().chain(self.unlisted).copied()
+    }
+}
+
+/// The terms, in the order in which messages list them and rules print them.
+pub(super) static TERMS: [Syntax; Term::COUNT] = [
+    Syntax {
+        term: Term::Action,
+        listed: &["skip", "track"],
+        aliases: &[("notrack", "skip"), ("untracked", "skip"), ("ct", "track")],
+        read: |reader, written| {
+            reader.rule.action = match written.key {
+                b"track" => Action::Track,
+                _ => Action::Skip,
+            };
+            Ok(())
+        },
+        print: print::action,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Protocols,
+        is_list: true,
+        // The names are read without a key.
+        unlisted: &protocol_words(),
+        aliases: &[
+            ("icmpv6", "icmp6"),
+            ("ipv6-icmp", "icmp6"),
+            ("protocol=", "proto="),
+        ],
+        read: |reader, written| reader.list(written, read_protocol),
+        // The family stands ahead of the protocols.
+        print: print::family_and_protocols,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Family,
+        listed: &["ip", "ip6"],
+        aliases: &[
+            ("ipv4", "ip"),
+            ("ip4", "ip"),
+            ("inet", "ip"),
+            ("ipv6", "ip6"),
+        ],
+        read: read_family,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Sources,
+        is_list: true,
+        listed: &["src="],
+        aliases: &[("saddr=", "src="), ("source=", "src=")],
+        read: |reader, written| reader.prefixes(written, Element::Source),
+        print: print::sources,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Destinations,
+        is_list: true,
+        listed: &["dst="],
+        aliases: &[("daddr=", "dst="), ("destination=", "dst=")],
+        read: |reader, written| reader.prefixes(written, Element::Destination),
+        print: print::destinations,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::SourcePorts,
+        is_list: true,
+        listed: &["sport="],
+        read: |reader, written| {
+            reader.list(written, |item, at| {
+                value::ports(item, at).map(Element::SourcePort)
+            })
+        },
+        print: print::source_ports,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::DestinationPorts,
+        is_list: true,
+        listed: &["dport="],
+        aliases: &[("port=", "dport=")],
+        read: |reader, written| {
+            reader.list(written, |item, at| {
+                value::ports(item, at).map(Element::DestinationPort)
+            })
+        },
+        print: print::destination_ports,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::IcmpTypes,
+        is_list: true,
+        listed: &["type="],
+        read: |reader, written| {
+            reader.list(written, |item, at| {
+                value::icmp_types(item, at).map(Element::IcmpType)
+            })
+        },
+        print: print::icmp_types,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Flags,
+        listed: &["flags="],
+        aliases: &[("tcp-flags=", "flags=")],
+        read: |reader, written| {
+            reader.rule.flags = Some(value::flags(written.value, written.at)?);
+            Ok(())
+        },
+        print: print::flags,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Local,
+        listed: &["local="],
+        unlisted: &["local=dst", "local=src"],
+        read: |reader, written| {
+            reader.rule.local = Some(value::local(written.value, written.at)?);
+            Ok(())
+        },
+        print: print::local,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Devices,
+        is_list: true,
+        listed: &["dev="],
+        aliases: &[("iif=", "dev="), ("iface=", "dev=")],
+        read: |reader, written| {
+            reader.list(written, |item, at| {
+                value::device(item, at).map(Element::Device)
+            })
+        },
+        print: print::devices,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Mark,
+        listed: &["mark="],
+        aliases: &[("fwmark=", "mark=")],
+        read: |reader, written| {
+            reader.rule.mark = Some(value::mark(written.value, written.at)?);
+            Ok(())
+        },
+        print: print::mark,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Netns,
+        listed: &["netns="],
+        unlisted: &["netns!="],
+        read: |reader, written| {
+            let Written { key, value, at, .. } = *written;
+            reader.rule.netns = match key {
+                b"netns!=" => value::not_netns(value, at)?,
+                _ => value::netns(value, at, reader.namespaces)?,
+            };
+            Ok(())
+        },
+        print: print::netns,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Nat,
+        listed: &["nat=ok"],
+        read: |reader, written| {
+            if written.value != b"ok" {
+                let Written { at, .. } = *written;
+                return Err(Refusal::invalid(at, "not a value of nat=", "nat=ok"));
+            }
+            reader.rule.nat_ok = true;
+            Ok(())
+        },
+        print: print::nat,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Oneway,
+        listed: &["oneway"],
+        read: |reader, _| {
+            reader.rule.oneway = true;
+            Ok(())
+        },
+        print: print::oneway,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Any,
+        listed: &["any"],
+        print: print::any,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Tag,
+        listed: &["tag="],
+        read: |reader, written| {
+            reader.rule.tag = Some(value::tag(written.value, written.at)?);
+            Ok(())
+        },
+        print: print::tag,
+        ..Syntax::DEFAULT
+    },
+    Syntax {
+        term: Term::Id,
+        listed: &["id="],
+        read: |reader, written| {
+            reader.id = Some(value::id(written.value, written.at)?);
+            Ok(())
+        },
+        ..Syntax::DEFAULT
+    },
+];
+
+// The rows stand in the order of `Term`.
+const _: () = {
+    let (mut rows, mut place): (&[Syntax], usize) = (&TERMS, 0);
+    while let [row, rest @ ..] = rows {
+        assert!(row.term as usize == place);
+        (rows, place) = (rest, place.wrapping_add(1));
+    }
+};
+
+/// The words that begin a command, and what other tools call them.
+const COMMANDS: [&str; 7] = [
+    "add", "insert", "delete", "flush", "load", "commit", "abort",
+];
+const COMMAND_ALIASES: [(&str, &str); 4] = [
+    ("del", "delete"),
+    ("remove", "delete"),
+    ("rm", "delete"),
+    ("clear", "flush"),
+];
+
+/// Returns the words of a list of protocols.
+const fn protocol_words() -> [&'static str; protocol::NAMES.len() + 1] {
+    let [a, b, c, d, e, f, g, h, i] = protocol::NAMES;
+    [a, b, c, d, e, f, g, h, i, "proto="]
+}
+
+/// Returns the term that `word` is, and the parts of the word; refuses an unknown word.
+pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Refusal> {
+    let Word { text, column } = word;
+    let first = text.split(|b| *b == b',').next().unwrap_or_default();
+    let (key, value) = match text.iter().position(|b| *b == b'=') {
+        // A list of protocols needs no key.
+        _ if protocol::number(first).is_some() => (first, text),
+        Some(equals) => text
+            .split_at_checked(equals.saturating_add(1))
+            .unwrap_or_default(),
+        None => (text, &[][..]),
+    };
+    // A key is a whole word, or all of it up to its `=`.
+    let is_key = |word: &str| {
+        let word = word.as_bytes();
+        word == key || key.ends_with(b"=") && word.starts_with(key)
+    };
+    let syntax = TERMS.iter().find(|row| row.words().any(is_key));
+    let written = Written {
+        key,
+        value,
+        start: column,
+        at: column.saturating_add(match value.len() == text.len() {
+            true => 0,
+            false => key.len(),
+        }),
+    };
+    Ok((syntax.ok_or(unknown_word(word))?, written))
+}
+
+/// Reads an element of a list of protocols.
+fn read_protocol(item: &[u8], at: usize) -> Result<Element, Refusal> {
+    const EXPECTED: &str =
+        "tcp, udp, sctp, icmp, icmp6, gre, esp, ah, ipip or a number from 0 to 255";
+    let number = || value::number(item).and_then(|n| u8::try_from(n).ok());
+    protocol::number(item)
+        .or_else(number)
+        .map(Element::Protocol)
+        .ok_or_else(|| Refusal::invalid(at, "not a protocol", EXPECTED).likely(likely(item)))
+}
+
+/// Reads `ip` or `ip6`.
+fn read_family(reader: &mut Reader<'_>, written: &Written<'_>) -> Result<(), Refusal> {
+    let family = match written.key {
+        b"ip6" => Family::Ipv6,
+        _ => Family::Ipv4,
+    };
+    if *reader.rule.family.get_or_insert(family) != family {
+        return Err(Refusal::invalid(
+            written.start,
+            "a family that the addresses are not of",
+            "one family a rule",
+        ));
+    }
+    Ok(())
+}
+
+fn unknown_word(word: Word<'_>) -> Refusal {
+    Refusal::invalid(word.column, "an unknown word", EXPECTED).likely(likely(word.text))
+}
+
+/// Returns the word of the language that `text` was probably meant to be.
+fn likely(text: &[u8]) -> Option<Likely> {
+    let key = match text.iter().position(|b| *b == b'=') {
+        Some(equals) => text.get(..=equals).unwrap_or(text),
+        None => text,
+    };
+    let mut is_known = false;
+    let mut nearest = Nearest::to(key);
+    each_word(|word| {
+        is_known |= word.as_bytes() == key;
+        nearest.offer(word);
+    });
+    // A command where none can stand.
+    if is_known {
+        return None;
+    }
+    let aliases = TERMS.iter().flat_map(|row| row.aliases);
+    let mut aliases = aliases.chain(&COMMAND_ALIASES);
+    let alias = aliases.find(|(alias, _)| alias.as_bytes().eq_ignore_ascii_case(key));
+    let word = match alias {
+        Some((_, word)) => Some(*word),
+        None => nearest.word(),
+    };
+    word.map(Likely::Word)
+}
+
+/// Calls `with` with each word of rules and commands, in the order of the table.
+fn each_word(mut with: impl FnMut(&'static str)) {
+    TERMS.iter().for_each(|row| row.words().for_each(&mut with));
+    COMMANDS.into_iter().for_each(with);
+}
+
+/// What an unknown word is told: the commands, and the words of the table.
+const EXPECTED: &str = match core::str::from_utf8(&EXPECTED_BYTES) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+const EXPECTED_START: &str = "add insert delete flush load, a protocol, or one of";
+const EXPECTED_BYTES: [u8; EXPECTED_LEN] = {
+    let mut bytes = [0; EXPECTED_LEN];
+    let mut room = put(&mut bytes, EXPECTED_START);
+    let mut rows: &[Syntax] = &TERMS;
+    while let [row, behind @ ..] = rows {
+        let mut words = row.listed;
+        while let [word, rest @ ..] = words {
+            room = put(put(room, " "), word);
+            words = rest;
+        }
+        rows = behind;
+    }
+    assert!(room.is_empty());
+    bytes
+};
+const EXPECTED_LEN: usize = {
+    let mut len = EXPECTED_START.len();
+    let mut rows: &[Syntax] = &TERMS;
+    while let [row, behind @ ..] = rows {
+        let mut words = row.listed;
+        while let [word, rest @ ..] = words {
+            len = len.wrapping_add(1).wrapping_add(word.len());
+            words = rest;
+        }
+        rows = behind;
+    }
+    len
+};
+
+/// Writes `text` to the start of `room`. Returns the room behind it.
+const fn put<'r>(mut room: &'r mut [u8], text: &str) -> &'r mut [u8] {
+    let mut text = text.as_bytes();
+    while let [byte, behind @ ..] = text {
+        let [first, rest @ ..] = room else {
+            return &mut [];
+        };
+        *first = *byte;
+        room = rest;
+        text = behind;
+    }
+    room
+}
+
+/// The canonical text: read again, it gives an equal rule. The number is no part of it.
+impl Display for Rule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        TERMS.iter().try_for_each(|row| (row.print)(self, f))
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which rules the NAT guard may hold, and in which namespaces: for the log.
+//!
+//! Nothing is decided by it: whether a packet is held says [`verdict`](crate::pure::packet::verdict).
+
+use core::fmt::{
+    self,
+    Display,
+    Formatter, //
+};
+
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    matcher::{
+        ruleset::Ruleset,
+        scope::Scope, //
+    },
+    rule::{
+        Action,
+        Family,
+        Netns,
+        Rule, //
+    },
+};
+
+/// A set of address families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    /// Whether IPv4 is in it.
+    pub ipv4: bool,
+    /// Whether IPv6 is in it.
+    pub ipv6: bool,
+}
+
+impl Families {
+    /// Returns the families of the packets that `rule` skips, but for NAT: where NAT is in use for such a
+    /// family, the guard holds them.
+    fn held(rule: &Rule) -> Self {
+        let is_held = rule.action() == Action::Skip && !rule.nat_ok();
+        Self {
+            ipv4: is_held && rule.family() != Some(Family::Ipv6),
+            ipv6: is_held && rule.family() != Some(Family::Ipv4),
+        }
+    }
+
+    /// Returns whether no family is in it.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Returns the families that are in either.
+    fn or(self, other: Self) -> Self {
+        Self {
+            ipv4: self.ipv4 || other.ipv4,
+            ipv6: self.ipv6 || other.ipv6,
+        }
+    }
+
+    /// Returns whether a family is in both.
+    pub fn meet(self, other: Self) -> bool {
+        self.ipv4 && other.ipv4 || self.ipv6 && other.ipv6
+    }
+}
+
+/// The families of the rules that the guard may hold, by the namespaces that the rules are for.
+pub struct MayBeHeld {
+    any: Families,
+    init: Families,
+    not_init: Families,
+    /// In the order of [`Scope::Named`].
+    named: Vec<Families>,
+}
+
+impl MayBeHeld {
+    /// Goes through all rules once.
+    pub fn new<S>(ruleset: &Ruleset<S>) -> Result<Self, NoMemory> {
+        let count = ruleset.named().count();
+        let mut named = Vec::with_capacity(count)?;
+        for _ in 0..count {
+            named.push(Families::default())?;
+        }
+        let mut found = Self {
+            any: Families::default(),
+            init: Families::default(),
+            not_init: Families::default(),
+            named,
+        };
+        for entry in ruleset.table().entries() {
+            let rule = entry.rule();
+            let families = match rule.netns() {
+                Netns::Any => Some(&mut found.any),
+                Netns::Init => Some(&mut found.init),
+                Netns::NotInit => Some(&mut found.not_init),
+                Netns::Only(id) => match ruleset.scope(false, id.cookie) {
+                    Scope::Named(number) => found.named.get_mut(number),
+                    Scope::Init | Scope::Other => None,
+                },
+            };
+            if let Some(families) = families {
+                *families = families.or(Families::held(rule));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the families of the rules that hold in `scope`.
+    pub fn in_scope(&self, scope: Scope) -> Families {
+        match scope {
+            Scope::Init => self.any.or(self.init),
+            Scope::Other => self.any.or(self.not_init),
+            Scope::Named(number) => {
+                let own = self.named.get(number).copied().unwrap_or_default();
+                self.any.or(self.not_init).or(own)
+            }
+        }
+    }
+}
+
+/// The rules that the guard holds in a namespace, printed as their ids in the order of the table:
+/// `1,2,5`, and the number of further ones behind the first 16.
+pub struct HeldRules<'a, S> {
+    /// The rules.
+    pub ruleset: &'a Ruleset<S>,
+    /// The scope of the namespace.
+    pub scope: Scope,
+    /// The families for which NAT is in use there.
+    pub families: Families,
+}
+
+impl<S> HeldRules<'_, S> {
+    /// Returns their ids.
+    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        let entries = self.ruleset.table().entries().iter();
+        entries
+            .filter(|entry| {
+                let rule = entry.rule();
+                Families::held(rule).meet(self.families)
+                    && self.ruleset.holds_in(self.scope, rule.netns())
+            })
+            .map(|entry| entry.id())
+    }
+}
+
+impl<S> Display for HeldRules<'_, S> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        /// The number of ids that are printed.
+        const MOST: usize = 16;
+
+        for (i, id) in self.ids().take(MOST).enumerate() {
+            write!(f, "{}{id}", if i == 0 { "" } else { "," })?;
+        }
+        match self.ids().skip(MOST).count() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The values that rules are made of.
+//!
+//! Each type holds valid values only: its constructor checks them.
+
+/// The address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// The hook point at which a packet is looked at: `NF_INET_PRE_ROUTING` or `NF_INET_LOCAL_OUT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookPoint {
+    /// Packets that come in.
+    PreRouting,
+    /// Packets that this host made.
+    LocalOut,
+}
+
+impl HookPoint {
+    /// Returns the hook point that the other direction of a flow of this host passes.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::PreRouting => Self::LocalOut,
+            Self::LocalOut => Self::PreRouting,
+        }
+    }
+}
+
+/// The action of a rule on the packets that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Keep them out of conntrack.
+    Skip,
+    /// Leave them to conntrack, whatever later rules say.
+    Track,
+}
+
+/// The end of a flow that is this host (`local=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// The source as the rule writes it.
+    Source,
+    /// The destination as the rule writes it.
+    Destination,
+}
+
+/// IP protocol numbers that have a name in rules.
+///
+/// See `include/uapi/linux/in.h` and `include/uapi/linux/in6.h`.
+pub mod protocol {
+    use super::Family;
+
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IP in IP.
+    pub const IPIP: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// GRE.
+    pub const GRE: u8 = 47;
+    /// ESP.
+    pub const ESP: u8 = 50;
+    /// AH.
+    pub const AH: u8 = 51;
+    /// ICMPv6.
+    pub const ICMP6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+
+    /// The protocols with a name, in the order in which messages list them.
+    pub const NAMES: [&str; 9] = [
+        "tcp", "udp", "sctp", "icmp", "icmp6", "gre", "esp", "ah", "ipip",
+    ];
+
+    /// The numbers of [`NAMES`], at the same places.
+    pub(in crate::pure::rule) const NUMBERS: [u8; 9] =
+        [TCP, UDP, SCTP, ICMP, ICMP6, GRE, ESP, AH, IPIP];
+
+    /// Returns the number of a protocol with a name.
+    pub fn number(name: &[u8]) -> Option<u8> {
+        let place = NAMES.iter().position(|known| known.as_bytes() == name)?;
+        NUMBERS.get(place).copied()
+    }
+
+    /// Returns the name of a protocol; [`None`] where it has none.
+    pub fn name(number: u8) -> Option<&'static str> {
+        let place = NUMBERS.iter().position(|known| *known == number)?;
+        NAMES.get(place).copied()
+    }
+
+    /// Returns the family of the packets that can carry one of `protocols`: IPv4 where all are ICMP,
+    /// IPv6 where all are ICMPv6, else [`None`].
+    pub fn family(protocols: impl Iterator<Item = u8>) -> Option<Family> {
+        let mut family = None;
+        for number in protocols {
+            let own = match number {
+                ICMP => Family::Ipv4,
+                ICMP6 => Family::Ipv6,
+                _ => return None,
+            };
+            if family.is_some_and(|family| family != own) {
+                return None;
+            }
+            family = Some(own);
+        }
+        family
+    }
+
+    /// Returns whether source and destination port are the first four bytes of the protocol's header.
+    pub const fn has_ports(protocol: u8) -> bool {
+        matches!(protocol, TCP | UDP | SCTP)
+    }
+
+    /// Returns whether `protocol` is an IPv6 extension header, which is never the protocol of an IPv6
+    /// packet.
+    ///
+    /// As `ipv6_ext_hdr()` in `net/ipv6/exthdrs_core.c`.
+    pub const fn is_extension_header(protocol: u8) -> bool {
+        matches!(protocol, 0 | 43 | 44 | 51 | 59 | 60)
+    }
+}
+
+/// An address prefix.
+///
+/// # Invariants
+///
+/// No bit of `address` from bit `len` on, counted from the most significant, is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    pub(super) address: [u8; 16],
+    pub(super) len: u8,
+}
+
+impl Prefix {
+    /// Returns the prefix of `len` bits of `address`; [`None`] where a bit beyond `len` is set.
+    ///
+    /// The address is in network byte order, an IPv4 address in the first four bytes.
+    pub fn new(address: [u8; 16], len: u8) -> Option<Self> {
+        // INVARIANT: Just checked.
+        (u128::from_be_bytes(address) & !Self::mask_of(len) == 0).then_some(Self { address, len })
+    }
+
+    /// Returns the address in network byte order, an IPv4 address in the first four bytes.
+    pub fn address(&self) -> [u8; 16] {
+        self.address
+    }
+
+    /// Returns the length in bits.
+    pub fn bits(&self) -> u8 {
+        self.len
+    }
+
+    /// Returns the address as a number: its first byte is the most significant one.
+    pub fn value(&self) -> u128 {
+        u128::from_be_bytes(self.address)
+    }
+
+    /// Returns the bits of an address that the prefix compares, as a mask of [`Self::value`].
+    pub fn mask(&self) -> u128 {
+        Self::mask_of(self.len)
+    }
+
+    /// Returns a mask of the `len` highest bits.
+    fn mask_of(len: u8) -> u128 {
+        !u128::MAX.checked_shr(u32::from(len)).unwrap_or(0)
+    }
+}
+
+/// A range of ports or types, both ends included.
+///
+/// # Invariants
+///
+/// `first <= last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Range<T> {
+    pub(super) first: T,
+    pub(super) last: T,
+}
+
+impl<T: Copy + PartialOrd> Range<T> {
+    /// Returns the range; [`None`] where it runs backwards.
+    pub fn new(first: T, last: T) -> Option<Self> {
+        // INVARIANT: Just checked.
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// Returns the lowest value.
+    pub fn first(&self) -> T {
+        self.first
+    }
+
+    /// Returns the highest value.
+    pub fn last(&self) -> T {
+        self.last
+    }
+
+    /// Returns whether `value` lies in the range.
+    pub fn contains(&self, value: T) -> bool {
+        self.first <= value && value <= self.last
+    }
+}
+
+/// The name of a network device, NUL-padded as `net_device.name`.
+pub type DeviceName = [u8; 16];
+
+/// An element of `dev=`: a device's name, or with a wildcard the start of a device's name.
+///
+/// # Invariants
+///
+/// `len` is from 1 to 15; all bytes of `name` from `len` on are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    pub(super) name: DeviceName,
+    pub(super) len: u8,
+    pub(super) wildcard: bool,
+}
+
+impl Device {
+    /// Returns the device of that name, or with `wildcard` all devices whose name starts with `name`.
+    /// [`None`] where the name is empty or over 15 bytes long.
+    pub fn new(name: &[u8], wildcard: bool) -> Option<Self> {
+        let mut padded = DeviceName::default();
+        if name.is_empty() || name.len() >= padded.len() {
+            return None;
+        }
+        padded.get_mut(..name.len())?.copy_from_slice(name);
+        // INVARIANT: The length was checked, the rest is still zero.
+        Some(Self {
+            name: padded,
+            len: u8::try_from(name.len()).ok()?,
+            wildcard,
+        })
+    }
+
+    /// Returns the name or its start, without padding.
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Returns whether any name that starts with [`Self::name`] matches.
+    pub fn wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Returns whether a device of this name matches.
+    pub fn matches(&self, device: &DeviceName) -> bool {
+        u128::from_ne_bytes(*device) & self.mask() == self.value()
+    }
+
+    /// Returns the padded name as a number in the host's byte order.
+    pub fn value(&self) -> u128 {
+        u128::from_ne_bytes(self.name)
+    }
+
+    /// Returns the bytes of a padded name that are compared, as a mask of [`Self::value`]: all of them,
+    /// or for a wildcard the first ones.
+    pub fn mask(&self) -> u128 {
+        if !self.wildcard {
+            return u128::MAX;
+        }
+        let mut mask = [0; 16];
+        for byte in mask.iter_mut().take(usize::from(self.len)) {
+            *byte = u8::MAX;
+        }
+        u128::from_ne_bytes(mask)
+    }
+}
+
+/// `mark=`: the bits of `skb->mark` that are compared, and their values.
+///
+/// # Invariants
+///
+/// `mask` is not zero, and `value` has no bit outside `mask`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub(super) value: u32,
+    pub(super) mask: u32,
+}
+
+impl Mark {
+    /// Returns the mark; [`None`] where the mask is zero or does not cover the value.
+    pub fn new(value: u32, mask: u32) -> Option<Self> {
+        // INVARIANT: Just checked.
+        (mask != 0 && value & !mask == 0).then_some(Self { value, mask })
+    }
+
+    /// Returns the values of the bits.
+    pub fn value(&self) -> u32 {
+        self.value
+    }
+
+    /// Returns the bits that are compared.
+    pub fn mask(&self) -> u32 {
+        self.mask
+    }
+
+    /// Returns whether a packet with the mark `mark` matches.
+    pub fn matches(&self, mark: u32) -> bool {
+        mark & self.mask == self.value
+    }
+}
+
+/// `flags=`: the flags of a TCP header that are compared, and which of them are set.
+///
+/// Flags are the bits of byte 13 of the header (RFC 9293).
+///
+/// # Invariants
+///
+/// `value` is not zero, and has no bit outside `mask`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags {
+    pub(super) value: u8,
+    pub(super) mask: u8,
+}
+
+impl TcpFlags {
+    /// The names of the flags, from bit 0 on.
+    pub const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+
+    /// The flags that are compared where no mask is written, besides those that must be set: FIN, SYN,
+    /// RST and ACK. So `flags=syn` is what iptables calls `--syn`.
+    const ALWAYS: u8 = 0b1_0111;
+
+    /// Returns the flags; [`None`] where no bit of `value` is set, or one outside `mask`. Without a
+    /// mask, the bits of `value`, FIN, SYN, RST and ACK are compared.
+    pub fn new(value: u8, mask: Option<u8>) -> Option<Self> {
+        let mask = mask.unwrap_or(value | Self::ALWAYS);
+        // INVARIANT: Just checked.
+        (value != 0 && value & !mask == 0).then_some(Self { value, mask })
+    }
+
+    /// Returns the bit of the flag with the name `name`.
+    pub fn bit(name: &[u8]) -> Option<u8> {
+        let place = Self::NAMES
+            .iter()
+            .position(|known| known.as_bytes() == name)?;
+        1u8.checked_shl(u32::try_from(place).ok()?)
+    }
+
+    /// Returns the bits that must be set.
+    pub fn value(&self) -> u8 {
+        self.value
+    }
+
+    /// Returns the bits that are compared.
+    pub fn mask(&self) -> u8 {
+        self.mask
+    }
+
+    /// Returns whether a packet with these flags matches; [`None`]: with no flags that can be read.
+    pub fn matches(&self, flags: Option<u8>) -> bool {
+        flags.is_some_and(|flags| flags & self.mask == self.value)
+    }
+}
+
+/// A network namespace that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetnsId {
+    /// A number that no other namespace has or had since the boot (`net->net_cookie`).
+    pub cookie: u64,
+    /// The inode number by which users know it (`net->ns.inum`).
+    pub inum: u32,
+}
+
+/// The network namespaces in which a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Netns {
+    /// Every namespace.
+    Any,
+    /// The initial namespace.
+    Init,
+    /// Every namespace but the initial one.
+    NotInit,
+    /// This namespace, which is not the initial one.
+    Only(NetnsId),
+}
+
+/// Finds network namespaces for `netns=`.
+pub trait Namespaces {
+    /// Returns the namespace with the inode number `inum`; [`None`] where there is none.
+    fn by_inum(&self, inum: u32) -> Option<Netns>;
+
+    /// Returns the namespace of the process `pid`, a number in the writer's PID namespace; [`None`] where
+    /// there is no such process.
+    fn by_pid(&self, pid: u32) -> Option<Netns>;
+}
+
+/// The name of a group of rules: 1 to 31 of `A-Za-z0-9._-`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    name: [u8; Tag::MAX],
+    pub(super) len: u8,
+}
+
+impl Tag {
+    /// The longest tag, in bytes.
+    pub const MAX: usize = 31;
+
+    /// Returns the tag; [`None`] where `name` is not a tag's name.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if name.is_empty() || !name.iter().all(allowed) {
+            return None;
+        }
+        let mut tag = Self {
+            name: [0; Self::MAX],
+            len: u8::try_from(name.len()).ok()?,
+        };
+        tag.name.get_mut(..name.len())?.copy_from_slice(name);
+        Some(tag)
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        self.name
+            .get(..usize::from(self.len))
+            .and_then(|name| core::str::from_utf8(name).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl core::fmt::Debug for Tag {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// Returns the ICMP type that answers `icmp_type`; [`None`] where no type does.
+///
+/// As the `invmap` of `net/netfilter/nf_conntrack_proto_icmp.c` and `..._icmpv6.c`.
+pub fn answering_type(family: Family, icmp_type: u8) -> Option<u8> {
+    Some(match (family, icmp_type) {
+        (Family::Ipv4, 0) => 8,
+        (Family::Ipv4, 8) => 0,
+        (Family::Ipv4, 13) => 14,
+        (Family::Ipv4, 14) => 13,
+        (Family::Ipv4, 15) => 16,
+        (Family::Ipv4, 16) => 15,
+        (Family::Ipv4, 17) => 18,
+        (Family::Ipv4, 18) => 17,
+        (Family::Ipv6, 128) => 129,
+        (Family::Ipv6, 129) => 128,
+        (Family::Ipv6, 139) => 140,
+        (Family::Ipv6, 140) => 139,
+        _ => return None,
+    })
+}

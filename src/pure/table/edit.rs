@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A table in the making, changed command by command.
+
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    language::{
+        parse::Parsed,
+        refusal::{
+            Errno,
+            Refusal, //
+        },
+    },
+    rule::{
+        Netns,
+        NetnsId,
+        Rule,
+        Tag, //
+    },
+    sort::sort_by_key,
+    table::{
+        change,
+        give_id,
+        id_in_use,
+        no_space,
+        Change,
+        Entry,
+        Slots,
+        Table,
+        MAX_RULES, //
+    },
+};
+
+/// A copy of a table's list, which commands change.
+pub struct Edit<'t, S> {
+    base: &'t Table<S>,
+    entries: Vec<Entry<S>>,
+    /// The length of the common start with `base`, at least.
+    front: usize,
+    next_id: u32,
+}
+
+impl<'t, S: Clone + Ord> Edit<'t, S> {
+    /// Starts from `base`, with room for `more` rules.
+    ///
+    /// That memory is kept with the table, but adding to it moves no entries.
+    pub fn new(base: &'t Table<S>, more: usize) -> Result<Self, NoMemory> {
+        let mut entries = Vec::with_capacity(base.entries.len().saturating_add(more))?;
+        entries.extend_from_slice(&base.entries)?;
+        Ok(Self {
+            base,
+            front: entries.len(),
+            entries,
+            next_id: base.next_id,
+        })
+    }
+
+    /// Puts a rule at the end.
+    ///
+    /// Refuses with ENOSPC over [`MAX_RULES`], EEXIST where its id is in use, and ENOMEM.
+    pub fn add(&mut self, parsed: Parsed, slots: &dyn Slots<S>) -> Result<(), Refusal> {
+        self.insert_at(self.entries.len(), parsed, slots)
+    }
+
+    /// Puts a rule at the start, or ahead of the rule `before`: its id, and the column of that.
+    ///
+    /// Refuses with ENOENT where no rule has that id, and as [`add`](Self::add).
+    pub fn insert(
+        &mut self,
+        before: Option<(u32, usize)>,
+        parsed: Parsed,
+        slots: &dyn Slots<S>,
+    ) -> Result<(), Refusal> {
+        let index = match before {
+            None => 0,
+            Some((id, column)) => self.position(id).ok_or(no_such_id(column))?,
+        };
+        self.insert_at(index, parsed, slots)
+    }
+
+    /// Puts a rule ahead of the entry at `index`, or at the end.
+    fn insert_at(
+        &mut self,
+        index: usize,
+        parsed: Parsed,
+        slots: &dyn Slots<S>,
+    ) -> Result<(), Refusal> {
+        if self.entries.len() >= MAX_RULES {
+            return Err(no_space());
+        }
+        let id = match parsed.id {
+            Some(id) if self.is_in_use(id) => return Err(id_in_use(parsed.id_column)),
+            Some(id) => {
+                self.next_id = self.next_id.max(id.saturating_add(1));
+                id
+            }
+            None => self.give_id()?,
+        };
+        let entry = Entry::new(parsed.rule, id, slots)?;
+        self.front = self.front.min(index);
+        self.entries.insert(index, entry)?;
+        Ok(())
+    }
+
+    /// Returns an id for a rule that names none.
+    fn give_id(&mut self) -> Result<u32, NoMemory> {
+        let mut taken = Vec::new();
+        if self.next_id == u32::MAX {
+            taken.reserve(self.entries.len())?;
+            for entry in &*self.entries {
+                taken.push(entry.id())?;
+            }
+            sort_by_key(&mut taken, |id| *id);
+        }
+        Ok(give_id(&mut self.next_id, &mut 1, &taken))
+    }
+
+    /// Takes out the rule `id`, which stands in `column`. Refuses with ENOENT where there is none.
+    pub fn delete(&mut self, id: u32, column: usize) -> Result<(), Refusal> {
+        let index = self.position(id).ok_or(no_such_id(column))?;
+        self.front = self.front.min(index);
+        self.entries.remove(index);
+        Ok(())
+    }
+
+    /// Takes out all rules of `tag`, which stands in `column`. Refuses with ENOENT where there are none.
+    pub fn delete_tag(&mut self, tag: &Tag, column: usize) -> Result<(), Refusal> {
+        let before = self.entries.len();
+        self.remove(|rule| rule.tag() == Some(tag.as_str()));
+        if self.entries.len() == before {
+            return Err(Refusal::new(
+                Errno::NoEnt,
+                column,
+                "no rule has this tag",
+                "the tag of a rule in the table",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes out all rules.
+    pub fn flush(&mut self) {
+        self.front = 0;
+        self.entries.clear();
+    }
+
+    /// Takes out all rules that are `which`.
+    pub(super) fn remove(&mut self, which: impl Fn(&Rule) -> bool) {
+        self.front = 0;
+        self.entries.retain(|entry| !which(&entry.rule));
+    }
+
+    /// Returns whether a rule has this id. Ascending ids, as a saved table has them, need no search.
+    fn is_in_use(&self, id: u32) -> bool {
+        (id < self.next_id || id == u32::MAX) && self.position(id).is_some()
+    }
+
+    /// Returns the place of the rule `id`.
+    fn position(&self, id: u32) -> Option<usize> {
+        // Ids ascend where no rule was inserted or given an id of its own.
+        let guess = self.entries.binary_search_by_key(&id, Entry::id);
+        guess
+            .ok()
+            .or_else(|| self.entries.iter().position(|entry| entry.id() == id))
+    }
+
+    /// Makes the new table; [`None`] where nothing has changed.
+    pub fn finish(self) -> Result<Option<Change<S>>, NoMemory> {
+        change(self.base, self.entries, self.front, self.next_id)
+    }
+}
+
+/// Returns the refusal of an id, in `column`, that no rule has.
+fn no_such_id(column: usize) -> Refusal {
+    Refusal::new(
+        Errno::NoEnt,
+        column,
+        "no rule has this number",
+        "the id= of a rule in the table",
+    )
+}
+
+impl<S: Clone + Ord> Table<S> {
+    /// Makes the table without the rules for single namespaces that are `gone`; [`None`] where there are
+    /// no such rules.
+    pub fn without_netns(
+        &self,
+        gone: impl Fn(NetnsId) -> bool,
+    ) -> Result<Option<Change<S>>, NoMemory> {
+        let mut edit = Edit::new(self, 0)?;
+        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
+        edit.finish()
+    }
+}

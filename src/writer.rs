@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The write side: texts become tables, and these come into force in all namespaces.
+//!
+//! # Locks
+//!
+//! - `writing` is held for a write, its parsing and compiling included: there is one writer at a time.
+//! - The lock of [`Nets`] nests inside it, and is held for moments.
+//! - `refused` may be taken inside `writing`. Nothing is taken inside of it.
+//!
+//! All are taken in process context. A namespace is looked at under none of them
+//! ([`NetHandle::with()`](crate::linux::net::NetHandle::with)).
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a boxed report would need memory to tell that there is none"
+)]
+
+use core::time::Duration;
+
+use kernel::{
+    impl_has_delayed_work, new_delayed_work, new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Instant,
+        Monotonic,
+        Msecs, //
+    },
+    workqueue::{
+        DelayedWork,
+        WorkItem, //
+    },
+};
+
+use crate::{
+    linux::{
+        net::NetHandle,
+        percpu::{
+            Slot,
+            SlotPool, //
+        },
+        pernet::{
+            impl_has_pernet_slot,
+            PerNet, //
+        },
+        sysfs::{
+            HeldFile,
+            OpenFile, //
+        },
+        task::TaskName,
+        workqueue::{
+            enqueue_delayed,
+            impl_has_handle,
+            Handle, //
+        },
+    },
+    log::{
+        self,
+        Commit, //
+    },
+    nets::Nets,
+    packet::NetState,
+    publish::{
+        InForce,
+        Published, //
+    },
+    pure::{
+        alloc::NoMemory,
+        language::{
+            refusal::{
+                Errno,
+                Refusal, //
+            },
+            report::Report, //
+        },
+        matcher::{
+            ruleset::Ruleset,
+            scope::Scope, //
+        },
+        packet::verdict::Mode,
+        table::{
+            command,
+            session::{
+                Clock,
+                HeldStream,
+                Rejection,
+                Session,
+                Stream, //
+            },
+            Change,
+            Slots,
+            Table, //
+        },
+    },
+};
+
+/// The delay before the next try where there was no memory to take out rules, at first, in milliseconds.
+/// An unload waits for it.
+const RETRY: Msecs = 1000;
+/// That delay at most; it doubles with each try.
+const RETRY_MOST: Msecs = 8 * RETRY;
+
+/// The write side: what is written becomes a table, and that comes into force.
+#[pin_data]
+pub(crate) struct Writer {
+    queue: Handle,
+    slots: SlotPool,
+    icmp_errors: bool,
+    nets: Arc<Nets>,
+    #[pin]
+    writing: Mutex<Writing>,
+    #[pin]
+    refused: Mutex<Option<Refused>>,
+    #[pin]
+    work: DelayedWork<Writer>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Writer { self.work }
+}
+impl_has_handle!(Writer, queue);
+
+/// The state of the write side, besides the table.
+struct Writing {
+    session: Session<HeldFile, MonotonicClock>,
+    /// The delay before the next try, in milliseconds.
+    retry: Msecs,
+}
+
+/// The last refused write.
+#[derive(Clone)]
+pub(crate) struct Refused {
+    /// The reason.
+    pub(crate) report: Report,
+    /// The generation of the table that it left as it was.
+    pub(crate) generation: u64,
+    /// The task that wrote.
+    pub(crate) writer: TaskName,
+    /// The number of refused writes since the module was loaded, this one included.
+    pub(crate) number: u64,
+}
+
+impl Writer {
+    /// Makes a writer with an empty table in force, and no namespaces yet. `queue` takes what cannot be
+    /// done at once.
+    ///
+    /// Fails with `ENOMEM`.
+    pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
+        let slots = SlotPool::new()?;
+        let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
+        let in_force = InForce::new(&queue, published, mode, icmp_errors)?;
+        let nets = Arc::pin_init(Nets::new(in_force), GFP_KERNEL)?;
+        let writer = pin_init!(Self {
+            queue,
+            slots,
+            icmp_errors,
+            nets,
+            writing <- new_mutex!(Writing {
+                session: Session::new(MonotonicClock, PAGE_SIZE),
+                retry: RETRY,
+            }),
+            refused <- new_mutex!(None),
+            work <- new_delayed_work!("Writer::work"),
+        });
+        Arc::pin_init(writer, GFP_KERNEL)
+    }
+
+    /// Returns the namespaces, and what is in force in them.
+    pub(crate) fn nets(&self) -> &Arc<Nets> {
+        &self.nets
+    }
+
+    /// Makes the table of the module parameter `rules`, once, before any write.
+    ///
+    /// Fails with `ENOMEM`, or `EINVAL` where the text is refused; the log says why.
+    pub(crate) fn load_parameter(self: &Arc<Self>, text: &[u8]) -> Result {
+        let writing = self.writing.lock();
+        let report = match command::from_parameter(text, &*self.nets, &self.slots) {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => match self.commit(change) {
+                Ok(done) => {
+                    drop(writing);
+                    self.log(done);
+                    return Ok(());
+                }
+                Err(error) => error.into(),
+            },
+            Err(report) => report,
+        };
+        log::refused_parameter(&report);
+        match report.refusal().errno {
+            Errno::NoMem => Err(ENOMEM),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Carries out a write to `rules` through `file`, as a whole or not at all.
+    ///
+    /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
+    /// text that stands behind a refused one.
+    pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
+        let mut writing = self.writing.lock();
+        match self.read(&mut writing.session, file, text) {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => {
+                if let Ok(done) = self.commit(change) {
+                    writing.session.committed(file);
+                    drop(writing);
+                    self.log(done);
+                    return Ok(());
+                }
+            }
+            Err(Rejection::Rest) => return Err(EINVAL),
+            Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
+        }
+        Err(self.refuse(NoMemory.into()))
+    }
+
+    /// Logs a commit of the current task. `writing` is not held.
+    fn log(&self, done: Commit) {
+        log::commit(done, format_args!("by {}", TaskName::current()));
+        log::held(&self.nets);
+    }
+
+    /// Notes a refusal for `last_error`, and returns its error.
+    fn refuse(&self, report: Report) -> Error {
+        let errno = report.refusal().errno;
+        let generation = self.nets.published().0.generation;
+        let mut refused = self.refused.lock();
+        *refused = Some(Refused {
+            report,
+            generation,
+            writer: TaskName::current(),
+            number: refused
+                .as_ref()
+                .map_or(1, |last| last.number.wrapping_add(1)),
+        });
+        to_error(errno)
+    }
+
+    /// Reads a write, and returns the change that it makes, if any. `writing` is held.
+    ///
+    /// Not inlined: its frame must not lie below those of a commit.
+    #[inline(never)]
+    fn read(
+        &self,
+        session: &mut Session<HeldFile, MonotonicClock>,
+        file: &OpenFile<'_>,
+        text: &[u8],
+    ) -> Result<Option<Change<Slot>>, Rejection> {
+        let (published, _) = self.nets.published();
+        session.write(file, text, published.table(), &*self.nets, &self.slots)
+    }
+
+    /// Compiles a new table aside and puts it in force. `writing` is held.
+    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NoMemory> {
+        let (last, mode) = self.nets.published();
+        let generation = last.generation.wrapping_add(1);
+        let published = Published::new(change.table, generation, Some(&last.ruleset))?;
+        self.publish(published, mode).map_err(|_| NoMemory)?;
+        Ok(Commit {
+            generation,
+            added: change.added,
+            removed: change.removed,
+        })
+    }
+
+    /// Has all namespaces' packets decided by `published`. `writing` is held.
+    fn publish(self: &Arc<Self>, published: Arc<Published>, mode: Mode) -> Result {
+        let next = InForce::new(&self.queue, published, mode, self.icmp_errors)?;
+        if self.nets.publish(next) {
+            self.take_out_gone();
+        }
+        Ok(())
+    }
+
+    /// Sets the mode to the one that `text` names.
+    ///
+    /// Fails with `EINVAL` or `ENOMEM`, of which `last_error` tells.
+    pub(crate) fn set_mode(self: &Arc<Self>, text: &[u8]) -> Result {
+        let _writing = self.writing.lock();
+        let Some(mode) = Mode::parse(text.trim_ascii()) else {
+            let refusal = Refusal::invalid(0, "not a mode", "skip, observe or off");
+            return Err(self.refuse(Report::new(refusal, 1, text)));
+        };
+        let (published, last) = self.nets.published();
+        if mode != last {
+            self.publish(published, mode)
+                .map_err(|_| self.refuse(NoMemory.into()))?;
+            log::mode(mode);
+        }
+        Ok(())
+    }
+
+    /// Returns the last refused write.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        self.refused.lock().clone()
+    }
+
+    /// Has the rules for namespaces that are gone taken out soon.
+    fn take_out_gone(self: &Arc<Self>) {
+        // Where it is queued already, it will see this namespace gone too.
+        let _ = self.queue.enqueue(self.clone());
+    }
+
+    /// Makes the table without the rules for namespaces that are gone; [`None`] where there are none.
+    /// `writing` is held.
+    fn without_gone(&self, ruleset: &Ruleset<Slot>) -> Result<Option<Change<Slot>>, NoMemory> {
+        // Another run may have taken them out already.
+        let Some(is_there) = self.nets.still_there(ruleset)? else {
+            return Ok(None);
+        };
+        ruleset.table().without_netns(|id| {
+            let scope = ruleset.scope(false, id.cookie);
+            matches!(scope, Scope::Named(number) if is_there.get(number) == Some(&false))
+        })
+    }
+}
+
+impl WorkItem for Writer {
+    type Pointer = Arc<Self>;
+
+    /// Takes out the rules for namespaces that are gone. Where there is no memory for that, it is tried
+    /// again later.
+    fn run(writer: Arc<Self>) {
+        let mut writing = writer.writing.lock();
+        let (published, _) = writer.nets.published();
+        let change = writer.without_gone(&published.ruleset);
+        let done = change.and_then(|change| change.map(|c| writer.commit(c)).transpose());
+        let delay = core::mem::replace(&mut writing.retry, RETRY);
+        match done {
+            Ok(Some(done)) => log::commit(done, "as their namespaces are gone"),
+            Ok(None) => {}
+            Err(NoMemory) => {
+                if !writer.nets.is_unloading() {
+                    if delay == RETRY {
+                        pr_warn!(
+                            "no memory to take out rules whose namespaces are gone: trying again\n"
+                        );
+                    }
+                    // Where it is queued already, it comes sooner.
+                    let _ = enqueue_delayed(writer.clone(), msecs_to_jiffies(delay));
+                }
+                writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
+            }
+        }
+    }
+}
+
+impl_has_pernet_slot!(NetState);
+
+impl PerNet for NetState {
+    type Shared = Writer;
+
+    fn init(net: NetHandle, writer: &Arc<Writer>) -> Result<Arc<Self>> {
+        writer.nets.join(net)
+    }
+
+    fn no_room(this: &Arc<Self>, writer: &Arc<Writer>) -> Result {
+        writer.nets.no_room(this.handle())
+    }
+
+    fn exit(this: &Arc<Self>, writer: &Arc<Writer>) {
+        if writer.nets.leave(this) {
+            writer.take_out_gone();
+        }
+    }
+}
+
+impl Stream for OpenFile<'_> {
+    type Held = HeldFile;
+
+    fn hold(&self) -> HeldFile {
+        OpenFile::hold(self)
+    }
+
+    fn is(&self, held: &HeldFile) -> bool {
+        held.is(self)
+    }
+
+    fn stop(&self, stopped: bool) {
+        OpenFile::stop(self, stopped);
+    }
+
+    fn is_stopped(&self) -> bool {
+        OpenFile::is_stopped(self)
+    }
+}
+
+impl HeldStream for HeldFile {
+    fn is_gone(&self) -> bool {
+        HeldFile::is_gone(self)
+    }
+}
+
+/// The clock that the silence of a writer is measured with. C: `CLOCK_MONOTONIC`.
+struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    type Moment = Instant<Monotonic>;
+
+    fn now(&self) -> Self::Moment {
+        Instant::now()
+    }
+
+    fn elapsed(&self, since: Self::Moment) -> Duration {
+        let nanos = since.elapsed().as_nanos();
+        Duration::from_nanos(nanos.try_into().unwrap_or(0))
+    }
+}
+
+impl Slots<Slot> for SlotPool {
+    fn allocate(&self) -> Result<Slot, NoMemory> {
+        self.take().map_err(|_| NoMemory)
+    }
+}
+
+/// Returns the error that a refused write fails with.
+fn to_error(errno: Errno) -> Error {
+    match errno {
+        Errno::Inval => EINVAL,
+        Errno::Exist => EEXIST,
+        Errno::NoEnt => ENOENT,
+        Errno::Srch => ESRCH,
+        Errno::NoSpc => ENOSPC,
+        Errno::Busy => EBUSY,
+        Errno::NoMem => ENOMEM,
+    }
+}

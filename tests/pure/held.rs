@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rules that the NAT guard may hold: in which namespaces, for which families, and how they are listed.
+
+use ctskip_pure::{
+    alloc::{
+        Arc,
+        NoMemory, //
+    },
+    matcher::{
+        held::{
+            Families,
+            HeldRules,
+            MayBeHeld, //
+        },
+        ruleset::Ruleset,
+        scope::Scope, //
+    },
+};
+
+use ctskip_testkit::world::{
+    failing_in_turn,
+    netns,
+    table,
+    Slot,
+    World, //
+};
+
+const NONE: Families = families(false, false);
+const IPV4: Families = families(true, false);
+const IPV6: Families = families(false, true);
+const BOTH: Families = families(true, true);
+
+const fn families(ipv4: bool, ipv6: bool) -> Families {
+    Families { ipv4, ipv6 }
+}
+
+fn compiled(text: &str) -> Ruleset<Slot> {
+    let table = table(text, &World::default());
+    Ruleset::compile(Arc::new(table).unwrap()).unwrap()
+}
+
+/// The initial namespace, one that no rule names, and two that rules may name.
+fn scopes(ruleset: &Ruleset<Slot>) -> [Scope; 4] {
+    [
+        ruleset.scope(true, 1),
+        ruleset.scope(false, netns(9).cookie),
+        ruleset.scope(false, netns(0).cookie),
+        ruleset.scope(false, netns(1).cookie),
+    ]
+}
+
+/// The ids that are listed where NAT is in use for `families`.
+fn listed(ruleset: &Ruleset<Slot>, scope: Scope, families: Families) -> String {
+    HeldRules {
+        ruleset,
+        scope,
+        families,
+    }
+    .to_string()
+}
+
+/// Whether rules are held in a namespace is seen from the sums, and they are the ones that are listed.
+#[track_caller]
+fn assert_held(text: &str, expected: [Families; 4]) {
+    let ruleset = compiled(text);
+    let sums = MayBeHeld::new(&ruleset).unwrap();
+    for (scope, expected) in scopes(&ruleset).into_iter().zip(expected) {
+        assert_eq!(sums.in_scope(scope), expected, "{text}: {scope:?}");
+        assert_eq!(expected.is_empty(), expected == NONE);
+        for nat in [NONE, IPV4, IPV6, BOTH] {
+            let ids = listed(&ruleset, scope, nat);
+            assert_eq!(expected.meet(nat), !ids.is_empty(), "{text}: {nat:?} {ids}");
+        }
+    }
+}
+
+#[test]
+fn held_rules_of_each_family_and_namespace() {
+    for (rule, family) in [
+        ("udp dport=1", BOTH),
+        ("ip udp dport=1", IPV4),
+        ("udp src=::1 dport=1", IPV6),
+        ("track udp dport=1", NONE),
+        ("udp dport=1 nat=ok", NONE),
+    ] {
+        for (netns, scopes) in [
+            ("", [true, true, true, true]),
+            (" netns=init", [true, false, false, false]),
+            (" netns!=init", [false, true, true, true]),
+            (" netns=4026532000", [false, false, true, false]),
+            (" netns=4026532001", [false, false, false, true]),
+        ] {
+            let expected = scopes.map(|holds| if holds { family } else { NONE });
+            assert_held(&format!("{rule}{netns}\n"), expected);
+            // With rules for both named namespaces that nothing holds.
+            let named = "track udp any netns=4026532000\ntrack udp any netns=4026532001\n";
+            assert_held(&format!("{named}{rule}{netns}\n"), expected);
+        }
+    }
+}
+
+#[test]
+fn held_rules_are_summed() {
+    assert_held(
+        "ip udp dport=1\nip6 udp dport=2 netns=4026532000\nip6 udp dport=3 netns=init\n",
+        [BOTH, IPV4, BOTH, IPV4],
+    );
+    assert_held(
+        "ip udp dport=1 netns=4026532000\nip6 udp dport=2 netns!=init\n",
+        [NONE, IPV6, BOTH, IPV6],
+    );
+}
+
+#[test]
+fn held_rules_are_listed_by_their_ids() {
+    let rules = |count: usize| "udp dport=1\n".repeat(count);
+    let all = |text: &str| listed(&compiled(text), Scope::Init, BOTH);
+    assert_eq!(all("udp any nat=ok\n"), "");
+    assert_eq!(all("udp any id=7\ntrack udp any\nip udp any id=3\n"), "7,3");
+    let sixteen = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16";
+    assert_eq!(all(&rules(16)), sixteen);
+    assert_eq!(all(&rules(17)), format!("{sixteen} and 1 more"));
+    assert_eq!(all(&rules(99)), format!("{sixteen} and 83 more"));
+    let ruleset = compiled("ip udp any\nip6 udp any\nudp any\n");
+    assert_eq!(listed(&ruleset, Scope::Init, IPV4), "1,3");
+    assert_eq!(listed(&ruleset, Scope::Init, IPV6), "2,3");
+}
+
+#[test]
+fn held_rules_without_memory() {
+    let ruleset = compiled("udp any netns=4026532000\n");
+    let count = failing_in_turn(
+        || MayBeHeld::new(&ruleset),
+        |result| match result {
+            Ok(_) => true,
+            Err(NoMemory) => false,
+        },
+    );
+    assert_eq!(count, 1);
+}
