@@ -15,6 +15,7 @@ use ctskip_pure::{
     packet::header::{
         Flags,
         Key,
+        Needs,
         Transport, //
     },
     rule::{
@@ -300,15 +301,10 @@ proptest! {
                 ruleset.len_in(scope),
                 rules.iter().filter(|r| holds(r.netns())).count()
             );
-            let names_devices = |rule: &Rule| rule.devices().next().is_some();
+            let named = rules.iter().filter(|rule| holds(rule.netns()));
             prop_assert_eq!(
-                ruleset.sections(scope).names_devices(),
-                rules.iter().any(|rule| holds(rule.netns()) && names_devices(rule))
-            );
-            let names_flags = |rule: &Rule| rule.flags().is_some();
-            prop_assert_eq!(
-                ruleset.sections(scope).names_flags(),
-                rules.iter().any(|rule| holds(rule.netns()) && names_flags(rule))
+                ruleset.sections(scope).needs(),
+                named.fold(Needs::NONE, |needs, rule| needs.and(Needs::of(rule)))
             );
             for seed in &seeds {
                 let key = seed.key(&rules);

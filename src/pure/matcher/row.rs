@@ -27,16 +27,16 @@ use crate::pure::{
         found::NONE,
         slice::Slice,
         words::{
+            fixed_bits,
             high,
             low,
-            mark_and_flags,
             pair,
             ClassSet,
             Probe,
             ProbeMask,
             Query,
             DEVICE,
-            MARK,
+            FIXED,
             PROTOCOL_SHIFT, //
         },
     },
@@ -49,7 +49,7 @@ use crate::pure::{
     table::MAX_RULES, //
 };
 
-/// One value of each kind, no IPv6 address, device, mark or flags.
+/// One value of each kind, no IPv6 address, no device, and nothing of the word [`FIXED`].
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
@@ -176,7 +176,7 @@ struct Lists {
     source_ports: Slice,
     destination_ports: Slice,
     devices: Slice,
-    mark_or_device: MaskedWord,
+    fixed_or_device: MaskedWord,
     filters: Filters,
 }
 
@@ -189,14 +189,15 @@ struct MaskedWord {
 }
 
 impl MaskedWord {
-    /// The mark and flags that a rule names; else the first half of its only device; or nothing.
+    /// The bits of the word [`FIXED`] that a rule names; else the first half of its only device; or
+    /// nothing.
     fn of(rule: &Rule) -> Self {
         let mut devices = rule.devices();
-        match (mark_and_flags(rule), devices.next(), devices.next()) {
+        match (fixed_bits(rule), devices.next(), devices.next()) {
             ((value, mask @ 1..), _, _) => Self {
                 mask,
                 value,
-                word: MARK as u8,
+                word: FIXED as u8,
             },
             (_, Some(device), None) => {
                 let (value, mask) = device_bits(device);
@@ -214,8 +215,8 @@ impl MaskedWord {
         }
     }
 
-    /// Whether a packet has these bits: all of what a mark and flags ask for, half of what a device
-    /// does.
+    /// Whether a packet has these bits: all bits of the word [`FIXED`] that the rule names, or half of a
+    /// device.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
@@ -399,8 +400,7 @@ impl Rows {
     pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
         let combinations = Combinations::of(rule);
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
-        let is_plain = rule.mark().is_none()
-            && rule.flags().is_none()
+        let is_plain = fixed_bits(rule).1 == 0
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
         if is_plain && combinations.is_exact() {
@@ -465,7 +465,7 @@ impl Rows {
                     Masked { value, mask }
                 }),
             )?,
-            mark_or_device: MaskedWord::of(rule),
+            fixed_or_device: MaskedWord::of(rule),
             filters,
         })
     }
@@ -523,7 +523,7 @@ impl Rows {
         };
         let filters = &row.filters;
         let may_match = row.class.meets(probe.class())
-            && row.mark_or_device.matches(query)
+            && row.fixed_or_device.matches(query)
             && filters
                 .destination_ports
                 .passes(probe.destination_port().into())
