@@ -137,7 +137,7 @@ impl Cells {
     }
 
     /// Returns the cells from number `first` on, to be changed.
-    pub(super) fn from_mut(&mut self, first: usize) -> &mut [Cell] {
+    pub(super) fn tail_mut(&mut self, first: usize) -> &mut [Cell] {
         self.cells.get_mut(first..).unwrap_or_default()
     }
 

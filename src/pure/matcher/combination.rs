@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The combinations of a rule's lists: one value of each.
+//!
+//! A rule with `tcp,udp`, two sources and three ports is 12 combinations. Lists that would make too many
+//! are not told apart: a combination has one value that covers the whole list.
 
 use crate::pure::{
     matcher::cost::COMBINATIONS,
@@ -12,14 +15,14 @@ use crate::pure::{
     },
 };
 
-/// One value of each of a rule's lists; where a list is not told apart, what holds all of it.
+/// One value of each of a rule's lists; of a list that is not told apart, one that covers all of it.
 #[derive(Clone, Copy)]
 pub(super) struct Combination {
     pub(super) protocol: Option<u8>,
     pub(super) source: Option<Prefix>,
     pub(super) destination: Option<Prefix>,
     pub(super) source_ports: (u16, u16),
-    /// Or types.
+    /// Destination ports, or ICMP types.
     pub(super) destination_ports: (u16, u16),
     /// The device's name and the bits of it that decide.
     pub(super) device: (u128, u128),
@@ -28,22 +31,26 @@ pub(super) struct Combination {
 /// All ports, and more than all types.
 pub(super) const ALL: (u16, u16) = (0, u16::MAX);
 
-/// Splits a rule into parts that together match all that it does, and perhaps more.
+/// The combinations of a rule, which together match all packets that it does, and perhaps more.
 pub(super) struct Combinations<'r> {
     rule: &'r Rule,
     /// How many values of each list are told apart: protocols, sources, destinations, source ports,
-    /// destination ports or types, devices.
+    /// destination ports or types, devices. The number of a combination is written in these radices; 0 is
+    /// a list that is not told apart, and has no digit.
     radix: [usize; 6],
+    /// The number of the next combination.
     next: usize,
+    /// How many there are.
     pub(super) total: usize,
 }
 
 impl<'r> Combinations<'r> {
+    /// Returns the combinations of `rule`.
     pub(super) fn of(rule: &'r Rule) -> Self {
         let mut total = 1usize;
         let lens = Self::lens(rule);
         let mut radix = lens.map(|len| len.min(1));
-        // What tells most rules apart comes first.
+        // The lists that tell most rules apart come first.
         for list in [1, 2, 4, 3, 0, 5] {
             let len = lens.get(list).copied().unwrap_or(0);
             let product = total.saturating_mul(len.max(1));
@@ -64,6 +71,7 @@ impl<'r> Combinations<'r> {
         }
     }
 
+    /// Returns the lengths of a rule's lists.
     fn lens(rule: &Rule) -> [usize; 6] {
         [
             rule.protocols().count(),
@@ -77,7 +85,7 @@ impl<'r> Combinations<'r> {
         ]
     }
 
-    /// Whether each part is a single value of each list, so that together they are the rule.
+    /// Returns whether all lists are told apart: then the combinations together are the rule.
     pub(super) fn is_exact(&self) -> bool {
         self.radix.iter().all(|radix| *radix != 0)
     }
@@ -92,7 +100,7 @@ impl Iterator for Combinations<'_> {
         }
         let mut rest = self.next;
         self.next = self.next.wrapping_add(1);
-        // The number in each list; none where it is not told apart.
+        // The number of the value in each list; none where the list is not told apart.
         let [protocol, source, destination, source_port, destination_port, device] =
             self.radix.map(|radix| {
                 let number = rest.checked_rem(radix)?;
@@ -125,17 +133,18 @@ impl Iterator for Combinations<'_> {
     }
 }
 
-/// The name of a device, its first letter in the highest bits, and the bits of it that decide.
+/// Returns the name of a device, its first letter in the highest bits, and the bits of it that decide.
 pub(super) fn device_bits(device: Device) -> (u128, u128) {
     let bits = |number: u128| u128::from_be_bytes(number.to_ne_bytes());
     (bits(device.value()), bits(device.mask()))
 }
 
+/// Returns the ends of a range.
 fn ends(range: Range<u16>) -> (u16, u16) {
     (range.first(), range.last())
 }
 
-/// The range of number `n`, or one that holds all of them.
+/// Returns the range of number `n`, or without a number one that covers all.
 fn range_of(mut ranges: impl Iterator<Item = (u16, u16)>, n: Option<usize>) -> (u16, u16) {
     let range = match n {
         Some(n) => ranges.nth(n),
@@ -144,7 +153,7 @@ fn range_of(mut ranges: impl Iterator<Item = (u16, u16)>, n: Option<usize>) -> (
     range.unwrap_or(ALL)
 }
 
-/// The longest prefix that covers both.
+/// Returns the longest prefix that covers both.
 fn common_prefix(a: Prefix, b: Prefix) -> Prefix {
     let equal = (a.value() ^ b.value()).leading_zeros();
     let len = u8::try_from(equal).unwrap_or(0).min(a.bits()).min(b.bits());

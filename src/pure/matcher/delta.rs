@@ -27,6 +27,7 @@ use crate::pure::{
         found::Order,
         scope::Compiled, //
     },
+    rule::Rule,
     table::{
         same,
         Entry,
@@ -91,26 +92,19 @@ impl Delta {
         if compiled.len() <= UPDATE_SMALL || len <= UPDATE_SMALL || len < fewest {
             return Ok(None);
         }
-        let Some((deleted, unshadowed)) = self.deletions(base, table)? else {
+        let Some(mut delta) = self.deletions(base, table)? else {
             return Ok(None);
         };
-        let Some(added) = additions(base, table, &unshadowed)? else {
+        let Some(rules) = AddedRules::find(base, table, &delta.unshadowed)? else {
             return Ok(None);
         };
-        Ok(Some(Self {
-            deleted,
-            added,
-            unshadowed,
-        }))
+        delta.added = rules.compiled()?;
+        Ok(Some(delta))
     }
 
-    /// Returns a bit for each deleted rule of the base, and the positions of all that are unshadowed;
-    /// [`None`] where these are too many.
-    fn deletions<S: Eq>(
-        &self,
-        base: &Base<S>,
-        table: &Table<S>,
-    ) -> Result<Option<(Vec<u32>, Vec<u32>)>, NoMemory> {
+    /// Returns the delta of `table` without its added rules; [`None`] where too many rules are deleted or
+    /// unshadowed.
+    fn deletions<S: Eq>(&self, base: &Base<S>, table: &Table<S>) -> Result<Option<Self>, NoMemory> {
         let (old, matcher) = (base.table.entries(), &base.compiled.matcher);
         let mut deleted = Vec::new();
         let mut unshadowed = Vec::from_slice(&self.unshadowed)?;
@@ -133,7 +127,11 @@ impl Delta {
             }
             Ok(count <= old.len() / UPDATE_DELETED)
         })?;
-        Ok(is_little.then_some((deleted, unshadowed)))
+        Ok(is_little.then_some(Self {
+            deleted,
+            added: None,
+            unshadowed,
+        }))
     }
 }
 
@@ -153,49 +151,65 @@ fn unshadow<S>(base: &Base<S>, at: usize, unshadowed: &mut Vec<u32>) -> Result<b
     Ok(true)
 }
 
-/// Compiles the rules of `table` that are not in the base, and the `unshadowed` ones that still are.
-/// Returns [`None`] where these are too many.
-fn additions<S: Eq>(
-    base: &Base<S>,
-    table: &Table<S>,
-    unshadowed: &[u32],
-) -> Result<Option<Option<Arc<Added>>>, NoMemory> {
-    let mut rules = Vec::new();
-    let mut positions = Vec::new();
-    let mut add = |at: usize, position: usize| {
-        let Some(entry) = table.entries().get(position) else {
-            return Ok(true);
+/// The rules of a table that are not in its base, and the unshadowed ones.
+struct AddedRules<'t> {
+    rules: Vec<(Order, &'t Rule)>,
+    positions: Vec<u32>,
+}
+
+impl<'t> AddedRules<'t> {
+    /// Finds them in `table`; [`None`] where they are too many. `unshadowed` has the positions in the
+    /// base.
+    fn find<S: Eq>(
+        base: &Base<S>,
+        table: &'t Table<S>,
+        unshadowed: &[u32],
+    ) -> Result<Option<Self>, NoMemory> {
+        let mut found = Self {
+            rules: Vec::new(),
+            positions: Vec::new(),
         };
-        let order = Order::between(at, positions.len().min(ADDED_RULES));
-        positions.push(position as u32)?;
-        rules.push((order, entry.rule()))?;
-        Ok(true)
-    };
-    let mut next = unshadowed.iter().peekable();
-    walk(base.table.entries(), table.entries(), |step| match step {
-        Step::Added { at, position } => add(at, position),
-        Step::Kept { at, position, len } => {
-            let end = at.saturating_add(len);
-            while let Some(bare) = next.next_if(|bare| (**bare as usize) < end) {
-                // Else it is deleted, and needs no light.
-                if let Some(ahead) = (*bare as usize).checked_sub(at) {
-                    add(*bare as usize, position.saturating_add(ahead))?;
+        let mut next = unshadowed.iter().peekable();
+        walk(base.table.entries(), table.entries(), |step| {
+            match step {
+                Step::Added { at, position } => found.push(table, at, position)?,
+                Step::Kept { at, position, len } => {
+                    let end = at.saturating_add(len);
+                    while let Some(rule) = next.next_if(|rule| (**rule as usize) < end) {
+                        // Else it is deleted.
+                        if let Some(ahead) = (*rule as usize).checked_sub(at) {
+                            found.push(table, *rule as usize, position.saturating_add(ahead))?;
+                        }
+                    }
                 }
+                Step::Deleted(_) => {}
             }
             Ok(true)
+        })?;
+        Ok((found.rules.len() <= ADDED_RULES).then_some(found))
+    }
+
+    /// Appends the rule at `position` of `table`, ahead of the one at `at` of the base.
+    fn push<S>(&mut self, table: &'t Table<S>, at: usize, position: usize) -> Result<(), NoMemory> {
+        if let Some(entry) = table.entries().get(position) {
+            let number = self.positions.len().min(ADDED_RULES);
+            self.positions.push(position as u32)?;
+            self.rules
+                .push((Order::between(at, number), entry.rule()))?;
         }
-        Step::Deleted(_) => Ok(true),
-    })?;
-    if rules.len() > ADDED_RULES {
-        return Ok(None);
+        Ok(())
     }
-    if rules.is_empty() {
-        return Ok(Some(None));
+
+    /// Compiles them; [`None`] where there are none.
+    fn compiled(self) -> Result<Option<Arc<Added>>, NoMemory> {
+        if self.rules.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Added {
+            compiled: Compiled::new(&self.rules, false)?,
+            positions: self.positions,
+        })?))
     }
-    Ok(Some(Some(Arc::new(Added {
-        compiled: Compiled::new(&rules, false)?,
-        positions,
-    })?)))
 }
 
 /// A part of the way from one table to another.

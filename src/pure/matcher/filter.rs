@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tells most values that are not in a list by one look at six of their bits.
+//! A filter of a list: most values that are not in the list are found out by one look at six bits.
 
 use core::ops::RangeInclusive;
 
@@ -8,20 +8,22 @@ use core::ops::RangeInclusive;
 #[derive(Clone, Copy)]
 pub(super) struct Filter {
     bits: u64,
-    /// How far up the six bits are.
+    /// The lowest of the six bits.
     shift: u8,
 }
 
 impl Filter {
-    /// Lets every value pass.
+    /// The filter that all values pass.
     const ALL: Self = Self {
         bits: u64::MAX,
         shift: 0,
     };
 
-    /// Lets the elements of a list pass, and as few others as it can: each element is the first and
-    /// the last of its values, and `shifts` says how far up the six bits may be. An empty list lets
-    /// all pass, as one of a rule does.
+    /// Returns the filter that the elements of a list pass, and as few other values as can be.
+    ///
+    /// Each element is the first and the last of its values. `shifts` has the numbers that the lowest of the
+    /// six bits may have. All values pass the filter of an empty list, as a rule without the list matches
+    /// all.
     pub(super) fn new(
         elements: impl Iterator<Item = (u64, u64)> + Clone,
         shifts: RangeInclusive<u8>,
@@ -44,12 +46,12 @@ impl Filter {
         best
     }
 
-    /// How many of the 64 values pass.
+    /// Returns how many of the 64 values pass.
     pub(super) fn lets_pass(&self) -> u32 {
         self.bits.count_ones()
     }
 
-    /// Whether `value` may be in the list.
+    /// Returns whether `value` may be in the list.
     #[inline(always)]
     pub(super) fn passes(&self, value: u64) -> bool {
         let six = value.wrapping_shr(self.shift.into());
@@ -57,10 +59,10 @@ impl Filter {
     }
 }
 
-/// The bits of all that the last six bits of the numbers from `first` to `last` can be.
+/// Returns a bit for each value that the last six bits of the numbers from `first` to `last` can have.
 fn between(first: u64, last: u64) -> u64 {
     let more = last.wrapping_sub(first).min(63);
-    // As many as there are, then turned to where they start.
+    // As many ones as there are numbers, then turned to where these start.
     let ones = u64::MAX.wrapping_shr(63u32.wrapping_sub(more as u32));
     ones.rotate_left(first as u32 & 63)
 }

@@ -31,7 +31,7 @@ use crate::pure::{
     table::Entry, //
 };
 
-/// What a packet of IPv4 with ports is compared with: a rule in one direction.
+/// A row, which a packet of IPv4 with ports is compared with: a rule in one direction.
 struct LinearRow<S> {
     /// Source and destination.
     addresses: u64,
@@ -58,7 +58,7 @@ fn addresses(source: u128, destination: u128) -> u64 {
 
 /// The rows of one hook, in the order of the rules.
 ///
-/// The last one is an end always, so that no packet needs to be told how many there are.
+/// The last row is always an end: so a search needs no length.
 struct RowList<S>([LinearRow<S>; LINEAR_ROWS + 1]);
 
 impl<S> RowList<S> {
@@ -72,7 +72,7 @@ impl<S> RowList<S> {
         }))
     }
 
-    /// Puts `row` at the end; `None` where there is no room.
+    /// Appends `row`; [`None`] where there is no room.
     fn push(&mut self, row: LinearRow<S>) -> Option<()> {
         let mut free = self.0.iter_mut().take(LINEAR_ROWS);
         *free.find(|row| row.entry.is_none())? = row;
@@ -90,21 +90,22 @@ pub struct LinearTable<S> {
 pub struct Unsupported;
 
 impl<S: Clone> LinearTable<S> {
-    /// No rules.
-    pub fn new() -> Self {
+    /// Returns a table of no rules.
+    pub fn empty() -> Self {
         Self {
             pre_routing: RowList::new(),
             local_out: RowList::new(),
         }
     }
 
-    /// The rules of `ruleset` that hold in `scope`; `None` where they are too many, or say too much.
+    /// Returns the rules of `ruleset` that hold in `scope`; [`None`] where they are too many, or specify more
+    /// than a row can.
     pub fn build(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
         let entries = ruleset.table().entries();
         if entries.len() > LINEAR_RULES {
             return None;
         }
-        let mut few = Self::new();
+        let mut few = Self::empty();
         for entry in entries {
             if ruleset.holds_in(scope, entry.rule().netns()) {
                 few.push(entry)?;
@@ -113,7 +114,7 @@ impl<S: Clone> LinearTable<S> {
         Some(few)
     }
 
-    /// Appends a rule; `None` where that is not possible.
+    /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
         if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() {
@@ -165,7 +166,9 @@ impl<S: Clone> LinearTable<S> {
 }
 
 impl<S> LinearTable<S> {
-    /// The first rule that matches `key`, or that it is for [`Ruleset::lookup`] to tell. Any context.
+    /// Returns the first rule that matches `key`. Any context.
+    ///
+    /// Fails for a packet that the table is not made for: [`Ruleset::lookup`] finds its rule.
     #[inline(always)]
     pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Unsupported> {
         let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
@@ -186,7 +189,7 @@ impl<S> LinearTable<S> {
     }
 }
 
-/// All of `values`, or once `None` where there is none.
+/// Returns all of `values`, or [`None`] once where there are none.
 fn or_any<T>(values: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = Option<T>> {
     let any = values.clone().next().is_none().then_some(None);
     values.map(Some).chain(any)
@@ -199,7 +202,7 @@ fn bits(prefix: Option<Prefix>) -> ValueAndMask<u128> {
     prefix.map_or((0, 0), |prefix| (prefix.value(), prefix.mask()))
 }
 
-/// The bits that all ports of a range have in common, if no other port has them.
+/// Returns the bits that all ports of a range have in common; [`None`] where another port has them, too.
 fn port_bits(range: Option<Range<u16>>) -> Option<ValueAndMask<u16>> {
     let Some(range) = range else {
         return Some((0, 0));

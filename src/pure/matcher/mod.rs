@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds the first of some rules that matches a key.
+//! The matcher: finds the first of a table's rules that matches a packet.
 //!
-//! Each rule is compiled into rows, which a packet is compared with in full ([`row`](row)).
-//! Which rows to compare is told in one of two ways, or both:
+//! A [`ruleset`] is a table compiled for all network namespaces. [`plan`] chooses, for each namespace, the
+//! engine that packets are looked up by:
 //!
-//! - Where nearly all rules for IPv4 say the same kinds of bits, by hash tables
-//!   ([`tuple`](hash)). A rule is in one of them once; a packet is looked up in both directions.
-//! - Else, and for what is left, by decision trees ([`tree`](tree)), one for each group of rules
-//!   that say the same kind of bits ([`group`](group)). A rule that matches both directions is
-//!   in the trees twice, once as written and once exchanged, so that a packet is looked up once.
+//! - [`linear`] compares a packet with each of a few rules.
+//! - [`hash`] finds the rows to compare in hash tables, where nearly all rules for IPv4 specify one of a few
+//!   kinds of bits. A rule is in one table, once; a packet is looked up in both directions.
+//! - [`tree`] finds the rows to compare in decision trees, one for each group of rules that specify the same
+//!   kind of bits. A rule that matches both directions is in the trees twice, as written and exchanged, so
+//!   that a packet is looked up once. Trees take what hash tables leave.
 //!
-//! Each table and tree knows the first of its rules, and is passed over once a rule ahead of that has
-//! matched.
-//!
-//! One matcher holds the rules of all network namespaces; a [`Section`] is those of one group of
-//! namespaces.
+//! A row ([`row`]) has the last word: a packet is compared with all that its rule says. Each table and tree
+//! knows the first of its rules, and is passed over once a rule ahead of that has matched.
 //!
 //! # What was chosen, and against what
 //!
@@ -26,35 +24,31 @@
 //! | | exact | acl | bytes: exact, acl |
 //! |---|---:|---:|---:|
 //! | this | 369 / 183 | 1,311 / 893 | 128, 259 |
-//! | trees only | 502 / 362 | the same | 3 fewer, the same |
+//! | trees only | 502 / 362 | 1,311 / 893 | 125, 259 |
 //! | trees only, one group of all long prefixes | | 3,196 / 354 | |
 //! | one hash table, exact, in C | 270 / 166 | | 48 |
 //! | nft's hash set; pipapo (16,384 rules) | 1,196 / 1,063 | 5,932 / 5,710 | 88 |
 //!
-//! - Rules one by one: 10 to 20 instructions each, so it stays for a few rules only
-//!   ([`few`](linear)).
-//! - Hash tables as far as they go and trees for the rest, for `acl`: a fifth dearer than trees only, as
-//!   packets pass both. So there are tables only where next to nothing is left.
-//! - Six hash tables with relaxed masks, as of TupleMerge, and binary trees for what shares a place
-//!   (counted by callgrind, without the hook): 276 / 161 for `exact`, but 1,711 for `acl`, as five to six
-//!   trees of 18 instructions a node are passed; and choosing tables took seconds for rules with lists.
-//! - Groups chosen by how many rules say their bits: of popular sources, thousands of rules shared a
-//!   cell. Now what counts is how few share one, and pairs of prefixes are tried.
-//! - Memory for trees ([`tree`](tree)): 8, 16 or 32 words an item change the mean by a tenth,
-//!   and the slowest packet by half.
-//! - Memory and time for the parts of a tree as they come: those at the side left none for the one with
-//!   most rules, and 4,096 nested prefixes of IPv6 were one list, at half a million instructions. Now
-//!   each has its share ([`tree`](tree)). What no group takes is divided by direction where that
-//!   is twice as good, so that all rules of a tree say the same port: then such a table costs 970.
-//! - Rows of lists, IPv6 addresses, marks or devices without a look at six bits of each value first
-//!   ([`filter`](filter)): 14,688 / 15,021 for 4,096 rules with lists of 16, 8 and 8, now
-//!   6,207 / 5,995.
-//! - Ports are ranked where rules name ranges: without, ranges that nest at odd ends made leaves of
+//! - Rules one by one cost 10 to 20 instructions each. So this is for a few rules only.
+//! - Hash tables as far as they go, and trees for the rest, cost `acl` a fifth more than trees alone:
+//!   packets pass both. So there are tables only where next to nothing is left for trees.
+//! - Six hash tables with relaxed masks, as in TupleMerge, with binary trees in crowded cells (counted by
+//!   callgrind, without the hook) cost 276 / 161 for `exact`, but 1,711 for `acl`: packets pass five to six
+//!   trees, at 18 instructions a node. Choosing the tables took seconds for rules with lists.
+//! - Groups were chosen by how many rules specify their bits. Then thousands of rules with popular sources
+//!   shared a cell. Now a group is worth more where few rules share a value, and pairs of prefixes are tried.
+//! - Room for trees: 8, 16 or 32 cells an item change the mean by a tenth, and the slowest packet by half.
+//! - Room and work were given to the parts of a tree as they came. Small parts left none for the largest,
+//!   and 4,096 nested prefixes of IPv6 were one list, at half a million instructions. Now each part has its
+//!   share. The rest that no group takes is divided by direction where that is twice as good, so that all
+//!   rules of a tree specify the same port: then such a table costs 970.
+//! - Rows of lists, IPv6 addresses, marks or devices: without a first look at six bits of each value
+//!   ([`filter`]), 4,096 rules with lists of 16, 8 and 8 cost 14,688 / 15,021; with it, 6,207 / 5,995.
+//! - Ports are ranked where rules name ranges. Without, ranges that nest at odd ends made leaves of
 //!   thousands of rows.
 //!
-//! What `acl` cost beyond a hash table when it was 1,178 / 952: four to five groups of 25 instructions
-//! each, 13 nodes of 17, 12 to 15 rows of 20, which other rules of the same prefixes have left in the
-//! way.
+//! When `acl` cost 1,178 / 952, its cost beyond a hash table was: four to five groups of 25 instructions,
+//! 13 nodes of 17, and 12 to 15 rows of 20, of rules with the same prefixes.
 
 pub mod held;
 pub mod linear;

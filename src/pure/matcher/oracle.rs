@@ -22,12 +22,12 @@ use crate::pure::{
     },
 };
 
-/// The index of the first of `rules` that matches `key`.
+/// Returns the index of the first of `rules` that matches `key`.
 pub fn first_match<'a>(rules: impl Iterator<Item = &'a Rule>, key: &Key) -> Option<usize> {
     rules.into_iter().position(|rule| matches(rule, key))
 }
 
-/// Whether `rule` matches `key` in either direction. Its namespace is not looked at.
+/// Returns whether `rule` matches `key` in either direction. Its namespace is not looked at.
 pub fn matches(rule: &Rule, key: &Key) -> bool {
     let point_of_written = match rule.local() {
         None => None,
@@ -42,7 +42,7 @@ pub fn matches(rule: &Rule, key: &Key) -> bool {
             || !rule.oneway() && as_exchanged && matches_exchanged(rule, key))
 }
 
-/// The terms that are the same in both directions.
+/// Returns whether the terms match that are not exchanged.
 fn matches_either_way(rule: &Rule, key: &Key) -> bool {
     let any_or = |mut list: &mut dyn Iterator<Item = bool>| {
         let mut empty = true;
@@ -101,12 +101,12 @@ fn matches_exchanged(rule: &Rule, key: &Key) -> bool {
     matches_as_written(rule, &exchanged)
 }
 
-/// Whether one of `prefixes` covers `address`, or there is none.
+/// Returns whether one of `prefixes` covers `address`, or there is none.
 fn prefixes_match(mut prefixes: impl Iterator<Item = Prefix> + Clone, address: u128) -> bool {
     prefixes.clone().next().is_none() || prefixes.any(|p| address & p.mask() == p.value())
 }
 
-/// Whether one of `ranges` contains the value, or there is none; what is not known is in no range.
+/// Returns whether one of `ranges` contains the value, or there is none. An unknown value is in no range.
 fn ranges_match<T: Copy + PartialOrd>(
     mut ranges: impl Iterator<Item = Range<T>> + Clone,
     value: Option<T>,

@@ -129,7 +129,7 @@ impl<S: Clone> View<S> {
             mode,
             icmp_errors,
             sections,
-            linear: linear.unwrap_or_else(LinearTable::new),
+            linear: linear.unwrap_or_else(LinearTable::empty),
             ruleset,
         }
     }

@@ -49,20 +49,28 @@ use crate::pure::{
     table::MAX_RULES, //
 };
 
-/// One value of each kind, no IPv6 address, no device, and nothing of the word [`FIXED`].
+/// A row of one value of each kind, no IPv6 address, no device, and no bits of the word [`FIXED`].
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
     mask: u64,
-    /// As of a [`Probe`]: the first of the ports, the protocol, and all classes; between these, the
-    /// bits of the protocol that decide.
+    /// | bits | hold |
+    /// |---|---|
+    /// | 63 to 48, 47 to 32 | the first source port, the first destination port or type |
+    /// | 31 to 24 | the protocol |
+    /// | 23 to 16 | the bits of the protocol that decide |
+    /// | 15 to 0 | the classes, a bit each |
+    ///
+    /// All but the third lie as in a [`Probe`].
     rest: u64,
+    /// How many source ports there are, less one.
     source_span: u16,
+    /// How many destination ports or types there are, less one.
     destination_span: u16,
     order: u32,
 }
 
-/// How far up the bits of the protocol that decide are in [`Single::rest`].
+/// The lowest of the bits of the protocol that decide, in [`Single::rest`].
 const PROTOCOL_MASK_SHIFT: u32 = 16;
 
 impl Single {
@@ -85,7 +93,7 @@ impl Single {
         }
     }
 
-    /// What it says beside addresses, but for the spans.
+    /// Returns its values as a probe.
     #[inline(always)]
     fn rest(&self) -> Probe {
         Probe {
@@ -99,7 +107,8 @@ impl Single {
         (self.rest >> PROTOCOL_MASK_SHIFT) as u8
     }
 
-    /// For another packet than an IPv4 one, no address must be named.
+    /// Returns whether a packet matches in the direction of `probe`. A packet of IPv6 has no addresses in a
+    /// probe, and matches only rows that specify none.
     #[inline(always)]
     fn matches(&self, probe: &Probe) -> bool {
         let own = self.rest();
@@ -113,7 +122,7 @@ impl Single {
             && own.class().meets(probe.class())
     }
 
-    /// Whether it has the same `bits` as `probe`, and a class in common.
+    /// Returns whether it has the value of `probe` in `bits`, and a class in common.
     #[inline(always)]
     fn agrees(&self, probe: &Probe, bits: &ProbeMask) -> bool {
         (probe.addresses ^ self.addresses) & bits.addresses == 0
@@ -121,7 +130,7 @@ impl Single {
             && self.rest().class().meets(probe.class())
     }
 
-    /// The first of source and destination ports, and how many more there are.
+    /// Returns the first of source and destination ports, and how many more there are.
     fn spans(&self) -> [(u16, u16); 2] {
         let own = self.rest();
         [
@@ -130,7 +139,7 @@ impl Single {
         ]
     }
 
-    /// Whether a packet may match both, in any directions.
+    /// Returns whether a packet may match both, in any directions: the one may shadow the other.
     fn overlaps(&self, other: &Self) -> bool {
         let meet = |a: (u16, u16), b: (u16, u16)| {
             a.0 <= b.0.saturating_add(b.1) && b.0 <= a.0.saturating_add(a.1)
@@ -162,12 +171,12 @@ impl Single {
     }
 }
 
-/// Any rule. The lists are ranges of the arrays of [`Rows`]; an empty one matches all.
+/// A row of any rule. Its lists are slices of the arrays of [`Rows`]; an empty list matches all.
 #[derive(Clone, Copy)]
 struct Lists {
     order: u32,
     class: ClassSet,
-    /// That of the addresses, where there are any.
+    /// The family of the addresses, where there are any.
     family: Family,
     /// A bit for each protocol number.
     protocols: [u64; 4],
@@ -180,7 +189,7 @@ struct Lists {
     filters: Filters,
 }
 
-/// What some bits of a word of a [`Query`] must be, whatever the direction.
+/// Some bits of a word of a [`Query`], and the value that they must have, whatever the direction.
 #[derive(Clone, Copy)]
 struct MaskedWord {
     mask: u64,
@@ -189,8 +198,8 @@ struct MaskedWord {
 }
 
 impl MaskedWord {
-    /// The bits of the word [`FIXED`] that a rule names; else the first half of its only device; or
-    /// nothing.
+    /// Returns the bits of the word [`FIXED`] that a rule names, else the first half of its only device,
+    /// else no bits.
     fn of(rule: &Rule) -> Self {
         let mut devices = rule.devices();
         match (fixed_bits(rule), devices.next(), devices.next()) {
@@ -215,15 +224,14 @@ impl MaskedWord {
         }
     }
 
-    /// Whether a packet has these bits: all bits of the word [`FIXED`] that the rule names, or half of a
-    /// device.
+    /// Returns whether a packet has these bits: all bits of the word [`FIXED`], half of a device's.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
     }
 }
 
-/// What most packets that do not match fail at.
+/// The first looks at a row of lists: most packets that do not match fail here.
 #[derive(Clone, Copy)]
 struct Filters {
     sources: AddressFilter,
@@ -241,7 +249,7 @@ struct AddressFilter {
 }
 
 impl AddressFilter {
-    /// That of sources or destinations, all of one family.
+    /// Returns the filter of a list of sources or destinations, all of one family.
     fn new(
         family: Family,
         is_source: bool,
@@ -256,9 +264,10 @@ impl AddressFilter {
             (Family::Ipv4, false) => (0, true, of(|address| high(address) >> 32, 0..=26)),
             (Family::Ipv6, _) => {
                 let upper = of(high, 0..=58);
-                // The rest is no better where the first half has one value, or says less.
-                let is_rest_said = prefixes.clone().all(|p| p.bits() > 64);
-                let lower = match is_rest_said && upper.lets_pass() > 1 {
+                // The lower half is no better where the upper one has one value, or where it is not
+                // specified by all.
+                let has_lower = prefixes.clone().all(|p| p.bits() > 64);
+                let lower = match has_lower && upper.lets_pass() > 1 {
                     true => of(low, 0..=58),
                     false => upper,
                 };
@@ -275,7 +284,7 @@ impl AddressFilter {
         }
     }
 
-    /// Whether the address of a packet in the direction of `probe` may be in the list.
+    /// Returns whether the address of a packet in the direction of `probe` may be in the list.
     #[inline(always)]
     fn passes(&self, family: Family, query: &Query<'_>, probe: &Probe, exchanged: u32) -> bool {
         let bits = match family {
@@ -293,13 +302,19 @@ struct Masked {
     mask: u128,
 }
 
-/// A row's number, and in which direction a packet is to be compared with it.
+/// A row's number, and how a packet is to be compared with it.
+///
+/// | bit | in a tree | in a hash table |
+/// |---|---|---|
+/// | 25 | the packet is compared exchanged | the table's mask is all that the rule specifies |
+/// | 24 | a row of lists | never set |
+/// | 23 to 0 | the index | the index |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowId(pub(super) u32);
 
 impl RowId {
     const EXCHANGED_SHIFT: u32 = 25;
-    /// In a hash table, where no row is exchanged.
+    /// The bit of a row that is compared in the table's mask only. Trees use the bit otherwise.
     pub(super) const WHOLE: u32 = 1 << Self::EXCHANGED_SHIFT;
     const LISTS: u32 = 1 << 24;
     const INDEX: u32 = Self::LISTS - 1;
@@ -317,32 +332,34 @@ impl RowId {
         Self(self.0 | Self::LISTS)
     }
 
-    /// The same row, looked at in the other direction.
+    /// Returns this row of a tree, to be compared with packets exchanged.
     pub(super) fn exchanged(self) -> Self {
         Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
     }
 
-    /// Whether it is to be looked at in the other direction; of a row in a tree.
+    /// Returns whether this row of a tree is compared with packets exchanged.
     pub(super) fn is_exchanged(self) -> bool {
         self.0 & 1 << Self::EXCHANGED_SHIFT != 0
     }
 
-    /// The same row, in a hash table of the bits that its rule says and no more.
+    /// Returns this row of a hash table whose mask is all that its rule specifies.
     pub(super) fn whole(self) -> Self {
         Self(self.0 | Self::WHOLE)
     }
 
+    /// Returns the index of the row among single rows, or among rows of lists.
     pub(super) fn index(self) -> usize {
         (self.0 & Self::INDEX) as usize
     }
 
+    /// Returns whether it is a row of lists.
     pub(super) fn is_lists(self) -> bool {
         self.0 & Self::LISTS != 0
     }
 }
 
-/// Gives each combination of a rule to `with`, with the row to compare for it and whether it is no more than
-/// the rule matches. `first` is what [`Rows::push`] gave.
+/// Calls `with` for each combination of a rule, with its row, and whether it is no more than the rule
+/// matches. `first` is the row that [`Rows::push`] has returned for the rule.
 pub(super) fn each_combination(
     first: RowId,
     rule: &Rule,
@@ -360,7 +377,7 @@ pub(super) fn each_combination(
     Ok(())
 }
 
-/// The rules of a matcher.
+/// The rows of a matcher.
 pub(super) struct Rows {
     singles: Vec<Single>,
     lists: Vec<Lists>,
@@ -380,17 +397,17 @@ impl Rows {
         }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
         self.singles.len().saturating_add(self.lists.len())
     }
 
-    /// How many single rows there are.
+    /// Returns the number of single rows.
     pub(super) fn singles(&self) -> usize {
         self.singles.len()
     }
 
-    /// Makes room for that many rules more.
+    /// Makes room for the rows of `rules` more rules that are one row each.
     pub(super) fn reserve(&mut self, rules: usize) -> Result<(), NoMemory> {
         self.singles.reserve(rules)
     }
@@ -470,12 +487,12 @@ impl Rows {
         })
     }
 
-    /// Whether each row is a single one.
+    /// Returns whether all rows are single.
     pub(super) fn are_single(&self) -> bool {
         self.lists.is_empty()
     }
 
-    /// The order of a row that matches, or [`NONE`]; `SINGLE` says that there are no others.
+    /// Returns the order of a tree's row that matches, or [`NONE`]. `SINGLE` says that all rows are single.
     #[inline(always)]
     pub(super) fn compare<const SINGLE: bool>(&self, id: u32, query: &Query<'_>) -> u32 {
         if !SINGLE && id & RowId::LISTS != 0 {
@@ -561,8 +578,7 @@ impl Rows {
             && row.devices.any_of(&self.devices, covers(query.device()))
     }
 
-    /// How many instructions a comparison takes, roughly: where it fails early, as most do, and at
-    /// worst.
+    /// Returns the cost of comparing a row: where it fails early, as most do, and at worst.
     pub(super) fn cost(&self, id: RowId) -> (u32, u32) {
         match self.lists.get(id.index()) {
             Some(row) if id.is_lists() => {
@@ -575,7 +591,7 @@ impl Rows {
                 ];
                 let values = lists
                     .iter()
-                    .fold(0u32, |sum, span| sum.saturating_add(span.len()));
+                    .fold(0u32, |sum, list| sum.saturating_add(list.len()));
                 let (row, value) = LISTS_WORST;
                 (LISTS_COST, values.saturating_mul(value).saturating_add(row))
             }
@@ -583,7 +599,7 @@ impl Rows {
         }
     }
 
-    /// The order of a row.
+    /// Returns the order of a row.
     pub(super) fn order(&self, id: RowId) -> u32 {
         let order = match id.is_lists() {
             true => self.lists.get(id.index()).map(|row| row.order),
@@ -592,18 +608,18 @@ impl Rows {
         order.unwrap_or(NONE)
     }
 
-    /// The orders of the rows behind `order` that may match a packet which rule `order` matches; one
-    /// may come more than once.
+    /// Returns the orders of the rows behind `order` that rule `order` may shadow: a packet may match both.
+    /// An order may come more than once.
     pub(super) fn overlapping(&self, order: u32) -> impl Iterator<Item = u32> + '_ {
-        // Rows stand section by section: those of one rule together, but not all ascending.
+        // Rows stand section by section, the rows of one rule together.
         let from = self.singles.iter().position(|row| row.order == order);
         let rest = self.singles.get(from.unwrap_or(self.singles.len())..);
         let rest = rest.unwrap_or_default();
         let end = rest.iter().take_while(|row| row.order == order).count();
-        let same = rest.get(..end).unwrap_or_default();
-        // A rule with lists is taken to meet any other.
+        let own = rest.get(..end).unwrap_or_default();
+        // A rule with lists is taken to overlap any other.
         let singles = self.singles.iter().filter(move |row| {
-            row.order > order && (same.is_empty() || same.iter().any(|other| other.overlaps(row)))
+            row.order > order && (own.is_empty() || own.iter().any(|other| other.overlaps(row)))
         });
         let lists = self.lists.iter().filter(move |row| row.order > order);
         singles
@@ -612,7 +628,7 @@ impl Rows {
     }
 }
 
-/// The bit of `number` in its word of a bitmap of 256.
+/// Returns the bit of `number` in its word of a bitmap of 256.
 #[inline(always)]
 fn protocol_bit(number: u8) -> u64 {
     1u64.wrapping_shl(u32::from(number & 63))

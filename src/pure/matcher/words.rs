@@ -18,10 +18,10 @@ use crate::pure::{
     },
 };
 
-/// How many words a key has.
+/// The number of words of a key.
 pub(super) const WORDS: usize = 8;
 
-/// What lies where. An address is counted from its most significant bit.
+/// A key as words. The most significant bit of an address comes first.
 ///
 /// | word | IPv4 | IPv6 |
 /// |---|---|---|
@@ -42,13 +42,13 @@ pub(super) const TRANSPORT: usize = 4;
 pub(super) const FIXED: usize = 5;
 /// The words of the device.
 pub(super) const DEVICE: usize = 6;
-/// How far up the source port is in the word [`TRANSPORT`]; 16 bits.
+/// The lowest bit of the source port in the word [`TRANSPORT`]; 16 bits.
 pub(super) const SOURCE_PORT_SHIFT: u32 = 48;
-/// How far up the destination port or the ICMP type is; 16 bits.
+/// The lowest bit of the destination port or the ICMP type; 16 bits.
 pub(super) const DESTINATION_PORT_SHIFT: u32 = 32;
-/// How far up the protocol is; 8 bits.
+/// The lowest bit of the protocol; 8 bits.
 pub(super) const PROTOCOL_SHIFT: u32 = 24;
-/// How far up the number of the class is, without its direction; 3 bits.
+/// The lowest bit of the number of the class, without its direction; 3 bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
 
 /// Returns the word [`FIXED`].
@@ -93,25 +93,25 @@ pub(super) fn place(family: Family, source: u128, destination: u128, ports: u64)
     }
 }
 
-/// The first 64 bits of an address.
+/// Returns the first 64 bits of an address.
 #[inline(always)]
 pub(super) fn high(address: u128) -> u64 {
     (address >> 64) as u64
 }
 
-/// The last 64 bits of an address.
+/// Returns the last 64 bits of an address.
 #[inline(always)]
 pub(super) fn low(address: u128) -> u64 {
     address as u64
 }
 
-/// A pair of ports as it lies in the word [`TRANSPORT`].
+/// Returns a pair of ports as it lies in the word [`TRANSPORT`].
 #[inline(always)]
 pub(super) fn pair(source: u16, destination: u16) -> u64 {
     u64::from(source) << SOURCE_PORT_SHIFT | u64::from(destination) << DESTINATION_PORT_SHIFT
 }
 
-/// The first bits that all of a range have in common, as a mask.
+/// Returns the first bits that all ports of a range have in common, as a mask.
 pub(super) fn common_bits((first, last): (u16, u16)) -> u16 {
     let differ = first ^ last;
     !u16::MAX.checked_shr(differ.leading_zeros()).unwrap_or(0)
@@ -131,7 +131,7 @@ impl ClassSet {
     const ERROR: u16 = 0x4444;
     const LOCAL_OUT: u16 = 0xf0f0;
     const EXCHANGED: u16 = 0xff00;
-    /// The numbers that stand in for these sets.
+    /// The numbers of classes in these sets: their bits are added.
     const PORTS_NUMBER: u32 = 0;
     const TYPE_NUMBER: u32 = 1;
     const ERROR_NUMBER: u32 = 2;
@@ -139,7 +139,7 @@ impl ClassSet {
     const LOCAL_OUT_NUMBER: u32 = 4;
     const EXCHANGED_NUMBER: u32 = 8;
 
-    /// No class: matches nothing.
+    /// No class: it meets none.
     const NONE: Self = Self(0);
 
     const fn of_point(point: HookPoint) -> u16 {
@@ -149,13 +149,13 @@ impl ClassSet {
         }
     }
 
-    /// The one of that number.
+    /// Returns the set of one class.
     #[inline(always)]
     const fn of_number(number: u32) -> Self {
         Self(1u16.wrapping_shl(number))
     }
 
-    /// The classes of the packet that `rule` can match.
+    /// Returns the classes of the packets that `rule` can match.
     pub(super) fn of_rule(rule: &Rule) -> Self {
         let ports =
             rule.source_ports().next().is_some() || rule.destination_ports().next().is_some();
@@ -180,7 +180,7 @@ impl ClassSet {
         Self(transport & (written | exchanged))
     }
 
-    /// The part of it that is of one direction, as a set of the eight numbers without direction.
+    /// Returns the classes of one direction, as a set of the eight numbers without direction.
     pub(super) fn in_direction(self, exchanged: bool) -> u8 {
         let [lower, upper] = self.0.to_le_bytes();
         if exchanged {
@@ -190,12 +190,12 @@ impl ClassSet {
         }
     }
 
-    /// Whether the rule names an ICMP type.
+    /// Returns whether the rule names an ICMP type.
     pub(super) fn names_type(self) -> bool {
         self.0 & Self::ERROR != 0
     }
 
-    /// Whether they have one in common.
+    /// Returns whether the sets have a class in common.
     #[inline(always)]
     pub(super) fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -221,7 +221,7 @@ impl Probe {
         }
     }
 
-    /// All of its bits.
+    /// Returns all of its bits.
     #[inline(always)]
     pub(super) fn bits(&self) -> ProbeMask {
         ProbeMask {
@@ -245,7 +245,7 @@ impl Probe {
         (self.rest >> PROTOCOL_SHIFT) as u8
     }
 
-    /// One class, or none where no rule can match in this direction.
+    /// Returns the one class, or none where no rule can match in this direction.
     #[inline(always)]
     pub(super) fn class(&self) -> ClassSet {
         ClassSet(self.rest as u16)
@@ -268,7 +268,7 @@ impl ProbeMask {
         }
     }
 
-    /// What is hashed of them, most of it in the upper bits.
+    /// Returns a hash of the bits, best in its upper bits.
     #[inline(always)]
     pub(super) fn hash(self) -> u64 {
         (self.addresses.wrapping_mul(HASH) ^ self.rest).wrapping_mul(HASH)
@@ -287,7 +287,7 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Those of `key`.
+    /// Returns the probes of `key`.
     #[inline(always)]
     pub(super) fn new(key: &Key) -> Self {
         let point = match key.point {
@@ -319,7 +319,7 @@ impl Probes {
     }
 }
 
-/// What is looked up.
+/// A packet as trees and rows look it up.
 pub(super) struct Query<'p> {
     pub(super) words: Words,
     pub(super) probes: &'p Probes,
@@ -357,14 +357,14 @@ impl<'p> Query<'p> {
         }
     }
 
-    /// The word of that number, which is below [`WORDS`].
+    /// Returns the word of that number, which is below [`WORDS`].
     #[inline(always)]
     pub(super) fn word(&self, number: u32) -> u64 {
         let number = number as usize & WORDS.wrapping_sub(1);
         self.words.get(number).copied().unwrap_or(0)
     }
 
-    /// Source and destination, as a [`Key`] has them.
+    /// Returns source and destination, as a [`Key`] has them.
     pub(super) fn addresses(&self, family: Family) -> (u128, u128) {
         let [a, b, c, d, ..] = self.words;
         let wide = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
@@ -374,7 +374,7 @@ impl<'p> Query<'p> {
         }
     }
 
-    /// The name of the device, its first letter in the highest bits.
+    /// Returns the name of the device, its first letter in the highest bits.
     pub(super) fn device(&self) -> u128 {
         let [.., upper, lower] = self.words;
         u128::from(upper) << 64 | u128::from(lower)

@@ -15,6 +15,8 @@ use crate::pure::{
         },
     },
     rule::{
+        Netns,
+        NetnsId,
         Rule,
         Tag, //
     },
@@ -179,4 +181,17 @@ fn no_such_id(column: usize) -> Refusal {
         "no rule has this number",
         "the id= of a rule in the table",
     )
+}
+
+impl<S: Clone + Ord> Table<S> {
+    /// Makes the table without the rules for single namespaces that are `gone`; [`None`] where there are
+    /// no such rules.
+    pub fn without_netns(
+        &self,
+        gone: impl Fn(NetnsId) -> bool,
+    ) -> Result<Option<Change<S>>, NoMemory> {
+        let mut edit = Edit::new(self, 0)?;
+        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
+        edit.finish()
+    }
 }

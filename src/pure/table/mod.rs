@@ -27,13 +27,8 @@ use crate::pure::{
         Errno,
         Refusal, //
     },
-    rule::{
-        Netns,
-        NetnsId,
-        Rule, //
-    },
-    sort::sort_by_key,
-    table::edit::Edit, //
+    rule::Rule,
+    sort::sort_by_key, //
 };
 
 /// The most rules of a table.
@@ -109,19 +104,6 @@ impl<S> Table<S> {
     /// Returns the entry at `index`, if both are there.
     fn at(&self, index: Option<u32>) -> Option<&Entry<S>> {
         self.entries.get(usize::try_from(index?).ok()?)
-    }
-}
-
-impl<S: Clone + Ord> Table<S> {
-    /// Makes the table without the rules for single namespaces that are `gone`; [`None`] where there are
-    /// no such rules.
-    pub fn without_netns(
-        &self,
-        gone: impl Fn(NetnsId) -> bool,
-    ) -> Result<Option<Change<S>>, NoMemory> {
-        let mut edit = Edit::new(self, 0)?;
-        edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
-        edit.finish()
     }
 }
 

@@ -459,7 +459,7 @@ impl<'b> TreeBuilder<'b> {
             word: cut.word as u8,
         })?;
         self.nodes.cells.set(task.cell, node);
-        let cells = self.nodes.cells.from_mut(base);
+        let cells = self.nodes.cells.tail_mut(base);
         let mut total = 0usize;
         for at in task.start..end {
             let number = self.stack.get(at).copied().unwrap_or(0);

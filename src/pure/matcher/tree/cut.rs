@@ -30,7 +30,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// At a root, where ports are below `ports`.
+    /// Returns the bits that are known at a root, where ports are below `ports`.
     pub(super) fn at_root(ports: u32) -> Self {
         // Types lie there too.
         let high = !u16::MAX
@@ -48,11 +48,12 @@ impl Known {
         }
     }
 
+    /// Returns the known bits of a word.
     pub(super) fn mask(&self, word: usize) -> u64 {
         self.mask.get(word).copied().unwrap_or(0)
     }
 
-    /// The lowest and highest value of both ports.
+    /// Returns the lowest and highest value of both ports.
     pub(super) fn ports(&self) -> [(u16, u16); 2] {
         let [_, _, _, _, value, ..] = self.value;
         let [_, _, _, _, mask, ..] = self.mask;
@@ -66,46 +67,46 @@ impl Known {
     }
 }
 
-/// What the items of a cell have in common.
+/// The hull of a cell's items: what they have in common, and where they differ.
 pub(super) struct Hull {
-    /// The bits that all of them say.
+    /// The bits that all items specify.
     pub(super) common: Words,
-    /// Those of them in which two differ, or that some say and others do not.
+    /// The bits in which two items have other values. A bit that an item does not specify has value 0.
     pub(super) differ: Words,
-    /// What the first one says.
+    /// The values of the first item.
     pub(super) value: Words,
-    /// The bits that some say.
+    /// The bits that at least one item specifies.
     pub(super) any: Words,
     pub(super) ports: [(u16, u16); 2],
     pub(super) class: u8,
-    /// The sum of the costs of comparing them.
+    /// The sum of the costs of comparing the items' rows, and at worst.
     pub(super) cost: u32,
     pub(super) worst: u32,
 }
 
 impl Hull {
-    /// The bits that all say alike.
+    /// Returns the bits of a word that all items specify, with one value.
     pub(super) fn agreed(&self, word: usize) -> u64 {
         let at = |words: &Words| words.get(word).copied().unwrap_or(0);
         at(&self.common) & !at(&self.differ)
     }
 }
 
-/// How a node chooses.
+/// A way in which a node can choose among its cells.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     pub(super) word: usize,
     pub(super) mask: u64,
-    /// What they are hashed by; 0 where they are neighbours.
+    /// The multiplier that the bits are hashed by; 0 where they are neighbours.
     pub(super) hash: u64,
-    /// How many bits the number of a cell has.
+    /// The number of bits of a cell's number.
     pub(super) width: u32,
-    /// Where it takes bits of a port, between which these are.
+    /// The lowest and highest port, where bits of a port are taken.
     pub(super) within: (u16, u16),
 }
 
 impl Cut {
-    /// Neighbouring bits, where a packet is known so well.
+    /// Returns the cut by `width` bits of a word from bit `shift` on, where a key is known as far as `known`.
     pub(super) fn slice(word: usize, shift: u32, width: u32, known: &Known) -> Self {
         let [source, destination] = known.ports();
         let bits = 1u64.wrapping_shl(width).wrapping_sub(1);
@@ -121,10 +122,12 @@ impl Cut {
         }
     }
 
+    /// Returns the number of the lowest bit.
     pub(super) fn shift(&self) -> u32 {
         self.mask.trailing_zeros()
     }
 
+    /// Returns the number that brings the bits to the top of a word.
     pub(super) fn multiplier(&self) -> u64 {
         match self.hash {
             // The highest bit of the mask is to be the top one.
@@ -133,16 +136,18 @@ impl Cut {
         }
     }
 
+    /// Returns how many bits of the product are dropped behind the number of the cell.
     pub(super) fn drop(&self) -> u32 {
         64u32.wrapping_sub(self.width)
     }
 
+    /// Returns the number of cells.
     pub(super) fn cells(&self) -> usize {
         1usize.wrapping_shl(self.width)
     }
 
-    /// Whether the item says none of the bits, and so lies in all cells. Of ports, protocols and
-    /// classes it does not tell.
+    /// Returns whether the item specifies none of the bits, and so lies in all cells; always `false` for
+    /// ports, protocols and classes.
     pub(super) fn is_everywhere(&self, item: &Item) -> bool {
         self.word != TRANSPORT && item.mask(self.word) & self.mask == 0
     }
@@ -185,10 +190,11 @@ impl Cut {
                 return;
             }
         }
-        let said = (item.mask(self.word) & self.mask).wrapping_shr(shift) as usize;
+        let specified = (item.mask(self.word) & self.mask).wrapping_shr(shift) as usize;
         let value = (value & self.mask).wrapping_shr(shift) as usize;
-        let free = last & !said;
-        // All subsets of the bits that are not said.
+        let free = last & !specified;
+        // All subsets of the free bits: subtracting `free` carries through the other bits, so that this
+        // counts in the free bits alone, and comes back to 0.
         let mut subset = 0usize;
         loop {
             with(value | subset);
@@ -199,7 +205,7 @@ impl Cut {
         }
     }
 
-    /// What is known in the cell of that number.
+    /// Returns the bits that are known in the cell of that number, where `known` are known at the node.
     pub(super) fn known(&self, known: &Known, number: usize) -> Known {
         let mut known = *known;
         if self.hash != 0 {
@@ -217,13 +223,14 @@ impl Cut {
         known
     }
 
-    /// Whether items that lie in the same cells look alike there.
+    /// Returns whether two cells with the same items are to be filled alike.
     pub(super) fn is_uniform(&self) -> bool {
         self.hash == 0 && !(self.word == TRANSPORT && self.shift() >= DESTINATION_PORT_SHIFT)
     }
 }
 
-/// The bits of a word that are ports, which are judged as ranges, or found in another word too.
+/// Returns the bits of a word that are judged elsewhere: ports, as ranges, and bits that another word has
+/// too.
 pub(super) fn judged_elsewhere(family: Family, word: usize) -> u64 {
     match (word, family) {
         (TRANSPORT, _) => PORT_BITS,

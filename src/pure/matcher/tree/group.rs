@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which rules share a tree: those that say the same kind of bits.
+//! Groups: rules that share a tree, as they specify the same kind of bits.
 //!
-//! In one tree for all, rules that do not say what the root takes would lie in all of its cells. So
-//! those that say long prefixes of the source are one group, those of the rest that say long ones of
-//! the destination are another, and so on; each costs a packet one more tree.
+//! In one tree of all rules, a rule that does not specify the root's bits would lie in all of its cells.
+//! So rules with a long prefix of the source are one group, the others with a long prefix of the
+//! destination are another, and so on. Each group costs a packet one more tree.
 
 use crate::pure::{
     alloc::{
@@ -39,7 +39,7 @@ use crate::pure::{
     rule::Family, //
 };
 
-/// The bits that all of a group say.
+/// The bits of one word that all items of a group specify.
 #[derive(Clone, Copy)]
 struct WordMask {
     word: usize,
@@ -47,13 +47,14 @@ struct WordMask {
 }
 
 impl WordMask {
+    /// Returns whether `item` specifies all of the bits.
     fn is_specified_by(self, item: &Item) -> bool {
         item.mask(self.word) & self.mask == self.mask
     }
 }
 
-/// Takes the numbers of those items out that make the best group, ascending; `None` where what there
-/// is makes one by itself.
+/// Takes the items of the best group out of `numbers`. Returns their numbers, ascending; [`None`] where no
+/// group is better than one tree of all.
 #[inline(never)]
 pub(super) fn take_group(
     family: Family,
@@ -79,7 +80,8 @@ pub(super) fn take_group(
     Ok(Some(group))
 }
 
-/// The bits that tell most items apart best; `None` where none are worth a group.
+/// Returns the mask that most items specify and that tells these apart best; [`None`] where none is worth a
+/// group.
 #[inline(never)]
 fn choose_mask(
     family: Family,
@@ -100,7 +102,7 @@ fn choose_mask(
             mask: 0xffffu64.wrapping_shl(shift),
         })?;
     }
-    // Marks and names of devices as they are said.
+    // The masks of marks and devices that items have.
     for number in sample
         .iter()
         .step_by(sample.len().div_ceil(GROUP_OWN_MASKS).max(1))
@@ -131,7 +133,7 @@ fn choose_mask(
             item.map_or(0, |item| item.value(bits.word) & bits.mask)
         };
         let values = distinct(&specified, value, usize::MAX);
-        // A few items are worth a group only where they are far apart.
+        // Few items are worth a group only where they have many values.
         if values < GROUP_VALUES || specified.len().saturating_mul(GROUP_PART) < sample.len() {
             continue;
         }
@@ -143,7 +145,7 @@ fn choose_mask(
     Ok(best.map(|(_, bits)| bits))
 }
 
-/// First bits of addresses.
+/// Appends the masks of first bits of addresses.
 fn address_candidates(family: Family, to: &mut Vec<WordMask>) -> Result<(), NoMemory> {
     match family {
         Family::Ipv4 => {
@@ -156,7 +158,7 @@ fn address_candidates(family: Family, to: &mut Vec<WordMask>) -> Result<(), NoMe
                 })?;
                 to.push(WordMask { word: 0, mask })?;
             }
-            // Of both.
+            // Of both addresses.
             let masks = GROUP_PAIRS.map(|len| u64::from(!u32::MAX.checked_shr(len).unwrap_or(0)));
             for source in masks {
                 for destination in masks {

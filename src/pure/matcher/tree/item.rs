@@ -20,19 +20,19 @@ use crate::pure::{
 /// A combination of a rule in one direction: the box in the space of keys that it matches.
 #[derive(Clone, Copy)]
 pub(in crate::pure::matcher) struct Item {
-    /// The bits that are said, of ports their common first ones, and what they are.
+    /// The bits that are specified, and their values. Of a range of ports, its common first bits are.
     pub(in crate::pure::matcher) value: Words,
     pub(in crate::pure::matcher) mask: Words,
-    /// ItemSource ports and destination ports, or types, as they lie in words.
+    /// Source ports and destination ports, or types, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
-    /// A bit for each number of a class.
+    /// The classes of the packets that it matches: a bit for each number, without direction.
     pub(in crate::pure::matcher) class: u8,
     /// Whether all that is in the box matches.
     pub(in crate::pure::matcher) exact: bool,
     pub(in crate::pure::matcher) row: RowId,
 }
 
-/// Which combination of a rule an [`Item`] is to be of.
+/// The parts that an [`Item`] is made of.
 pub(in crate::pure::matcher) struct ItemSource<'p> {
     pub(in crate::pure::matcher) family: Family,
     pub(in crate::pure::matcher) combination: &'p Combination,
@@ -40,7 +40,7 @@ pub(in crate::pure::matcher) struct ItemSource<'p> {
     pub(in crate::pure::matcher) fixed: (u64, u64),
     /// The ports of the packet that match, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
-    /// See [`ClassSet::in_direction`](super::words::ClassSet::in_direction).
+    /// See [`ClassSet::in_direction`](crate::pure::matcher::words::ClassSet::in_direction).
     pub(in crate::pure::matcher) class: u8,
     pub(in crate::pure::matcher) row: RowId,
     pub(in crate::pure::matcher) exchanged: bool,
@@ -49,7 +49,7 @@ pub(in crate::pure::matcher) struct ItemSource<'p> {
 }
 
 impl Item {
-    /// The combination as a box.
+    /// Returns the box of a combination in one direction.
     pub(in crate::pure::matcher) fn new(of: &ItemSource<'_>) -> Self {
         let ItemSource {
             family,
@@ -102,10 +102,12 @@ impl Item {
         }
     }
 
+    /// Returns the values of a word's specified bits.
     pub(in crate::pure::matcher) fn value(&self, word: usize) -> u64 {
         self.value.get(word).copied().unwrap_or(0)
     }
 
+    /// Returns the specified bits of a word.
     pub(in crate::pure::matcher) fn mask(&self, word: usize) -> u64 {
         self.mask.get(word).copied().unwrap_or(0)
     }
