@@ -14,10 +14,6 @@
 //! It runs itself again under valgrind, which has to be installed, and counts what lies within the
 //! functions called `counted_...`.
 
-#[path = "../tests/pure/shapes/mod.rs"]
-#[expect(dead_code, reason = "tests use the rest")]
-mod shapes;
-
 use std::{
     hint::black_box,
     path::{
@@ -31,18 +27,34 @@ use std::{
     }, //
 };
 
-use ctskip_pure::packet::header::Key;
-use shapes::{
+use ctskip_pure::{
+    matcher::plan::View,
+    packet::header::Key, //
+};
+use ctskip_testkit::{
     compiled::{
-        self,
+        look_up,
         Compiled, //
     },
-    trace::{
-        self,
-        Trace,
-        Wanted, //
+    packets::near,
+    shapes::{
+        trace::{
+            self,
+            Wanted, //
+        },
+        Shape, //
     },
-    Shape, //
+    source::Source,
+    world::{
+        self,
+        changed,
+        lines,
+        loaded,
+        Slot,
+        Table,
+        World,
+        INIT_INUM, //
+    },
 };
 
 /// The packets of `match` and `miss`.
@@ -153,39 +165,40 @@ impl Case<'_> {
         let rules = self.shape.rules(self.count, 1);
         match self.what {
             "load" => {
-                counted_load(&(rules.join("\n") + "\n"));
+                counted_load(&lines(&rules), &World::default());
             }
             "update" => {
-                let compiled = Compiled::new(compiled::table(&rules));
+                let world = World::default();
+                let compiled = Compiled::new(world::table(&lines(&rules), &world));
                 let place = self.count / 2 + 1;
                 let insert = format!("insert before={place} udp src=11.0.0.1 dport=7\n");
-                let compiled = counted_update(&compiled, &insert);
-                counted_update(&compiled, &format!("delete {place}\n"));
+                let compiled = counted_update(&compiled, &insert, &world);
+                counted_update(&compiled, &format!("delete {place}\n"), &world);
             }
             "slow" => {
-                let compiled = Compiled::new(compiled::table(&rules));
+                let compiled = Compiled::of_text(&lines(&rules));
                 let keys = self.keys(&compiled);
                 for at in slow.split(',').filter_map(|at| at.parse::<usize>().ok()) {
-                    black_box(counted_lookups(&compiled, &keys[at..=at]));
+                    black_box(counted_lookups(compiled.view(INIT_INUM), &keys[at..=at]));
                 }
             }
             _ => {
-                let compiled = Compiled::new(compiled::table(&rules));
+                let compiled = Compiled::of_text(&lines(&rules));
                 let keys = self.keys(&compiled);
-                black_box(counted_lookups(&compiled, &keys));
+                black_box(counted_lookups(compiled.view(INIT_INUM), &keys));
             }
         }
     }
 
     /// The packets: of the initial namespace, as the lookups are.
     fn keys(&self, compiled: &Compiled) -> Vec<Key> {
-        let rules = compiled::rules(compiled.table());
+        let rules = world::rules(compiled.table());
         let wanted = match self.what {
             "match" => Wanted::Match,
             "miss" => Wanted::Miss,
             _ => {
-                let mut trace = Trace::new(1);
-                return (0..SOUGHT).map(|_| trace.near(&rules).key).collect();
+                let trace: &mut dyn Source = &mut trace::trace(1);
+                return (0..SOUGHT).map(|_| near(trace, &rules).key).collect();
             }
         };
         trace::packets(&rules, wanted, false, PACKETS, 1).expect("no such packets")
@@ -194,13 +207,14 @@ impl Case<'_> {
     /// The places of the packets that take longest.
     fn slowest(&self) -> String {
         let rules = self.shape.rules(self.count, 1);
-        let compiled = Compiled::new(compiled::table(&rules));
+        let compiled = Compiled::of_text(&lines(&rules));
         let keys = self.keys(&compiled);
+        let view = compiled.view(INIT_INUM);
         let time = |key: &Key| {
             let runs = (0..5).map(|_| {
                 let start = Instant::now();
                 for _ in 0..4 {
-                    black_box(compiled.look_up(black_box(key)));
+                    black_box(look_up(view, black_box(key)));
                 }
                 start.elapsed()
             });
@@ -218,18 +232,18 @@ impl Case<'_> {
 }
 
 #[inline(never)]
-fn counted_lookups(compiled: &Compiled, keys: &[Key]) -> u64 {
+fn counted_lookups(view: &View<Slot>, keys: &[Key]) -> u64 {
     keys.iter().fold(0, |sum, key| {
-        sum + u64::from(compiled.look_up(key).unwrap_or(1))
+        sum + u64::from(look_up(view, key).unwrap_or(1))
     })
 }
 
 #[inline(never)]
-fn counted_load(text: &str) -> Compiled {
-    Compiled::new(compiled::loaded(&compiled::Table::new(), text).expect("rules"))
+fn counted_load(text: &str, world: &World) -> Compiled {
+    Compiled::new(loaded(&Table::new(), text, world).expect("rules"))
 }
 
 #[inline(never)]
-fn counted_update(last: &Compiled, commands: &str) -> Compiled {
-    last.updated(compiled::changed(last.table(), commands))
+fn counted_update(last: &Compiled, commands: &str, world: &World) -> Compiled {
+    last.updated(changed(last.table(), commands, world))
 }

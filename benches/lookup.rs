@@ -15,10 +15,6 @@
 //! One CPU, cycles and caches as they are; for counts that are the same in every run see
 //! `instructions`.
 
-#[path = "../tests/pure/shapes/mod.rs"]
-#[expect(dead_code, reason = "tests use the rest")]
-mod shapes;
-
 use std::{
     collections::HashMap,
     hint::black_box,
@@ -37,16 +33,23 @@ use ctskip_pure::packet::header::{
     Key,
     Transport, //
 };
-use shapes::{
+use ctskip_testkit::{
     compiled::{
-        self,
+        look_up,
         Compiled, //
     },
-    trace::{
-        self,
-        Wanted, //
+    shapes::{
+        trace::{
+            self,
+            Wanted, //
+        },
+        Shape, //
     },
-    Shape, //
+    world::{
+        self,
+        lines,
+        INIT_INUM, //
+    },
 };
 
 const SHAPES: [(Shape, &str); 4] = [
@@ -96,10 +99,11 @@ fn lookups(criterion: &mut Criterion) {
         warm.measurement_time(Duration::from_millis(800));
         for rules in RULES {
             let case = Case::new(shape, rules);
+            let view = case.compiled.view(INIT_INUM);
             for (what, keys) in [("match", &case.matching), ("miss", &case.missing)] {
                 let few = &keys[..FEW];
                 warm.bench_function(BenchmarkId::new(format!("ctskip {what}"), rules), |b| {
-                    round(b, few, |key| case.compiled.look_up(key));
+                    round(b, few, |key| look_up(view, key));
                 });
                 warm.bench_function(BenchmarkId::new(format!("hash map {what}"), rules), |b| {
                     round(b, few, |key| case.map.get(&tuple(key)).copied());
@@ -114,9 +118,10 @@ fn lookups(criterion: &mut Criterion) {
         cold.measurement_time(Duration::from_millis(1500));
         for rules in RULES {
             let case = Case::new(shape, rules);
+            let view = case.compiled.view(INIT_INUM);
             for (what, keys) in [("match", &case.matching), ("miss", &case.missing)] {
                 cold.bench_function(BenchmarkId::new(format!("ctskip {what}"), rules), |b| {
-                    bursts(b, keys, &mut other_things, |key| case.compiled.look_up(key));
+                    bursts(b, keys, &mut other_things, |key| look_up(view, key));
                 });
                 cold.bench_function(BenchmarkId::new(format!("hash map {what}"), rules), |b| {
                     bursts(b, keys, &mut other_things, |key| {
@@ -140,8 +145,8 @@ struct Case {
 
 impl Case {
     fn new(shape: Shape, count: usize) -> Self {
-        let compiled = Compiled::new(compiled::table(&shape.rules(count, 1)));
-        let rules = compiled::rules(compiled.table());
+        let compiled = Compiled::of_text(&lines(&shape.rules(count, 1)));
+        let rules = world::rules(compiled.table());
         let packets =
             |wanted, len| trace::packets(&rules, wanted, false, len, 1).expect("no such packets");
         let len = count.max(4096);

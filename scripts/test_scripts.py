@@ -248,7 +248,7 @@ class RulesTest(unittest.TestCase):
             "src/ctskip_main.rs",
             "src/pure/linux/rcu.rs",
         )
-        for file in (*files, "tests/pure/main.rs", "fuzz/src/lib.rs", "linux/rcu.rs"):
+        for file in (*files, "tests/pure/main.rs", "testkit/src/lib.rs", "linux/rcu.rs"):
             self.assertEqual(
                 self.unsafe(text, file), ["unsafe code outside the wrappers of the kernel"]
             )

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fuzzes what `checks::headers` says.
+//! Fuzzes what `ctskip_testkit::checks::headers` says.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_fuzz::headers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_testkit::checks::headers(data));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fuzzes what `checks::matcher` says.
+//! Fuzzes what `ctskip_testkit::checks::matcher` says.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_fuzz::matcher(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_testkit::checks::matcher(data));

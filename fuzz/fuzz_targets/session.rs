@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fuzzes what `checks::session` says.
+//! Fuzzes what `ctskip_testkit::checks::session` says.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_fuzz::session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ctskip_testkit::checks::session(data));

@@ -17,7 +17,7 @@ Ports = tuple[int, int]  # first, last
 
 NUMBERS = {"icmp": ICMP, "tcp": 6, "udp": UDP, "gre": 47, "esp": 50, "ah": 51}
 
-# Sets of examples/shapes.rs whose rules every system can say.
+# Shapes of the test kit whose rules every system can say.
 TRACES = ("acl", "firewall", "chains")
 
 PORT = 5000  # of all rules made here; floor.ko has it too

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Rule sets and packets of examples/shapes.rs, each made once and cached."""
+"""Rule sets and packets of the test kit's shapes, each made once and cached."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +19,16 @@ FIRST_TRY = 3  # times as many packets are asked for as are wanted, as not all c
 
 
 class Shapes:
-    """The example, built when it is first needed."""
+    """The program, built when it is first needed."""
 
     def __init__(self, where: chroot.Chroot) -> None:
         self.chroot = where
         self.program: Path | None = None
         top = chroot.CHECKOUT
-        sources = [top / "examples/shapes.rs", *sorted((top / "tests/pure/shapes").iterdir())]
-        self.digest = cache.file_digest(*sources)
+        self.digest = cache.file_digest(*sorted((top / "testkit/src").rglob("*.rs")))
 
     def lines(self, *arguments: object) -> list[str]:
-        """Return what the example prints."""
+        """Return what the program prints."""
         words = [str(argument) for argument in arguments]
 
         def make(new):
@@ -45,13 +44,16 @@ class Shapes:
         return self.chroot.output([f"{OUTPUT}/{self.program.name}", *words], binds=binds)
 
     def build(self) -> Path:
-        """Build the example; by hand, as cargo would build all that the tests depend on first."""
+        """Build the program; by hand, as cargo would ask a registry for what only tests need."""
         out = chroot.CHECKOUT / "build/bench"
         out.mkdir(parents=True, exist_ok=True)
         rustc = ["rustc", "--edition=2021", "-O", "--cap-lints=allow", f"--out-dir={OUTPUT}"]
-        library = ["--crate-type=lib", "--crate-name=ctskip_pure", "src/lib.rs"]
-        with cache.step("building examples/shapes.rs"):
-            for what in (library, ["-L", OUTPUT, "--extern=ctskip_pure", "examples/shapes.rs"]):
+        core = ["--crate-type=lib", "--crate-name=ctskip_pure", "src/lib.rs"]
+        kit = ["--crate-type=lib", "--crate-name=ctskip_testkit", "testkit/src/lib.rs"]
+        program = ["--extern=ctskip_testkit", "testkit/src/bin/shapes.rs"]
+        uses = ["-L", OUTPUT, "--extern=ctskip_pure"]
+        with cache.step("building testkit/src/bin/shapes.rs"):
+            for what in (core, [*uses, *kit], [*uses, *program]):
                 binds = {chroot.CHECKOUT: HERE, out: OUTPUT}
                 self.chroot.run([*rustc, *what], log="bench", binds=binds, cwd=HERE)
         return out / "shapes"

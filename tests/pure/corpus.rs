@@ -7,7 +7,7 @@ use std::{
     path::Path, //
 };
 
-use super::checks;
+use ctskip_testkit::checks;
 
 /// Puts each file of a target's corpus to its check.
 fn corpus(target: &str, check: fn(&[u8])) {

@@ -18,12 +18,12 @@ use ctskip_pure::{
     },
 };
 
-use super::common::{
-    cookie,
+use ctskip_testkit::world::{
     failing_in_turn,
+    netns,
     table,
-    Counted,
-    Slot, //
+    Slot,
+    World, //
 };
 
 const NONE: Families = families(false, false);
@@ -36,7 +36,7 @@ const fn families(ipv4: bool, ipv6: bool) -> Families {
 }
 
 fn compiled(text: &str) -> Ruleset<Slot> {
-    let table = table(text, &Counted::default());
+    let table = table(text, &World::default());
     Ruleset::compile(Arc::new(table).unwrap()).unwrap()
 }
 
@@ -44,9 +44,9 @@ fn compiled(text: &str) -> Ruleset<Slot> {
 fn scopes(ruleset: &Ruleset<Slot>) -> [Scope; 4] {
     [
         ruleset.scope(true, 1),
-        ruleset.scope(false, cookie(9)),
-        ruleset.scope(false, cookie(0)),
-        ruleset.scope(false, cookie(1)),
+        ruleset.scope(false, netns(9).cookie),
+        ruleset.scope(false, netns(0).cookie),
+        ruleset.scope(false, netns(1).cookie),
     ]
 }
 

@@ -19,29 +19,29 @@ use ctskip_pure::{
         MAX_RULES, //
     },
 };
+use ctskip_testkit::{
+    rules::{
+        Kind,
+        Spec,
+        Style, //
+    },
+    source::proptest::made,
+    world::{
+        changed,
+        ids,
+        slot_numbers,
+        table,
+        text_of,
+        Slot,
+        World, //
+    }, //
+};
 use proptest::{
     collection::vec,
     prelude::*,
     sample::{
         select,
         Index, //
-    }, //
-};
-
-use super::{
-    common::{
-        changed,
-        ids,
-        slot_numbers,
-        table,
-        text_of,
-        Counted,
-        Host,
-        Slot, //
-    },
-    specs::{
-        spec_lists,
-        styles, //
     }, //
 };
 
@@ -57,7 +57,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Fed {
     let mut load = Load::new();
     let mut pieces = pieces.into_iter();
     while let Some(piece) = pieces.next() {
-        match load.feed(piece, &Host) {
+        match load.feed(piece, &World::default()) {
             Ok(Progress::Open) => {}
             Ok(end) => {
                 // `commit` may come to its end ahead of its newline, which then is a write of nothing.
@@ -86,9 +86,9 @@ fn cut<'a>(text: &'a str, cuts: &[Index]) -> Vec<&'a [u8]> {
 }
 
 /// A load in one piece, committed.
-fn load(base: &Table<Slot>, text: &str, slots: &Counted) -> Result<Option<Change<Slot>>, Report> {
+fn load(base: &Table<Slot>, text: &str, world: &World) -> Result<Option<Change<Slot>>, Report> {
     match feed([text.as_bytes()]) {
-        Fed::Commit(load) => load.commit(base, slots),
+        Fed::Commit(load) => load.commit(base, world),
         Fed::Refused(report) => Err(report),
         Fed::Open | Fed::Abort => panic!("{text:?} came to no commit"),
     }
@@ -96,8 +96,8 @@ fn load(base: &Table<Slot>, text: &str, slots: &Counted) -> Result<Option<Change
 
 /// The table that it makes.
 #[track_caller]
-fn loaded(base: &Table<Slot>, text: &str, slots: &Counted) -> Table<Slot> {
-    match load(base, text, slots) {
+fn loaded(base: &Table<Slot>, text: &str, world: &World) -> Table<Slot> {
+    match load(base, text, world) {
         Ok(Some(change)) => change.table,
         Ok(None) => panic!("{text:?} changed nothing"),
         Err(report) => panic!("{text:?}: line {}: {report}", report.line()),
@@ -106,8 +106,8 @@ fn loaded(base: &Table<Slot>, text: &str, slots: &Counted) -> Table<Slot> {
 
 #[track_caller]
 fn assert_refused(base: &Table<Slot>, text: &str, errno: Errno, what: &str, place: (u32, usize)) {
-    let slots = Counted::default();
-    let report = load(base, text, &slots)
+    let world = World::default();
+    let report = load(base, text, &world)
         .map(drop)
         .expect_err("it was accepted");
     assert_eq!(
@@ -119,7 +119,7 @@ fn assert_refused(base: &Table<Slot>, text: &str, errno: Errno, what: &str, plac
         (errno, what, place),
         "{text:?}: {report}"
     );
-    assert_eq!(slots.live(), 0);
+    assert_eq!(world.live(), 0);
 }
 
 /// One rule a port.
@@ -130,11 +130,11 @@ fn lines(ports: &[u16]) -> String {
 
 #[test]
 fn the_table_becomes_what_is_loaded() {
-    let slots = Counted::default();
+    let world = World::default();
     let base = loaded(
         &Table::new(),
         &format!("load\n{}commit\n", lines(&[1, 2, 3])),
-        &slots,
+        &world,
     );
     assert_eq!(ids(&base), [1, 2, 3]);
 
@@ -146,28 +146,28 @@ fn the_table_becomes_what_is_loaded() {
         "load++udp+dport=1++udp+dport=2++udp+dport=3++commit\n",
         "# ctskip 1 mode=skip\nload\nskip udp dport=1 id=1\nskip udp dport=2 id=2\nskip udp dport=3 id=3\ncommit # x\n\n#\n",
     ] {
-        assert!(matches!(load(&base, text, &slots), Ok(None)), "{text:?}");
+        assert!(matches!(load(&base, text, &world), Ok(None)), "{text:?}");
     }
-    assert_eq!(slots.live(), 3);
+    assert_eq!(world.live(), 3);
 
     // Rules that were there keep their ids and counters, in whatever order.
     let next = loaded(
         &base,
         &format!("load\n{}commit\n", lines(&[3, 4, 1])),
-        &slots,
+        &world,
     );
     assert_eq!(
         text_of(&next),
         "skip udp dport=3 id=3\nskip udp dport=4 id=4\nskip udp dport=1 id=1\n"
     );
     assert_eq!(slot_numbers(&next), [3, 4, 1]);
-    assert!(loaded(&next, "load\ncommit\n", &slots).entries().is_empty());
+    assert!(loaded(&next, "load\ncommit\n", &world).entries().is_empty());
 }
 
 #[test]
 fn the_change_is_counted() {
-    let slots = Counted::default();
-    let base = table(&lines(&[1, 2, 3, 4]), &slots);
+    let world = World::default();
+    let base = table(&lines(&[1, 2, 3, 4]), &world);
     for (ports, added, removed) in [
         (&[1u16, 2, 3][..], 0, 1),
         (&[1, 2, 3, 4, 5], 1, 0),
@@ -176,7 +176,7 @@ fn the_change_is_counted() {
         (&[1, 9, 4], 1, 2),
         (&[], 0, 4),
     ] {
-        let change = match load(&base, &format!("load\n{}commit\n", lines(ports)), &slots) {
+        let change = match load(&base, &format!("load\n{}commit\n", lines(ports)), &world) {
             Ok(Some(change)) => change,
             _ => panic!("{ports:?}"),
         };
@@ -191,28 +191,28 @@ fn the_change_is_counted() {
 /// Of rules that are the same, each keeps its own id.
 #[test]
 fn rules_that_are_the_same() {
-    let slots = Counted::default();
-    let base = table(&lines(&[1, 1, 2, 1]), &slots);
-    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1])), &slots);
+    let world = World::default();
+    let base = table(&lines(&[1, 1, 2, 1]), &world);
+    let next = loaded(&base, &format!("load\n{}commit\n", lines(&[1, 1])), &world);
     assert_eq!(ids(&next), [1, 2]);
     let next = loaded(
         &base,
         &format!("load\n{}commit\n", lines(&[1, 1, 1, 1])),
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [1, 2, 4, 5]);
     // A line with a number takes the rule of that number, and leaves the others to the rest.
     let next = loaded(
         &base,
         "load\nudp dport=1\nudp dport=1 id=1\ncommit\n",
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [2, 1]);
     assert_eq!(slot_numbers(&next), [2, 1]);
     let next = loaded(
         &base,
         "load\nudp dport=1 id=9\nudp dport=1\ncommit\n",
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [9, 1]);
     assert_ne!(slot_numbers(&next)[0], 2);
@@ -221,13 +221,13 @@ fn rules_that_are_the_same() {
 /// `load tag=T` replaces T's rules where they stand, and no others.
 #[test]
 fn loads_of_a_tag() {
-    let slots = Counted::default();
+    let world = World::default();
     let base = table(
         "udp dport=1\nudp dport=2 tag=a\nudp dport=3\nudp dport=4 tag=a\nudp dport=5 tag=b\n",
-        &slots,
+        &world,
     );
     let ports = |text: &str| -> String {
-        let next = loaded(&base, text, &slots);
+        let next = loaded(&base, text, &world);
         let port_and_tag = |entry: &Entry<Slot>| {
             let tag = entry.rule().tag().unwrap_or("");
             format!("{}{tag} ", entry.rule().destination_ports().next().unwrap())
@@ -260,7 +260,7 @@ fn loads_of_a_tag() {
     // A rule without the tag is another rule, even with the same terms.
     assert_eq!(ports("load tag=a\nudp dport=1\ncommit\n"), "1 1a 3 5b ");
     let same = "load tag=a\nudp dport=2\nudp dport=4\ncommit\n";
-    assert!(matches!(load(&base, same, &slots), Ok(None)));
+    assert!(matches!(load(&base, same, &world), Ok(None)));
 
     const OTHER: &str = "a rule of another tag than the load's";
     assert_refused(
@@ -287,8 +287,8 @@ fn loads_of_a_tag() {
 
 #[test]
 fn what_a_load_refuses() {
-    let slots = Counted::default();
-    let base = table(&lines(&[1, 2]), &slots);
+    let world = World::default();
+    let base = table(&lines(&[1, 2]), &world);
     for (text, what, place) in [
         ("load\nflush\ncommit\n", "a command inside a load", (2, 1)),
         (
@@ -410,8 +410,8 @@ fn loads_go_on_until_their_end() {
     let Fed::Commit(load) = feed(pieces) else {
         panic!("no commit");
     };
-    let slots = Counted::default();
-    let Ok(Some(change)) = load.commit(&Table::new(), &slots) else {
+    let world = World::default();
+    let Ok(Some(change)) = load.commit(&Table::new(), &world) else {
         panic!("no change");
     };
     assert_eq!(text_of(&change.table), "skip udp dport=53 id=1\n");
@@ -449,40 +449,40 @@ fn lines_have_a_longest_length() {
 
 #[test]
 fn numbers_of_a_load() {
-    let slots = Counted::default();
+    let world = World::default();
     // Given numbers count before the others are handed out.
     let next = loaded(
         &Table::new(),
         "load\nudp dport=1\nudp dport=2 id=7\nudp dport=3\ncommit\n",
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [8, 7, 9]);
     let next = loaded(
         &Table::new(),
         "load\nudp dport=1\nudp dport=2 id=4294967295\nudp dport=3\nudp dport=4 id=1\nudp dport=5\ncommit\n",
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [2, u32::MAX, 3, 1, 4]);
-    let base = table("udp dport=1 id=4294967293\n", &slots);
+    let base = table("udp dport=1 id=4294967293\n", &world);
     let next = loaded(
         &base,
         &format!("load\n{}commit\n", lines(&[2, 1, 3, 4])),
-        &slots,
+        &world,
     );
     assert_eq!(ids(&next), [u32::MAX - 1, u32::MAX - 2, 1, 2]);
     // What went, does not come back under its number.
-    let next = loaded(&base, "load\nudp dport=9 id=5\ncommit\n", &slots);
-    assert_eq!(ids(&changed(&next, "udp any\n", &slots)), [5, u32::MAX - 1]);
+    let next = loaded(&base, "load\nudp dport=9 id=5\ncommit\n", &world);
+    assert_eq!(ids(&changed(&next, "udp any\n", &world)), [5, u32::MAX - 1]);
 }
 
 #[test]
 fn a_load_holds_no_more_than_a_table() {
-    let slots = Counted::default();
+    let world = World::default();
     let rules = "udp dport=1\n".repeat(MAX_RULES);
-    let full = loaded(&Table::new(), &format!("load\n{rules}commit\n"), &slots);
+    let full = loaded(&Table::new(), &format!("load\n{rules}commit\n"), &world);
     assert_eq!(full.entries().len(), MAX_RULES);
     assert!(matches!(
-        load(&full, &format!("load\n{rules}commit\n"), &slots),
+        load(&full, &format!("load\n{rules}commit\n"), &world),
         Ok(None)
     ));
     const WHAT: &str = "over 131,072 rules";
@@ -490,12 +490,12 @@ fn a_load_holds_no_more_than_a_table() {
     let over = format!("load\n{rules}udp dport=1\ncommit\n");
     assert_refused(&full, &over, Errno::NoSpc, WHAT, (last, 1));
     // Those of other tags count as well.
-    let report = load(&full, "load tag=a\nudp dport=1\ncommit\n", &slots)
+    let report = load(&full, "load tag=a\nudp dport=1\ncommit\n", &world)
         .map(drop)
         .err()
         .unwrap();
     assert_eq!((report.refusal().errno, report.line()), (Errno::NoSpc, 0));
-    assert_eq!(slots.live(), MAX_RULES);
+    assert_eq!(world.live(), MAX_RULES);
 }
 
 /// 10,000 rules, cut anywhere, over a table that shares half of them.
@@ -509,7 +509,7 @@ fn ten_thousand_rules_in_pieces() {
         }, //
     };
 
-    let slots = Counted::default();
+    let world = World::default();
     let text = |from: u32, to: u32| -> String {
         let rule = |n: u32| {
             format!(
@@ -522,7 +522,7 @@ fn ten_thousand_rules_in_pieces() {
         let rules: String = (from..to).map(rule).collect();
         format!("load\n{rules}commit\n")
     };
-    let base = loaded(&Table::new(), &text(5_000, 15_000), &slots);
+    let base = loaded(&Table::new(), &text(5_000, 15_000), &world);
     assert_eq!(base.entries().len(), 10_000);
     let wanted = text(0, 10_000);
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -538,19 +538,19 @@ fn ten_thousand_rules_in_pieces() {
         let Fed::Commit(load) = feed(pieces) else {
             panic!("no commit");
         };
-        let Ok(Some(change)) = load.commit(&base, &slots) else {
+        let Ok(Some(change)) = load.commit(&base, &world) else {
             panic!("no change");
         };
         assert_eq!((change.added, change.removed), (5_000, 5_000));
         let expected: Vec<u32> = (10_001..=15_000).chain(1..=5_000).collect();
         assert_eq!(ids(&change.table), expected);
-        assert_eq!(slots.live(), 15_000);
+        assert_eq!(world.live(), 15_000);
         assert!(matches!(
-            self::load(&change.table, &wanted, &slots),
+            self::load(&change.table, &wanted, &world),
             Ok(None)
         ));
     }
-    assert_eq!(slots.live(), 10_000);
+    assert_eq!(world.live(), 10_000);
 }
 
 /// A rule of a load's model: its terms, its tag, its id, its slot where it has one.
@@ -644,7 +644,7 @@ proptest! {
         lines in model_lines(0..8),
         tag in proptest::option::of(select(vec!["a", "b"])),
     ) {
-        let slots = Counted::default();
+        let world = World::default();
         // Made with ids that differ.
         let mut seen = Vec::new();
         let mut base = base;
@@ -654,7 +654,7 @@ proptest! {
             }
             seen.extend(line.id);
         }
-        let table = match load(&Table::new(), &format!("load\n{}commit\n", as_text(&base)), &slots) {
+        let table = match load(&Table::new(), &format!("load\n{}commit\n", as_text(&base)), &world) {
             Ok(change) => change.map_or(Table::new(), |change| change.table),
             Err(report) => panic!("{report}"),
         };
@@ -666,7 +666,7 @@ proptest! {
 
         let opening = tag.map_or("load".to_owned(), |tag| format!("load tag={tag}"));
         let text = format!("{opening}\n{}commit\n", as_text(&lines));
-        match (load(&table, &text, &slots), model(&base, tag, lines)) {
+        match (load(&table, &text, &world), model(&base, tag, lines)) {
             (Err(report), Err(errno)) => prop_assert_eq!(report.refusal().errno, errno),
             (Ok(None), Ok(expected)) => prop_assert_eq!(expected, base),
             (Ok(Some(change)), Ok(expected)) => {
@@ -689,19 +689,19 @@ proptest! {
                 ids.sort_unstable();
                 prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ids);
                 // Once more, nothing is left to do.
-                prop_assert!(matches!(load(&change.table, &text, &slots), Ok(None)), "{}", &text);
+                prop_assert!(matches!(load(&change.table, &text, &world), Ok(None)), "{}", &text);
             }
             (Ok(_), Err(errno)) => prop_assert!(false, "{:?} expected: {}", errno, text),
             (Err(report), Ok(_)) => prop_assert!(false, "{}: {}", text, report),
         }
-        prop_assert_eq!(slots.live(), table.entries().len());
+        prop_assert_eq!(world.live(), table.entries().len());
     }
 
     /// Where the text is cut makes no difference, neither to the table nor to what is refused.
     #[test]
     fn pieces_are_as_the_whole(
-        specs in spec_lists(0..8),
-        style in styles(),
+        specs in vec(made(160, |source| Spec::make(source, Kind::Any(3))), 0..8),
+        style in made(42, Style::make),
         damage in proptest::option::of((any::<Index>(), select(vec!["@", ";", "\n", "#", "commit\n", "udp\n"]))),
         cuts in vec(any::<Index>(), 0..12),
     ) {
@@ -711,7 +711,7 @@ proptest! {
             text.insert_str(at.index(text.len()), what);
         }
         text.push('\n');
-        let slots = Counted::default();
+        let world = World::default();
         let one = feed([text.as_bytes()]);
         // A text with a commit in its middle would end there.
         if text.find("commit\n").is_some_and(|at| at + 7 < text.len()) {
@@ -720,7 +720,7 @@ proptest! {
         let many = feed(cut(&text, &cuts));
         match (one, many) {
             (Fed::Commit(one), Fed::Commit(many)) => {
-                match (one.commit(&Table::new(), &slots), many.commit(&Table::new(), &slots)) {
+                match (one.commit(&Table::new(), &world), many.commit(&Table::new(), &world)) {
                     (Ok(None), Ok(None)) => {}
                     (Ok(Some(one)), Ok(Some(many))) => {
                         prop_assert_eq!(text_of(&one.table), text_of(&many.table));

@@ -11,13 +11,7 @@ use ctskip_pure::{
         SILENCE, //
     },
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    sample::select, //
-};
-
-use super::{
+use ctskip_testkit::{
     checks::session::{
         play,
         Desk,
@@ -29,7 +23,12 @@ use super::{
         TEXTS,
         TIMES, //
     },
-    common::text_of, //
+    world::text_of, //
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::select, //
 };
 
 const A_MOMENT: Duration = Duration::from_millis(1);

@@ -23,14 +23,15 @@ use ctskip_pure::{
     rule::HookPoint, //
 };
 
-use super::common::{
-    cookie,
+use ctskip_testkit::world::{
     key,
+    netns,
     table,
-    Counted,
-    Packet,
-    Slot, //
+    Slot,
+    World, //
 };
+
+use super::Packet;
 
 /// What a verdict says, in a form that compares.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,14 +51,14 @@ use Said::{
 };
 
 fn compiled(rules: &str) -> Arc<Ruleset<Slot>> {
-    let table = Arc::new(table(rules, &Counted::default())).unwrap();
+    let table = Arc::new(table(rules, &World::default())).unwrap();
     Arc::new(Ruleset::compile(table).unwrap()).unwrap()
 }
 
 /// The verdict in a namespace other than the initial one, and whether it asked for NAT.
 fn verdict(rules: &Arc<Ruleset<Slot>>, packet: &Packet, nat: bool) -> (Said, bool) {
     let asked = Cell::new(false);
-    let scope = rules.scope(false, cookie(5));
+    let scope = rules.scope(false, netns(5).cookie);
     let view = View::new(rules.clone(), scope, Mode::Skip, true);
     let nat_in_use = || {
         assert!(!asked.replace(true), "asked twice");

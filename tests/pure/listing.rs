@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lines of the listings, and where they start.
+
+use std::collections::BTreeSet;
+
+use ctskip_pure::table::{
+    listing::{
+        CounterLine,
+        Counts,
+        Listing,
+        Offsets,
+        RuleLine, //
+    },
+    Entry,
+    Table, //
+};
+use ctskip_testkit::{
+    rules::{
+        Kind,
+        Spec,
+        Style, //
+    },
+    source::proptest::made,
+    world::{
+        table,
+        Slot,
+        World, //
+    }, //
+};
+use proptest::{
+    collection::vec,
+    prelude::*, //
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The lengths of lines are known without writing them, whatever the counts are.
+    #[test]
+    fn lines_are_as_long_as_said(
+        specs in vec(made(160, |source| Spec::make(source, Kind::Any(3))), 1..4),
+        ids in vec(prop_oneof![1..20u32, any::<u32>()], 4),
+        numbers in vec((numbers(), numbers(), numbers()), 4),
+    ) {
+        let world = World::default();
+        let mut given = BTreeSet::from([0]);
+        let mut text = String::new();
+        for (spec, mut id) in specs.iter().zip(ids) {
+            while !given.insert(id) {
+                id = id.wrapping_add(1);
+            }
+            text += &format!("{} id={id}\n", spec.text(&Style::plain()));
+        }
+        let table = table(&text, &world);
+        let counts = numbers.into_iter().map(|(packets, bytes, held)| Counts { packets, bytes, held });
+        for (entry, counts) in table.entries().iter().zip(counts.clone()) {
+            check_lines(entry, counts);
+        }
+        check_listing(&table, counts.collect());
+    }
+
+    /// A line at or ahead of any offset is found, and less than a step ahead of it.
+    #[test]
+    fn offsets_are_sums_of_lengths(lengths in vec(1..500usize, 0..400), offset in 0..120_000u64) {
+        let offsets = offsets_of(&lengths);
+        let (line, start) = offsets.line_before(offset);
+        let sum = |count: usize| lengths[..count].iter().map(|len| u64::try_from(*len).unwrap()).sum::<u64>();
+        prop_assert!(line <= lengths.len());
+        prop_assert_eq!(start, sum(line));
+        prop_assert!(start <= offset);
+        for step in (0..lengths.len()).step_by(64) {
+            prop_assert_eq!(offsets.line_before(sum(step)), (step, sum(step)));
+        }
+        // The wanted line is one of the next ones.
+        let wanted = (0..lengths.len()).take_while(|i| sum(*i) <= offset).last().unwrap_or(0);
+        prop_assert!((line..line + 64).contains(&wanted), "{} {}", line, wanted);
+    }
+}
+
+fn numbers() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..12u64,
+        any::<u64>(),
+        Just(u64::MAX),
+        (0..20u32).prop_map(|digits| 10u64.pow(digits)),
+        (1..20u32).prop_map(|digits| 10u64.pow(digits) - 1),
+    ]
+}
+
+fn offsets_of(lengths: &[usize]) -> Offsets {
+    let mut offsets = Offsets::new(lengths.len()).unwrap();
+    for len in lengths {
+        offsets.push(*len).unwrap();
+    }
+    offsets
+}
+
+/// The listing of a table knows the lengths of its lines, whatever the counts are.
+fn check_listing(table: &Table<Slot>, counts: Vec<Counts>) {
+    let listing = Listing::new(table).unwrap();
+    let rules: Vec<_> = table
+        .entries()
+        .iter()
+        .map(|entry| RuleLine(entry).to_string().len())
+        .collect();
+    let counters: Vec<_> = table
+        .entries()
+        .iter()
+        .zip(counts)
+        .map(|(entry, counts)| CounterLine(entry, counts).to_string().len())
+        .collect();
+    assert_eq!(*listing.rule_lines(), offsets_of(&rules));
+    assert_eq!(*listing.counter_lines(), offsets_of(&counters));
+}
+
+fn check_lines(entry: &Entry<Slot>, counts: Counts) {
+    let text = entry.rule().to_string();
+    let line = RuleLine(entry).to_string();
+    assert_eq!(line, format!("{text} id={}\n", entry.id()));
+
+    let line = CounterLine(entry, counts).to_string();
+    assert_eq!(line.matches('\n').count(), 1);
+    // The fields are told apart by blanks; the rule is what stands between the quotes.
+    let (fields, rule) = line.split_once(" rule=\"").unwrap();
+    assert_eq!(rule, format!("{text}\"\n"));
+    let tag = entry.rule().tag().unwrap_or("");
+    let expected = format!(
+        "id={} packets={} bytes={} held={} tag={tag}",
+        entry.id(),
+        counts.packets,
+        counts.bytes,
+        counts.held
+    );
+    assert_eq!(
+        fields.split_whitespace().collect::<Vec<_>>().join(" "),
+        expected
+    );
+}
+
+#[test]
+fn counter_lines() {
+    let world = World::default();
+    let table = table("udp dport=53 tag=dns\n", &world);
+    let entry = &table.entries()[0];
+    let line = |packets| {
+        CounterLine(
+            entry,
+            Counts {
+                packets,
+                bytes: 2,
+                held: 3,
+            },
+        )
+        .to_string()
+    };
+    let blanks = " ".repeat(57);
+    assert_eq!(
+        line(1),
+        format!(
+            "id=1 packets=1 bytes=2 held=3 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n"
+        )
+    );
+    assert_eq!(line(u64::MAX).len(), line(0).len());
+}
+
+#[test]
+fn offsets_of_nothing() {
+    let offsets = offsets_of(&[]);
+    assert_eq!(offsets.line_before(0), (0, 0));
+    assert_eq!(offsets.line_before(u64::MAX), (0, 0));
+}

@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rule language: what is written is what is read, printed and read again; what is refused, and
+//! where.
+
+use ctskip_pure::{
+    language::{
+        refusal::{
+            Errno,
+            Likely, //
+        },
+        report::Report, //
+    },
+    table::{
+        command,
+        load::Load,
+        Table, //
+    },
+};
+use ctskip_testkit::{
+    rules::{
+        Kind,
+        Spec,
+        Style, //
+    },
+    source::proptest::made,
+    world::{
+        read,
+        rule,
+        run,
+        table,
+        Slot,
+        World, //
+    }, //
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{
+        select,
+        Index, //
+    }, //
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6000))]
+
+    /// A rule means what its terms say, however they are ordered and spelt, and comes back from its
+    /// canonical text, which is one for all spellings.
+    #[test]
+    fn rules_are_read_as_written_and_printed_as_read(
+        spec in made(512, |source| Spec::make(source, Kind::Any(12))),
+        one in made(42, Style::make),
+        other in made(42, Style::make),
+        id in proptest::option::of(1..=u32::MAX),
+    ) {
+        let spec = Spec { id, ..spec };
+        let text = spec.text(&one);
+        let parsed = read(&text).unwrap_or_else(|refusal| panic!("{text:?}: {refusal:?}"));
+        prop_assert_eq!(parsed.id, id);
+        prop_assert_eq!(parsed.id.is_some(), text.get(parsed.id_column..).unwrap().starts_with("id="));
+        spec.assert_is(&parsed.rule);
+        prop_assert_eq!(&rule(&spec.text(&other)), &parsed.rule, "{}", text);
+
+        let printed = parsed.rule.to_string();
+        let again = rule(&printed);
+        prop_assert_eq!(&again, &parsed.rule, "{}", printed);
+        prop_assert_eq!(again.to_string(), printed);
+    }
+
+    /// Nothing that is written makes it panic, and each refusal's place lies in a line of the text.
+    #[test]
+    fn any_bytes_are_read_or_refused_in_place(text in vec(any::<u8>(), 0..200)) {
+        check(&text);
+    }
+
+    /// Likewise what is nearly a rule.
+    #[test]
+    fn damaged_rules_are_read_or_refused_in_place(
+        spec in made(256, |source| Spec::make(source, Kind::Any(4))),
+        style in made(42, Style::make),
+        damage in vec((any::<Index>(), any::<Index>(), 0..5u8, piece()), 1..4),
+    ) {
+        let mut text = spec.text(&style).into_bytes();
+        for (at, to, how, piece) in damage {
+            if text.is_empty() {
+                break;
+            }
+            let (at, to) = (at.index(text.len()), to.index(text.len() + 1));
+            match how {
+                0 => text.truncate(at),
+                1 => drop(text.remove(at)),
+                2 => drop(text.splice(at..at, piece)),
+                3 => drop(text.splice(at..to.max(at), piece)),
+                _ => text.rotate_left(at),
+            }
+        }
+        text.push(b'\n');
+        check(&text);
+    }
+}
+
+/// What is put into a rule to damage it.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let words = vec![
+        "skip",
+        "tcp",
+        "proto=",
+        "src=",
+        "dst=::1",
+        "10.0.0.0/8",
+        "dport=53",
+        "-",
+        ",",
+        "/",
+        "/33",
+        "=",
+        "+",
+        "++",
+        ";",
+        "#",
+        " ",
+        "\n",
+        "*",
+        "any",
+        "id=1",
+        "tag=",
+        "netns=pid:",
+        "0x",
+        "4294967296",
+        "type=8",
+        "load",
+        "commit",
+        "add",
+        "delete",
+        "insert before=",
+        "\"",
+        "\0",
+        "\u{e9}",
+    ];
+    prop_oneof![
+        3 => select(words).prop_map(|word| word.as_bytes().to_vec()),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+    ]
+}
+
+/// Has `text` carried out in every way there is.
+fn check(text: &[u8]) {
+    let world = World::default();
+    let base = table("udp dport=53 tag=dns\n", &world);
+    command::opens_load(text);
+    let in_place = |report: Report| {
+        let number = usize::try_from(report.line()).unwrap();
+        let line = text
+            .split(|b| *b == b'\n')
+            .nth(number - 1)
+            .expect("a line of the text");
+        let column = report.refusal().column;
+        assert!(
+            column <= line.len(),
+            "column {column} of {line:?}: {report}"
+        );
+    };
+    command::run(&base, text, &world, &world)
+        .map(drop)
+        .unwrap_or_else(in_place);
+    command::from_parameter(text, &world, &world)
+        .map(drop)
+        .unwrap_or_else(in_place);
+    Load::new()
+        .feed(text, &world)
+        .map(drop)
+        .unwrap_or_else(in_place);
+}
+
+/// One refused text: `^` marks the place, and is not part of it.
+type Mistake = (&'static str, Errno, &'static str, &'static str);
+
+const UNKNOWN: &str = "an unknown word";
+const TWICE: &str = "a term a second time";
+const MISSING: &str = "a value is missing";
+const PORTS: &str = "a port where not every protocol has ports";
+const TYPES: &str = "a type where not every protocol is ICMP";
+const PORT: &str = "not a number in range";
+const BACKWARDS: &str = "a range that runs backwards";
+const BROAD: &str = "a rule that matches a great deal; it may have been cut at a space";
+const EXTENSION: &str = "an IPv6 extension header, which is never the protocol";
+const HOST_BIT: &str = "an address with a bit set below the prefix length";
+const FAMILY: &str = "an address of the other family";
+const DEVICE: &str = "not the name of a device";
+const DEVICE_LEN: &str = "not the name of a device: it has 1 to 15 characters";
+const MARK: &str = "not a mark";
+const MASK: &str = "a mark with bits outside its mask, or a mask of zero";
+const FLAG: &str = "not a flag of TCP";
+const FLAGS: &str = "flags where not every protocol is TCP";
+const FLAG_MASK: &str = "flags outside their mask";
+const TAG: &str = "not a tag";
+const ID: &str = "not the number of a rule";
+const NETNS: &str = "not a network namespace";
+const NO_NETNS: &str = "no such network namespace";
+const NO_ID: &str = "no rule has this number";
+const NO_RULE: &str = "a rule is missing";
+const STRAY: &str = "a `+` that separates nothing";
+const INVAL: Errno = Errno::Inval;
+
+/// What a write is refused for. The table it is about has the rules 1 and 2, and the tag `dns`.
+const MISTAKES: &[Mistake] = &[
+    // Words that the language does not have.
+    ("udp dport=53 ^frobnicate", INVAL, UNKNOWN, ""),
+    ("^17 dport=53", INVAL, UNKNOWN, ""),
+    ("^udpp dport=53", INVAL, UNKNOWN, "udp"),
+    ("^TCP dport=80", INVAL, UNKNOWN, "tcp"),
+    ("tcp ^port=80", INVAL, UNKNOWN, "dport="),
+    ("tcp ^dports=80", INVAL, UNKNOWN, "dport="),
+    ("tcp ^dport", INVAL, UNKNOWN, "dport="),
+    ("tcp ^dpotr=80", INVAL, UNKNOWN, "dport="),
+    ("udp ^saddr=10.0.0.1", INVAL, UNKNOWN, "src="),
+    ("udp ^destination=10.0.0.1", INVAL, UNKNOWN, "dst="),
+    ("^notrack udp dport=53", INVAL, UNKNOWN, "skip"),
+    ("^ct udp dport=53", INVAL, UNKNOWN, "track"),
+    ("^ipv6 tcp dport=80", INVAL, UNKNOWN, "ip6"),
+    ("^icmpv6 type=128", INVAL, UNKNOWN, "icmp6"),
+    ("udp dport=53 ^iif=eth0", INVAL, UNKNOWN, "dev="),
+    ("udp ^fwmark=1", INVAL, UNKNOWN, "mark="),
+    ("udp dport=53 ^one-way", INVAL, UNKNOWN, "oneway"),
+    ("udp dport=53 ^natok", INVAL, UNKNOWN, "nat=ok"),
+    ("udp dport=53 ^flush", INVAL, UNKNOWN, ""),
+    ("add ^add udp dport=53", INVAL, UNKNOWN, ""),
+    ("^=53 udp", INVAL, UNKNOWN, ""),
+    ("udp dport=53^\u{b}any", INVAL, "a character that no rule has", ""),
+    ("udp dport=53 ^\0", INVAL, "a character that no rule has", ""),
+    ("udp dport=53 tag=caf^\u{e9}", INVAL, "a character that no rule has", ""),
+    // Protocols.
+    ("tcp,^udpp,sctp dport=80", INVAL, "not a protocol", "udp"),
+    ("proto=^256 any", INVAL, "not a protocol", ""),
+    ("any proto=6,^300", INVAL, "not a protocol", ""),
+    ("proto=^-1 any", INVAL, "not a protocol", ""),
+    ("proto=^ any", INVAL, MISSING, ""),
+    ("tcp,^ dport=80", INVAL, MISSING, ""),
+    ("tcp,^,udp dport=80", INVAL, MISSING, ""),
+    ("tcp ^udp dport=80", INVAL, "protocols a second time", ""),
+    ("tcp dport=80 ^proto=17", INVAL, "protocols a second time", ""),
+    // A term twice.
+    ("udp dport=53 ^dport=54", INVAL, TWICE, ""),
+    ("udp sport=53 ^sport=53", INVAL, TWICE, ""),
+    ("udp src=10.0.0.1 ^src=10.0.0.2", INVAL, TWICE, ""),
+    ("udp dst=10.0.0.1 ^dst=10.0.0.2", INVAL, TWICE, ""),
+    ("icmp type=8 ^type=0", INVAL, TWICE, ""),
+    ("udp any dev=eth0 ^dev=eth1", INVAL, TWICE, ""),
+    ("skip udp dport=53 ^skip", INVAL, TWICE, ""),
+    ("skip udp dport=53 ^track", INVAL, TWICE, ""),
+    ("ip udp any ^ip6", INVAL, TWICE, ""),
+    ("udp any local=dst ^local=src", INVAL, TWICE, ""),
+    ("udp mark=1 ^mark=1", INVAL, TWICE, ""),
+    ("tcp any flags=syn ^flags=ack", INVAL, TWICE, ""),
+    ("udp any netns=init ^netns=init", INVAL, TWICE, ""),
+    ("udp any netns=init ^netns!=init", INVAL, TWICE, ""),
+    ("udp any nat=ok ^nat=ok", INVAL, TWICE, ""),
+    ("udp any oneway ^oneway", INVAL, TWICE, ""),
+    ("udp any ^any", INVAL, TWICE, ""),
+    ("udp any tag=a ^tag=a", INVAL, TWICE, ""),
+    ("udp any id=8 ^id=9", INVAL, TWICE, ""),
+    // Addresses.
+    ("udp dst=^10.0.0.1/8", INVAL, HOST_BIT, "10.0.0.0/8"),
+    ("udp src=10.0.0.0/8,^192.168.1.77/30", INVAL, HOST_BIT, "192.168.1.76/30"),
+    ("udp dst=^255.255.255.255/0", INVAL, HOST_BIT, "0.0.0.0/0"),
+    ("udp dst=^2001:db8::1/32", INVAL, HOST_BIT, "2001:db8::/32"),
+    ("udp dst=^2001:db8::3/127", INVAL, HOST_BIT, "2001:db8::2/127"),
+    ("udp dst=10.0.0.0/8,^10.0.0.256", INVAL, "not an address", ""),
+    ("udp dst=^localhost", INVAL, "not an address", ""),
+    ("udp dst=^010.0.0.1", INVAL, "not an address", ""),
+    ("udp dst=^10.0.0", INVAL, "not an address", ""),
+    ("udp dst=^1:2:3", INVAL, "not an address", ""),
+    ("udp dst=^/8", INVAL, "not an address", ""),
+    ("udp dst=10.0.0.0/^33", INVAL, "not a prefix length", ""),
+    ("udp dst=10.0.0.0/^", INVAL, "not a prefix length", ""),
+    ("udp dst=10.0.0.0/^-8", INVAL, "not a prefix length", ""),
+    ("udp dst=10.0.0.0/^255.0.0.0", INVAL, "not a prefix length", ""),
+    ("udp dst=10.0.0.0/^8/8", INVAL, "not a prefix length", ""),
+    ("udp dst=2001:db8::/^129", INVAL, "not a prefix length", ""),
+    ("udp dst=2001:db8::/^256", INVAL, "not a prefix length", ""),
+    ("udp dst=^", INVAL, MISSING, ""),
+    ("udp dst=10.0.0.1,^", INVAL, MISSING, ""),
+    ("udp dst=^,10.0.0.1", INVAL, MISSING, ""),
+    (
+        "udp dst=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9,10.0.0.10,\
+         10.0.0.11,10.0.0.12,10.0.0.13,10.0.0.14,10.0.0.15,10.0.0.16,^10.0.0.17",
+        INVAL,
+        "a list too long",
+        "",
+    ),
+    // Families.
+    ("udp dst=10.0.0.0/8,^::1", INVAL, FAMILY, ""),
+    ("udp src=10.0.0.1 dst=^::1", INVAL, FAMILY, ""),
+    ("udp ip6 dst=^10.0.0.1", INVAL, FAMILY, ""),
+    ("udp ip dst=^::1", INVAL, FAMILY, ""),
+    ("udp dst=10.0.0.1 ^ip6", INVAL, "a family that the addresses are not of", ""),
+    ("icmp ^dst=::1", INVAL, "a family that the protocol is not of", ""),
+    ("icmp6 ^src=10.0.0.1", INVAL, "a family that the protocol is not of", ""),
+    ("ip6 ^icmp any", INVAL, "a family that the protocol is not of", ""),
+    ("ip ^tcp,icmp6 any", INVAL, "icmp6 in an IPv4 rule", ""),
+    ("ip6 ^tcp,icmp any", INVAL, "icmp in an IPv6 rule", ""),
+    ("^ah dst=::1", INVAL, EXTENSION, ""),
+    ("ip6 ^tcp,ah any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=0 any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=43 any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=44 any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=51 any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=59 any", INVAL, EXTENSION, ""),
+    ("ip6 ^proto=60 any", INVAL, EXTENSION, ""),
+    // Ports and types.
+    ("udp dport=^65536", INVAL, PORT, ""),
+    ("udp dport=53,^domain", INVAL, PORT, ""),
+    ("udp dport=53-^", INVAL, PORT, ""),
+    ("udp dport=^-53", INVAL, PORT, ""),
+    ("udp dport=50-^60-70", INVAL, PORT, ""),
+    ("udp dport=50-^65536", INVAL, PORT, ""),
+    ("udp dport=^0x35", INVAL, PORT, ""),
+    ("udp dport=^+53", INVAL, PORT, ""),
+    ("udp dport=1,^60-50", INVAL, BACKWARDS, ""),
+    ("udp sport=^", INVAL, MISSING, ""),
+    ("icmp ^dport=53", INVAL, PORTS, ""),
+    ("^dport=53", INVAL, PORTS, ""),
+    ("any ^sport=53", INVAL, PORTS, ""),
+    ("tcp,gre ^dport=53", INVAL, PORTS, ""),
+    ("proto=17,0 ^dport=53", INVAL, PORTS, ""),
+    ("icmp type=^256", INVAL, PORT, ""),
+    ("icmp type=8-^300", INVAL, PORT, ""),
+    ("icmp type=^echo-request", INVAL, PORT, ""),
+    ("icmp type=0,^8-0", INVAL, BACKWARDS, ""),
+    ("udp ^type=8", INVAL, TYPES, ""),
+    ("^type=8", INVAL, TYPES, ""),
+    ("icmp,udp ^type=8", INVAL, TYPES, ""),
+    // The other terms.
+    ("udp dport=53 local=^dest", INVAL, "not an end of a flow", ""),
+    ("udp dport=53 local=^", INVAL, "not an end of a flow", ""),
+    ("udp dport=53 dev=^eth+", INVAL, "`+` for any ending, as iptables writes it", "*"),
+    ("udp dport=53 dev=lo,^eth+", INVAL, "`+` for any ending, as iptables writes it", "*"),
+    ("udp dport=53 dev=^sixteen-letters-", INVAL, DEVICE_LEN, ""),
+    ("udp dport=53 dev=^sixteen-letters-*", INVAL, DEVICE_LEN, ""),
+    ("udp dport=53 dev=^*", INVAL, DEVICE_LEN, ""),
+    ("udp dport=53 dev=^e*h", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^eth**", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^.", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^..", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^a/b", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^eth0:1", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^\"eth0\"", INVAL, DEVICE, ""),
+    ("udp dport=53 dev=^", INVAL, MISSING, ""),
+    ("udp mark=^", INVAL, MARK, ""),
+    ("udp mark=^x", INVAL, MARK, ""),
+    ("udp mark=^0x", INVAL, MARK, ""),
+    ("udp mark=^1/", INVAL, MARK, ""),
+    ("udp mark=^4294967296", INVAL, MARK, ""),
+    ("udp mark=^0x100000000", INVAL, MARK, ""),
+    ("udp mark=^1/4294967296", INVAL, MARK, ""),
+    ("udp mark=^5/4", INVAL, MASK, ""),
+    ("udp mark=^0/0", INVAL, MASK, ""),
+    ("tcp any flags=^", INVAL, FLAG, ""),
+    ("tcp any flags=^SYN", INVAL, FLAG, "syn"),
+    ("tcp any flags=syn+^akc", INVAL, FLAG, "ack"),
+    ("tcp any flags=^syn,ack", INVAL, FLAG, ""),
+    ("tcp any flags=syn+^", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^", INVAL, FLAG, ""),
+    ("tcp any flags=^/syn", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^syn/ack", INVAL, FLAG, ""),
+    ("tcp any flags=syn/^2", INVAL, FLAG, ""),
+    ("tcp any flags=^syn/ack", INVAL, FLAG_MASK, ""),
+    ("tcp any flags=^syn+ack/ack+rst", INVAL, FLAG_MASK, ""),
+    ("udp any ^flags=syn", INVAL, FLAGS, ""),
+    ("tcp,udp dport=53 ^flags=syn", INVAL, FLAGS, ""),
+    ("any ^flags=syn", INVAL, FLAGS, ""),
+    ("tcp ^tcp-flags=syn any", INVAL, UNKNOWN, "flags="),
+    ("tcp flags=syn ^ack any", INVAL, UNKNOWN, ""),
+    ("tcp+flags=syn+^sport+any", INVAL, UNKNOWN, "sport="),
+    ("tcp+flags=syn+ack^+", INVAL, STRAY, ""),
+    ("udp dport=53 netns=^blue", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^pid:", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^pid:self", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^4294967296", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^4026532999", Errno::Srch, NO_NETNS, ""),
+    ("udp dport=53 netns=^pid:77", Errno::Srch, NO_NETNS, ""),
+    ("udp dport=53 netns!=^4026532001", INVAL, "only the initial namespace can be left out", ""),
+    ("udp dport=53 nat=^yes", INVAL, "not a value of nat=", ""),
+    ("track udp dport=53 ^nat=ok", INVAL, "nat=ok on a track rule, which leaves packets to NAT anyway", ""),
+    ("udp dport=53 tag=^", INVAL, TAG, ""),
+    ("udp dport=53 tag=^a/b", INVAL, TAG, ""),
+    ("udp dport=53 tag=^a-name-of-thirty-two-characters-", INVAL, TAG, ""),
+    ("udp dport=53 id=^", INVAL, ID, ""),
+    ("udp dport=53 id=^0", INVAL, ID, ""),
+    ("udp dport=53 id=^x", INVAL, ID, ""),
+    ("udp dport=53 id=^4294967296", INVAL, ID, ""),
+    ("udp dport=53 ^id=2", Errno::Exist, "the number of another rule", ""),
+    // What is left of a rule that was cut at a space.
+    ("^udp", INVAL, BROAD, ""),
+    ("^dst=10.0.0.0/8", INVAL, BROAD, ""),
+    ("^skip", INVAL, BROAD, ""),
+    ("^mark=1", INVAL, BROAD, ""),
+    ("^tcp flags=ack", INVAL, BROAD, ""),
+    ("add ^netns=init udp dev=eth0 local=dst oneway nat=ok tag=a id=7", INVAL, BROAD, ""),
+    (
+        "tcp,udp sport=1,2,3 dst=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9,\
+         10.0.0.10,10.0.0.11,10.0.0.12,10.0.0.13,10.0.0.14,10.0.0.15,10.0.0.16 \
+         ^dport=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16",
+        INVAL,
+        "lists that multiply to over 1,024 combinations",
+        "",
+    ),
+    // `+` in place of the space.
+    ("udp+dport=53+dev=eth^+", INVAL, STRAY, ""),
+    ("^+udp+dport=53", INVAL, STRAY, ""),
+    ("udp+dport=53++^+tcp+any", INVAL, STRAY, ""),
+    ("^+", INVAL, STRAY, ""),
+    ("udp+dport=53++tcp+dport=80++tcp+^port=80", INVAL, UNKNOWN, "dport="),
+    // Commands.
+    ("add^", INVAL, NO_RULE, ""),
+    ("  insert^ ; udp any", INVAL, NO_RULE, ""),
+    ("insert before=2^", INVAL, NO_RULE, ""),
+    ("insert before=^0 udp any", INVAL, ID, ""),
+    ("insert before=^dns udp any", INVAL, ID, ""),
+    ("insert ^before=99 udp any", Errno::NoEnt, NO_ID, ""),
+    ("add ^before=2 udp any", INVAL, UNKNOWN, ""),
+    ("insert udp any ^id=1", Errno::Exist, "the number of another rule", ""),
+    ("delete^", INVAL, "nothing to delete", ""),
+    ("delete ^99", Errno::NoEnt, NO_ID, ""),
+    ("delete ^id=99", Errno::NoEnt, NO_ID, ""),
+    ("delete id=^0", INVAL, ID, ""),
+    ("delete ^dns", INVAL, ID, ""),
+    ("delete ^tag=web", Errno::NoEnt, "no rule has this tag", ""),
+    ("delete tag=^a/b", INVAL, TAG, ""),
+    ("delete 1 ^2", INVAL, "a word too many", ""),
+    ("delete tag=dns ^1", INVAL, "a word too many", ""),
+    ("flush ^tag=dns", INVAL, "a word too many", ""),
+    ("delete 1; delete ^1", Errno::NoEnt, NO_ID, ""),
+    ("udp any; ^load", INVAL, "a load behind other commands", ""),
+    ("^commit", INVAL, "no load is open in this file", ""),
+    ("^abort", INVAL, "no load is open in this file", ""),
+    // Further lines.
+    ("udp dport=54\n# frob\n\n  tcp ^frob", INVAL, UNKNOWN, ""),
+    ("udp dport=54 id=77\ntcp dport=80 ^id=77", Errno::Exist, "the number of another rule", ""),
+];
+
+/// The text without its mark, and the line and column, each from 1, that it marked.
+fn marked(text: &str) -> (String, u32, usize) {
+    let at = text.find('^').expect("a mark");
+    let before = &text[..at];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        text.replacen('^', "", 1),
+        u32::try_from(line).unwrap(),
+        column,
+    )
+}
+
+fn assert_refused(text: &str, result: Result<(), Report>, mistake: &Mistake, place: (u32, usize)) {
+    let (_, errno, what, spelling) = *mistake;
+    let report = result.expect_err(&format!("{text:?} was accepted"));
+    let refusal = report.refusal();
+    assert_eq!(
+        (
+            refusal.errno,
+            refusal.what,
+            refusal
+                .likely
+                .as_ref()
+                .map(Likely::to_string)
+                .unwrap_or_default(),
+            report.line(),
+            report.column()
+        ),
+        (errno, what, spelling.to_owned(), place.0, place.1),
+        "{text:?}: {report}"
+    );
+    assert!(!refusal.expected.is_empty(), "{text:?}");
+}
+
+#[test]
+fn mistakes_are_refused_where_they_are() {
+    let world = World::default();
+    let base = table("udp dport=53 tag=dns\ntcp dport=53\n", &world);
+    for mistake in MISTAKES {
+        let (text, line, column) = marked(mistake.0);
+        let result = run(&base, &format!("{text}\n"), &world);
+        assert_refused(&text, result.map(drop), mistake, (line, column));
+    }
+    assert_eq!(world.live(), 2);
+}
+
+/// A write whose end may have been cut off is refused, whatever is in it.
+#[test]
+fn a_write_ends_in_a_newline() {
+    let world = World::default();
+    let base = Table::<Slot>::new();
+    for text in [
+        "udp dport=53^",
+        "udp dport=53\ntcp dport=8^",
+        "\n\n ^",
+        "#^",
+        "udp frob^",
+    ] {
+        let mistake = (
+            text,
+            INVAL,
+            "no newline at the end: the text may have been cut",
+            "",
+        );
+        let (text, line, column) = marked(text);
+        assert_refused(
+            &text,
+            run(&base, &text, &world).map(drop),
+            &mistake,
+            (line, column),
+        );
+    }
+    assert!(matches!(run(&base, "", &world), Ok(None)));
+    assert!(matches!(run(&base, "\n", &world), Ok(None)));
+}
+
+/// What is refused in the module parameter, besides what a write is refused for.
+#[test]
+fn the_parameter_is_refused_what_was_cut() {
+    const COMMENT: &str = "a comment, which would hide the rest of the rules";
+    const CUT: &str = "nothing behind the last separator: the rest was cut";
+    const PARAMETER: &[Mistake] = &[
+        ("^#", INVAL, COMMENT, ""),
+        ("udp dport=53; ^# tcp dport=53", INVAL, COMMENT, ""),
+        ("udp+dport=53++tcp+^#dport=53", INVAL, COMMENT, ""),
+        ("udp dport=53^;", INVAL, CUT, ""),
+        ("udp dport=53 ^; ", INVAL, CUT, ""),
+        ("udp+dport=53+^+", INVAL, CUT, ""),
+        ("udp dport=53;\n^;", INVAL, CUT, ""),
+        ("udp+dport=53^+", INVAL, STRAY, ""),
+        ("^udp", INVAL, BROAD, ""),
+        ("^flush", INVAL, UNKNOWN, ""),
+        ("udp dport=53; ^delete 1", INVAL, UNKNOWN, ""),
+        ("^add udp dport=53", INVAL, UNKNOWN, ""),
+        ("^insert udp dport=53", INVAL, UNKNOWN, ""),
+        ("^load", INVAL, UNKNOWN, ""),
+        ("udp dport=53; ^commit", INVAL, UNKNOWN, ""),
+        (
+            "udp dport=53 id=5; tcp dport=53 ^id=5",
+            Errno::Exist,
+            "the number of another rule",
+            "",
+        ),
+        ("udp dport=53 netns=^pid:5", Errno::Srch, NO_NETNS, ""),
+    ];
+    let world = World::default();
+    for mistake in PARAMETER {
+        let (text, line, column) = marked(mistake.0);
+        // A `;` at the end of a line but the last is cut text too.
+        let (line, column) = match text.find(";\n") {
+            Some(at) => (1, at + 1),
+            None => (line, column),
+        };
+        let result = command::from_parameter(text.as_bytes(), &world, &world);
+        assert_refused(&text, result.map(drop), mistake, (line, column));
+        assert_eq!(world.live(), 0);
+    }
+}
+
+/// An unknown word is told all words, in one order.
+#[test]
+fn an_unknown_word_is_told_the_words() {
+    let refusal = read("udp dport=53 frobnicate").unwrap_err();
+    assert_eq!(
+        refusal.expected,
+        "add insert delete flush load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= \
+         flags= local= dev= mark= netns= nat=ok oneway any tag= id="
+    );
+}
+
+/// The limits themselves are within them.
+#[test]
+fn limits() {
+    let list = |n: usize| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let addresses = |n: usize| {
+        (1..=n)
+            .map(|i| format!("10.0.0.{i}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    rule(&format!("udp dport={}", list(16)));
+    rule(&format!(
+        "tcp,udp dst={} sport=1,2 dport={}",
+        addresses(16),
+        list(16)
+    ));
+    assert!(read(&format!("udp dport={}", list(17))).is_err());
+    assert!(read(&format!(
+        "tcp,udp,sctp dst={} sport=1,2 dport={}",
+        addresses(16),
+        list(16)
+    ))
+    .is_err());
+    for text in [
+        "udp dport=0-65535,0,65535",
+        "icmp type=0-255",
+        "udp dst=0.0.0.0/0 src=255.255.255.255",
+        "udp dst=::/0 src=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        "udp dport=53 dev=fifteen-letters,fifteen-letters*",
+        "udp dport=53 tag=a-name-of-thirty-one-characters",
+        "udp mark=4294967295 id=4294967295",
+        "udp mark=0x80000000/0x80000000 id=1",
+        "proto=0,255 any",
+        "ip proto=0,43,44,51,59,60 any",
+        "ah any",
+    ] {
+        rule(text);
+    }
+}
+
+/// What tags and devices' names may be made of, byte by byte.
+#[test]
+fn characters_of_names() {
+    // What ends a word, a statement or a line, or an element of a list, is never part of a name.
+    let in_words = (b'!'..=b'~').filter(|b| !matches!(b, b'#' | b';' | b','));
+    for byte in in_words {
+        let c = char::from(byte);
+        let tag = read(&format!("udp any tag=a{c}"));
+        assert_eq!(
+            tag.is_ok(),
+            c.is_ascii_alphanumeric() || "._-".contains(c),
+            "{c:?}"
+        );
+        let device = read(&format!("udp any dev=a{c}b"));
+        assert_eq!(device.is_ok(), !"/:*\"".contains(c), "{c:?}");
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The canonical text of rules. That it is read again as the same rule is tested with the parser.
+
+use ctskip_pure::rule::Netns;
+use ctskip_testkit::world::{
+    netns,
+    rule, //
+};
+
+/// The canonical text of rules, by hand.
+#[test]
+fn canonical_text() {
+    for (written, canonical) in [
+        ("udp dport=53", "skip udp dport=53"),
+        ("any", "skip any"),
+        ("track any", "track any"),
+        ("any udp", "skip udp any"),
+        ("udp dport=53 any", "skip udp dport=53"),
+        ("ip6 udp any", "skip ip6 udp any"),
+        ("ip icmp any", "skip icmp any"),
+        ("icmp any", "skip icmp any"),
+        ("icmp6 any ip6", "skip icmp6 any"),
+        ("icmp6,icmp any", "skip icmp,icmp6 any"),
+        ("ip icmp,tcp any", "skip ip icmp,tcp any"),
+        ("ip udp dst=10.0.0.1/32", "skip udp dst=10.0.0.1"),
+        ("ip6 udp dst=2001:DB8:0::0:1/128", "skip udp dst=2001:db8::1"),
+        ("udp dst=0.0.0.0/0", "skip udp dst=0.0.0.0/0"),
+        ("udp dst=::/0", "skip udp dst=::/0"),
+        ("udp dst=::ffff:10.0.0.1", "skip udp dst=::ffff:10.0.0.1"),
+        ("udp,tcp dport=053-53,7-9,7,7-9,1", "skip tcp,udp dport=1,7,7-9,53"),
+        ("proto=17,6 dport=1", "skip tcp,udp dport=1"),
+        ("proto=255,250 any", "skip proto=250,255 any"),
+        ("proto=255,47 any", "skip gre,255 any"),
+        ("tcp,2 any", "skip proto=2,tcp any"),
+        ("icmp type=8,0", "skip icmp type=0,8"),
+        ("udp mark=16", "skip udp mark=0x10"),
+        ("udp mark=0X10/255", "skip udp mark=0x10/0xff"),
+        ("udp mark=0", "skip udp mark=0x0"),
+        ("udp mark=0/0xffffffff", "skip udp mark=0x0"),
+        ("udp any dev=lo,eth*,eth", "skip udp dev=eth,eth*,lo any"),
+        ("udp any netns=4026531833", "skip udp netns=init any"),
+        ("udp any netns=pid:101", "skip udp netns=4026532001 any"),
+        ("udp any netns!=init", "skip udp netns!=init any"),
+        (
+            "tag=a any oneway nat=ok netns=init mark=1 dev=e dport=2 sport=1 local=src dst=::2 src=::1 tcp skip",
+            "skip tcp src=::1 dst=::2 sport=1 dport=2 local=src dev=e mark=0x1 netns=init nat=ok oneway tag=a",
+        ),
+        ("tcp flags=syn dport=80", "skip tcp dport=80 flags=syn"),
+        ("tcp any flags=ack+syn+ack", "skip tcp flags=syn+ack any"),
+        ("tcp any flags=syn/ack+rst+syn+fin", "skip tcp flags=syn any"),
+        ("tcp any flags=syn/rst+syn", "skip tcp flags=syn/syn+rst any"),
+        ("tcp any flags=psh/fin+syn+rst+psh+ack", "skip tcp flags=psh any"),
+        ("tcp any flags=cwr+ece+urg/cwr+urg+ece", "skip tcp flags=urg+ece+cwr/urg+ece+cwr any"),
+        ("tcp+flags=syn+ack/ack+syn+rst+dport=80", "skip tcp dport=80 flags=syn+ack/syn+rst+ack"),
+        ("tcp+dport=80+flags=ack", "skip tcp dport=80 flags=ack"),
+        ("tcp+dport=80+dev=eth*", "skip tcp dport=80 dev=eth*"),
+        ("tcp dport=80 dev=a+b", "skip tcp dport=80 dev=a+b"),
+        ("\t tcp\t dport=80 \r", "skip tcp dport=80"),
+    ] {
+        assert_eq!(rule(written).to_string(), canonical, "{written}");
+        assert_eq!(rule(canonical).to_string(), canonical);
+    }
+    assert_eq!(rule("udp any netns=pid:1").netns(), Netns::Init);
+    assert_eq!(rule("udp any netns=pid:103").netns(), Netns::Only(netns(3)));
+}
