@@ -46,7 +46,8 @@ use crate::{
                 dissect_plain,
                 quoted,
                 Bytes,
-                Context, //
+                Context,
+                Needs, //
             },
             verdict::{
                 judge,
@@ -161,13 +162,13 @@ impl NetState {
         let context = Context {
             family: P::FAMILY,
             point: P::POINT,
-            device: match L::DEVICES {
+            device: match L::NEEDS.has(Needs::DEVICE) {
                 true => state.device(P::POINT),
                 false => Default::default(),
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
-            flags: L::FLAGS,
+            needs: L::NEEDS,
         };
         let Some(key) = dissect_plain(&skb, &context) else {
             return self.slow_path(skb.into_skb(), state, view);
@@ -208,13 +209,13 @@ impl NetState {
         let context = Context {
             family: state.family(),
             point: state.point(),
-            device: match view.names_devices() {
+            device: match view.needs().has(Needs::DEVICE) {
                 true => state.device(state.point()),
                 false => Default::default(),
             },
             mark: skb.mark(),
             icmp_errors: view.icmp_errors(),
-            flags: view.names_flags(),
+            needs: view.needs(),
         };
         let Some(key) = dissect(&skb, &context) else {
             return self.counter(Counter::NoRule).count();

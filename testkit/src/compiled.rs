@@ -26,7 +26,8 @@ use ctskip_pure::{
     packet::{
         header::{
             Flags,
-            Key, //
+            Key,
+            Needs, //
         },
         verdict::{
             Mode,
@@ -154,11 +155,11 @@ impl Compiled {
         let view = self.view(probe.netns);
         // The fast path has no more of a packet than its plan needs.
         let mut key = probe.key;
-        let (devices, flags) = view.dispatch(Needs);
-        if !devices {
+        let needs = view.dispatch(PlanNeeds);
+        if !needs.has(Needs::DEVICE) {
             key.device = DeviceName::default();
         }
-        if !flags {
+        if !needs.has(Needs::FLAGS) {
             key.flags = Flags::UNKNOWN;
         }
         let found = look_up(view, &key);
@@ -229,21 +230,21 @@ impl Path<Slot> for Slow<'_> {
     }
 }
 
-/// Whether keys need the device, and whether they need the flags of TCP.
-struct Needs;
+/// Returns the fields that a key needs, by the plan.
+struct PlanNeeds;
 
-impl Path<Slot> for Needs {
-    type Output = (bool, bool);
+impl Path<Slot> for PlanNeeds {
+    type Output = Needs;
 
-    fn idle(self) -> (bool, bool) {
-        (false, false)
+    fn idle(self) -> Needs {
+        Needs::NONE
     }
 
-    fn fast<L: Lookup>(self, _view: &View<Slot>) -> (bool, bool) {
-        (L::DEVICES, L::FLAGS)
+    fn fast<L: Lookup>(self, _view: &View<Slot>) -> Needs {
+        L::NEEDS
     }
 
-    fn slow(self, view: &View<Slot>) -> (bool, bool) {
-        (view.names_devices(), view.names_flags())
+    fn slow(self, view: &View<Slot>) -> Needs {
+        view.needs()
     }
 }

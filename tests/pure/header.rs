@@ -17,6 +17,7 @@ use ctskip_pure::{
         Context,
         Flags,
         Key,
+        Needs,
         Transport, //
     },
     rule::{
@@ -155,7 +156,7 @@ fn context(family: Family) -> Context {
         device: device("eth7"),
         mark: 77,
         icmp_errors: true,
-        flags: false,
+        needs: Needs::DEVICE,
     }
 }
 
@@ -271,7 +272,7 @@ fn plain_headers() {
 #[test]
 fn tcp_flags() {
     let asked = |family| Context {
-        flags: true,
+        needs: Needs::ALL,
         ..context(family)
     };
     let asked4 = |bytes: &[u8]| read(bytes, &asked(Family::Ipv4)).unwrap();

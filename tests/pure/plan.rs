@@ -168,7 +168,7 @@ fn plans() {
     assert_eq!(plan("udp dport=53 netns=4026532001\n"), Plan::Idle);
     assert_eq!(plan("udp dport=53\n"), Plan::Linear);
     assert_eq!(plan("udp dport=53 dev=eth0\n"), Plan::TreesWithDevices);
-    assert_eq!(plan("tcp dport=80 flags=syn\n"), Plan::WithFlags);
+    assert_eq!(plan("tcp dport=80 flags=syn\n"), Plan::Full);
     assert_eq!(plan("udp dport=1000-2000\n"), Plan::Trees);
     assert_eq!(plan(&hosts(200, "")), Plan::Hashed);
     assert_eq!(plan(&hosts(200, "udp dport=5000-6000\n")), Plan::Trees);

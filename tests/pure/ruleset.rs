@@ -10,7 +10,10 @@ use ctskip_pure::{
         ruleset::Ruleset,
         scope::Scope, //
     },
-    packet::header::Transport,
+    packet::header::{
+        Needs,
+        Transport, //
+    },
     rule::{
         Netns,
         NetnsId, //
@@ -79,12 +82,8 @@ proptest! {
             let held = || rules.iter().copied().filter(|rule| holds(rule, inum));
             prop_assert_eq!(ruleset.len_in(scope), held().count());
             prop_assert_eq!(
-                ruleset.sections(scope).names_devices(),
-                held().any(|rule| rule.devices().next().is_some())
-            );
-            prop_assert_eq!(
-                ruleset.sections(scope).names_flags(),
-                held().any(|rule| rule.flags().is_some())
+                ruleset.sections(scope).needs(),
+                held().fold(Needs::NONE, |needs, rule| needs.and(Needs::of(rule)))
             );
             for packet in &packets {
                 let Probe { key, .. } = packets::any(&mut packet.source(), &rules);

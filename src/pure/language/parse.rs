@@ -188,47 +188,16 @@ fn check_family(reader: &mut Reader<'_>) -> Result<(), Refusal> {
 
 /// Checks that terms about a protocol's header stand only where every protocol has that header.
 fn check_protocols(reader: &Reader<'_>) -> Result<(), Refusal> {
-    let port = reader
-        .column(Term::SourcePorts)
-        .or(reader.column(Term::DestinationPorts));
-    check_headers(
-        reader,
-        port,
-        protocol::has_ports,
-        "a port where not every protocol has ports",
-        "tcp, udp or sctp, and no other protocol",
-    )?;
-    check_headers(
-        reader,
-        reader.column(Term::IcmpTypes),
-        |number| matches!(number, protocol::ICMP | protocol::ICMP6),
-        "a type where not every protocol is ICMP",
-        "icmp or icmp6, and no other protocol",
-    )?;
-    check_headers(
-        reader,
-        reader.column(Term::Flags),
-        |number| number == protocol::TCP,
-        "flags where not every protocol is TCP",
-        "tcp, and no other protocol",
-    )
-}
-
-/// Checks that every protocol has the header that the term at `column`, if it was read, is about.
-fn check_headers(
-    reader: &Reader<'_>,
-    column: Option<usize>,
-    has_header: fn(u8) -> bool,
-    what: &'static str,
-    expected: &'static str,
-) -> Result<(), Refusal> {
     let is_named = reader.column(Term::Protocols).is_some();
-    match column {
-        Some(at) if !is_named || !reader.protocols().all(has_header) => {
-            Err(Refusal::invalid(at, what, expected))
+    for syntax in &TERMS {
+        let (Some(at), Some(header)) = (reader.column(syntax.term), &syntax.header) else {
+            continue;
+        };
+        if !is_named || !reader.protocols().all(header.is_of) {
+            return Err(Refusal::invalid(at, header.what, header.expected));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Checks how many combinations the lists make as they are written. The elements are sorted.

@@ -3,7 +3,7 @@
 //! The terms of a rule as text, in the canonical form.
 //!
 //! A list is sorted, a value is written in one way only, and a term that the rule does not say is not
-//! written. Each function writes one term with a space ahead of it.
+//! written. All terms but the action have a space ahead of them.
 
 use core::{
     fmt::{
@@ -61,36 +61,6 @@ pub(super) fn family_and_protocols(rule: &Rule, f: &mut Formatter<'_>) -> fmt::R
     Ok(())
 }
 
-/// Writes the source prefixes.
-pub(super) fn sources(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "src=", prefixes(rule, rule.sources()))
-}
-
-/// Writes the destination prefixes.
-pub(super) fn destinations(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "dst=", prefixes(rule, rule.destinations()))
-}
-
-/// Writes the source ports.
-pub(super) fn source_ports(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "sport=", rule.source_ports())
-}
-
-/// Writes the destination ports.
-pub(super) fn destination_ports(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "dport=", rule.destination_ports())
-}
-
-/// Writes the ICMP types.
-pub(super) fn icmp_types(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "type=", rule.icmp_types())
-}
-
-/// Writes the flags of TCP.
-pub(super) fn flags(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "flags=", rule.flags().into_iter())
-}
-
 /// Writes the end of the flow that is this host.
 pub(super) fn local(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
     match rule.local() {
@@ -98,16 +68,6 @@ pub(super) fn local(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
         Some(Local::Source) => f.write_str(" local=src"),
         Some(Local::Destination) => f.write_str(" local=dst"),
     }
-}
-
-/// Writes the devices.
-pub(super) fn devices(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "dev=", rule.devices())
-}
-
-/// Writes the packet mark.
-pub(super) fn mark(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "mark=", rule.mark().into_iter())
 }
 
 /// Writes the namespaces.
@@ -120,57 +80,35 @@ pub(super) fn netns(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Writes `nat=ok`.
-pub(super) fn nat(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    word(f, " nat=ok", rule.nat_ok())
-}
-
-/// Writes `oneway`.
-pub(super) fn oneway(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    word(f, " oneway", rule.oneway())
-}
-
-/// Writes `any` where the rule needs it.
-pub(super) fn any(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    word(f, " any", !rule.is_narrow())
-}
-
-/// Writes the tag.
-pub(super) fn tag(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
-    list(f, "tag=", rule.tag().into_iter())
-}
-
-/// Writes nothing: the number is no part of the rule.
-pub(super) fn nothing(_: &Rule, _: &mut Formatter<'_>) -> fmt::Result {
-    Ok(())
-}
-
-fn word(f: &mut Formatter<'_>, word: &str, is_said: bool) -> fmt::Result {
+/// Writes `word` where it is said.
+pub(super) fn word(f: &mut Formatter<'_>, word: &str, is_said: bool) -> fmt::Result {
     match is_said {
         true => f.write_str(word),
         false => Ok(()),
     }
 }
 
-fn prefixes(
+/// Writes `key` and the prefixes of `rule`, where there are any.
+pub(super) fn prefixes(
+    f: &mut Formatter<'_>,
+    key: &str,
     rule: &Rule,
     prefixes: impl Iterator<Item = Prefix>,
-) -> impl Iterator<Item = DisplayPrefix> {
+) -> fmt::Result {
     let family = rule.family().unwrap_or(Family::Ipv4);
-    prefixes.map(move |prefix| DisplayPrefix(family, prefix))
+    let prefixes = prefixes.map(|prefix| DisplayPrefix(family, prefix));
+    list(f, key, prefixes)
 }
 
-fn list(
+/// Writes `key` and the elements, where there are any.
+pub(super) fn list(
     f: &mut Formatter<'_>,
     key: &str,
     elements: impl Iterator<Item = impl Display>,
 ) -> fmt::Result {
     for (i, element) in elements.enumerate() {
-        if i == 0 {
-            write!(f, " {key}{element}")?;
-        } else {
-            write!(f, ",{element}")?;
-        }
+        let ahead = if i == 0 { key } else { "," };
+        write!(f, "{ahead}{element}")?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //!
 //! A new term is a variant of [`Term`], a row of [`TERMS`], a function that reads its value
 //! ([`value`]) and one that prints it ([`print`]). The messages that list the terms, the likely
-//! spellings and the canonical text all come from the table.
+//! spellings, the check of the protocols and the canonical text all come from the table.
 
 use core::fmt::{
     self,
@@ -37,6 +37,22 @@ use crate::pure::{
     }, //
 };
 
+/// The header that a term is about: every protocol of the rule must have it.
+pub(super) struct Header {
+    /// Returns whether a protocol has the header.
+    pub(super) is_of: fn(u8) -> bool,
+    /// The mistake, where another protocol, or none, is named.
+    pub(super) what: &'static str,
+    /// The protocols that are expected.
+    pub(super) expected: &'static str,
+}
+
+const PORTS: Option<Header> = Some(Header {
+    is_of: protocol::has_ports,
+    what: "a port where not every protocol has ports",
+    expected: "tcp, udp or sctp, and no other protocol",
+});
+
 /// How a term is spelt, read and printed.
 pub(super) struct Syntax {
     pub(super) term: Term,
@@ -49,6 +65,8 @@ pub(super) struct Syntax {
     unlisted: &'static [&'static str],
     /// Words of other tools, and the words of the language for them.
     aliases: &'static [(&'static str, &'static str)],
+    /// The header that the term is about, where not every protocol has it.
+    pub(super) header: Option<Header>,
     /// Reads the term into the rule.
     pub(super) read: fn(&mut Reader<'_>, &Written<'_>) -> Result<(), Refusal>,
     /// Prints the term of a rule, in the canonical form.
@@ -63,8 +81,9 @@ impl Syntax {
         listed: &[],
         unlisted: &[],
         aliases: &[],
+        header: None,
         read: |_, _| Ok(()),
-        print: print::nothing,
+        print: |_, _| Ok(()),
     };
 
     /// Returns all words of the term.
@@ -122,7 +141,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         listed: &["src="],
         aliases: &[("saddr=", "src="), ("source=", "src=")],
         read: |reader, written| reader.prefixes(written, Element::Source),
-        print: print::sources,
+        print: |rule, f| print::prefixes(f, " src=", rule, rule.sources()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -131,19 +150,20 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         listed: &["dst="],
         aliases: &[("daddr=", "dst="), ("destination=", "dst=")],
         read: |reader, written| reader.prefixes(written, Element::Destination),
-        print: print::destinations,
+        print: |rule, f| print::prefixes(f, " dst=", rule, rule.destinations()),
         ..Syntax::DEFAULT
     },
     Syntax {
         term: Term::SourcePorts,
         is_list: true,
         listed: &["sport="],
+        header: PORTS,
         read: |reader, written| {
             reader.list(written, |item, at| {
                 value::ports(item, at).map(Element::SourcePort)
             })
         },
-        print: print::source_ports,
+        print: |rule, f| print::list(f, " sport=", rule.source_ports()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -151,35 +171,46 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         is_list: true,
         listed: &["dport="],
         aliases: &[("port=", "dport=")],
+        header: PORTS,
         read: |reader, written| {
             reader.list(written, |item, at| {
                 value::ports(item, at).map(Element::DestinationPort)
             })
         },
-        print: print::destination_ports,
+        print: |rule, f| print::list(f, " dport=", rule.destination_ports()),
         ..Syntax::DEFAULT
     },
     Syntax {
         term: Term::IcmpTypes,
         is_list: true,
         listed: &["type="],
+        header: Some(Header {
+            is_of: |number| matches!(number, protocol::ICMP | protocol::ICMP6),
+            what: "a type where not every protocol is ICMP",
+            expected: "icmp or icmp6, and no other protocol",
+        }),
         read: |reader, written| {
             reader.list(written, |item, at| {
                 value::icmp_types(item, at).map(Element::IcmpType)
             })
         },
-        print: print::icmp_types,
+        print: |rule, f| print::list(f, " type=", rule.icmp_types()),
         ..Syntax::DEFAULT
     },
     Syntax {
         term: Term::Flags,
         listed: &["flags="],
         aliases: &[("tcp-flags=", "flags=")],
+        header: Some(Header {
+            is_of: |number| number == protocol::TCP,
+            what: "flags where not every protocol is TCP",
+            expected: "tcp, and no other protocol",
+        }),
         read: |reader, written| {
             reader.rule.flags = Some(value::flags(written.value, written.at)?);
             Ok(())
         },
-        print: print::flags,
+        print: |rule, f| print::list(f, " flags=", rule.flags().into_iter()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -203,7 +234,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
                 value::device(item, at).map(Element::Device)
             })
         },
-        print: print::devices,
+        print: |rule, f| print::list(f, " dev=", rule.devices()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -214,7 +245,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
             reader.rule.mark = Some(value::mark(written.value, written.at)?);
             Ok(())
         },
-        print: print::mark,
+        print: |rule, f| print::list(f, " mark=", rule.mark().into_iter()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -243,7 +274,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
             reader.rule.nat_ok = true;
             Ok(())
         },
-        print: print::nat,
+        print: |rule, f| print::word(f, " nat=ok", rule.nat_ok()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -253,13 +284,13 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
             reader.rule.oneway = true;
             Ok(())
         },
-        print: print::oneway,
+        print: |rule, f| print::word(f, " oneway", rule.oneway()),
         ..Syntax::DEFAULT
     },
     Syntax {
         term: Term::Any,
         listed: &["any"],
-        print: print::any,
+        print: |rule, f| print::word(f, " any", !rule.is_narrow()),
         ..Syntax::DEFAULT
     },
     Syntax {
@@ -269,7 +300,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
             reader.rule.tag = Some(value::tag(written.value, written.at)?);
             Ok(())
         },
-        print: print::tag,
+        print: |rule, f| print::list(f, " tag=", rule.tag().into_iter()),
         ..Syntax::DEFAULT
     },
     Syntax {

@@ -40,13 +40,16 @@ use crate::pure::{
             Trees, //
         },
         words::{
-            mark_and_flags,
+            fixed_bits,
             ClassSet,
             Probes,
             Query, //
         },
     },
-    packet::header::Key,
+    packet::header::{
+        Key,
+        Needs, //
+    },
     rule::{
         answering_type,
         Family,
@@ -61,19 +64,13 @@ pub(super) struct Section {
     trees_ipv4: Slice,
     trees_ipv6: Slice,
     len: u32,
-    names_devices: bool,
-    names_flags: bool,
+    needs: Needs,
 }
 
 impl Section {
-    /// Returns whether a rule names a device: else keys need none.
-    pub(super) fn names_devices(&self) -> bool {
-        self.names_devices
-    }
-
-    /// Returns whether a rule names flags of TCP: else keys need none.
-    pub(super) fn names_flags(&self) -> bool {
-        self.names_flags
+    /// Returns the fields of keys that its rules need.
+    pub(super) fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// Returns the number of rules.
@@ -93,7 +90,7 @@ pub(super) struct Matcher {
     trees: Trees,
     tables: HashTables,
     ranks: PortRanks,
-    names_devices: bool,
+    needs: Needs,
     /// Whether all rows are single.
     is_single: bool,
 }
@@ -111,7 +108,7 @@ impl Matcher {
             trees: Trees::new(),
             tables: HashTables::new(),
             ranks: PortRanks::new(),
-            names_devices: rules.clone().any(names_devices),
+            needs: needs(rules.clone()),
             is_single: true,
         };
         let count = rules.clone().count();
@@ -140,8 +137,7 @@ impl Matcher {
             trees_ipv4: self.trees(Family::Ipv4, rules.clone(), |row| built.has(row))?,
             trees_ipv6: self.trees(Family::Ipv6, rules.clone(), |_| false)?,
             len: rows.len() as u32,
-            names_devices: rules.clone().any(|(rule, _)| names_devices(rule)),
-            names_flags: rules.clone().any(|(rule, _)| rule.flags().is_some()),
+            needs: needs(rules.map(|(rule, _)| rule)),
         };
         self.is_single = self.rows.are_single();
         Ok(section)
@@ -214,8 +210,9 @@ impl Matcher {
             len: sections
                 .iter()
                 .fold(0u32, |sum, section| sum.saturating_add(section.len)),
-            names_devices: sections.iter().any(Section::names_devices),
-            names_flags: sections.iter().any(Section::names_flags),
+            needs: sections
+                .iter()
+                .fold(Needs::NONE, |needs, section| needs.and(section.needs)),
         })
     }
 
@@ -264,7 +261,7 @@ impl Matcher {
         if trees.is_empty() {
             return found.order();
         }
-        let query = Query::new(key, probes, self.names_devices, |port| {
+        let query = Query::new(key, probes, self.needs.has(Needs::DEVICE), |port| {
             self.ranks.rank(port)
         });
         self.search_trees(trees, &query, found)
@@ -331,8 +328,9 @@ impl Matcher {
 }
 
 /// Returns whether a rule names a device.
-fn names_devices(rule: &Rule) -> bool {
-    rule.devices().next().is_some()
+/// Returns the fields of keys that `rules` need.
+fn needs<'r>(rules: impl Iterator<Item = &'r Rule>) -> Needs {
+    rules.fold(Needs::NONE, |needs, rule| needs.and(Needs::of(rule)))
 }
 
 /// One direction of a combination.
@@ -365,7 +363,7 @@ fn push_item(
         items.push(Item::new(&ItemSource {
             family: direction.family,
             combination,
-            mark: mark_and_flags(rule),
+            fixed: fixed_bits(rule),
             ports,
             class: direction.class,
             row: match direction.exchanged {

@@ -13,7 +13,8 @@ use crate::pure::{
             LINEAR_RULES, //
         },
         ruleset::Ruleset,
-        scope::Scope, //
+        scope::Scope,
+        words::fixed_bits, //
     },
     packet::header::{
         Key,
@@ -116,8 +117,7 @@ impl<S: Clone> LinearTable<S> {
     /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
-        let names_more = rule.mark().is_some() || rule.flags().is_some();
-        if names_more || rule.devices().next().is_some() {
+        if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() {
             return None;
         }
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {

@@ -10,7 +10,7 @@
 //! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
 //! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
 //! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
-//! | [`Plan::WithFlags`] | a rule names flags of TCP | the engines of `Changed` |
+//! | [`Plan::Full`] | a rule needs a field of the key that no other plan reads | the engines of `Changed` |
 //! | [`Plan::Changed`] | rules were added or deleted since all were compiled | those engines, twice |
 //! | [`Plan::Observe`] | the mode is observe | as `Changed`, on the slow path |
 //!
@@ -32,7 +32,10 @@ use crate::pure::{
         scope::Scope, //
     },
     packet::{
-        header::Key,
+        header::{
+            Key,
+            Needs, //
+        },
         verdict::{
             judge,
             Mode,
@@ -63,8 +66,8 @@ pub enum Plan {
     Changed = 1 << 5,
     /// As [`Self::Changed`], and nothing is skipped.
     Observe = 1 << 6,
-    /// As [`Self::Changed`], by rules that name flags of TCP.
-    WithFlags = 1 << 7,
+    /// As [`Self::Changed`], with every field of the key: [`Needs::ALL`].
+    Full = 1 << 7,
 }
 
 impl Plan {
@@ -77,17 +80,19 @@ impl Plan {
         is_idle: bool,
         mode: Mode,
     ) -> Self {
+        let needs = sections.needs();
+
         if is_idle || mode == Mode::Off {
             Self::Idle
         } else if mode == Mode::Observe {
             Self::Observe
         } else if linear.is_some() {
             Self::Linear
-        } else if sections.names_flags() {
-            Self::WithFlags
+        } else if needs.has(Needs::RARE) {
+            Self::Full
         } else if !ruleset.is_whole() {
             Self::Changed
-        } else if sections.names_devices() {
+        } else if needs.has(Needs::DEVICE) {
             Self::TreesWithDevices
         } else if ruleset.is_hashed(sections) {
             Self::Hashed
@@ -147,14 +152,9 @@ impl<S> View<S> {
         self.icmp_errors
     }
 
-    /// Returns whether a key on the slow path needs the device.
-    pub fn names_devices(&self) -> bool {
-        self.sections.names_devices()
-    }
-
-    /// Returns whether a key on the slow path needs the flags of TCP.
-    pub fn names_flags(&self) -> bool {
-        self.sections.names_flags()
+    /// Returns the fields that a key on the slow path needs.
+    pub fn needs(&self) -> Needs {
+        self.sections.needs()
     }
 
     /// Has `path` go by the plan. Any context.
@@ -182,7 +182,7 @@ impl<S> View<S> {
         if is(Plan::Changed) {
             return path.fast::<ChangedLookup<false>>(self);
         }
-        if is(Plan::WithFlags) {
+        if is(Plan::Full) {
             return path.fast::<ChangedLookup<true>>(self);
         }
         path.slow(self)
@@ -232,10 +232,8 @@ pub trait Path<S>: Sized {
 
 /// An engine, as a type.
 pub trait Lookup {
-    /// Whether keys need the device.
-    const DEVICES: bool;
-    /// Whether keys need the flags of TCP.
-    const FLAGS: bool = false;
+    /// The fields that keys need.
+    const NEEDS: Needs;
 
     /// Returns the first rule of `view` that matches `key`, a packet that is no ICMP error. Any context.
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>>;
@@ -245,7 +243,7 @@ pub trait Lookup {
 pub struct LinearLookup;
 
 impl Lookup for LinearLookup {
-    const DEVICES: bool = false;
+    const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
@@ -260,7 +258,7 @@ impl Lookup for LinearLookup {
 pub struct HashedLookup;
 
 impl Lookup for HashedLookup {
-    const DEVICES: bool = false;
+    const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
@@ -277,7 +275,10 @@ impl Lookup for HashedLookup {
 pub struct TreeLookup<const DEVICES: bool>;
 
 impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
-    const DEVICES: bool = DEVICES;
+    const NEEDS: Needs = match DEVICES {
+        true => Needs::DEVICE,
+        false => Needs::NONE,
+    };
 
     #[inline(always)]
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
@@ -287,13 +288,15 @@ impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
     }
 }
 
-/// Looks a packet up for [`Plan::Changed`], or with `FLAGS` for [`Plan::WithFlags`]. Is right for any
+/// Looks a packet up for [`Plan::Changed`], or with `FULL` for [`Plan::Full`]. Is right for any
 /// other plan.
-pub struct ChangedLookup<const FLAGS: bool>;
+pub struct ChangedLookup<const FULL: bool>;
 
-impl<const FLAGS: bool> Lookup for ChangedLookup<FLAGS> {
-    const DEVICES: bool = true;
-    const FLAGS: bool = FLAGS;
+impl<const FULL: bool> Lookup for ChangedLookup<FULL> {
+    const NEEDS: Needs = match FULL {
+        true => Needs::ALL,
+        false => Needs::DEVICE,
+    };
 
     #[inline(always)]
     fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {

@@ -27,16 +27,16 @@ use crate::pure::{
         found::NONE,
         slice::Slice,
         words::{
+            fixed_bits,
             high,
             low,
-            mark_and_flags,
             pair,
             ClassSet,
             Probe,
             ProbeMask,
             Query,
             DEVICE,
-            MARK,
+            FIXED,
             PROTOCOL_SHIFT, //
         },
     },
@@ -49,7 +49,7 @@ use crate::pure::{
     table::MAX_RULES, //
 };
 
-/// A row of one value of each kind, and no IPv6 address, device, mark or flags.
+/// A row of one value of each kind, no IPv6 address, no device, and no bits of the word [`FIXED`].
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
@@ -185,7 +185,7 @@ struct Lists {
     source_ports: Slice,
     destination_ports: Slice,
     devices: Slice,
-    mark_or_device: MaskedWord,
+    fixed_or_device: MaskedWord,
     filters: Filters,
 }
 
@@ -198,14 +198,15 @@ struct MaskedWord {
 }
 
 impl MaskedWord {
-    /// Returns the mark and flags that a rule names, else the first half of its only device, else no bits.
+    /// Returns the bits of the word [`FIXED`] that a rule names, else the first half of its only device,
+    /// else no bits.
     fn of(rule: &Rule) -> Self {
         let mut devices = rule.devices();
-        match (mark_and_flags(rule), devices.next(), devices.next()) {
+        match (fixed_bits(rule), devices.next(), devices.next()) {
             ((value, mask @ 1..), _, _) => Self {
                 mask,
                 value,
-                word: MARK as u8,
+                word: FIXED as u8,
             },
             (_, Some(device), None) => {
                 let (value, mask) = device_bits(device);
@@ -223,7 +224,7 @@ impl MaskedWord {
         }
     }
 
-    /// Returns whether a packet has these bits: all bits of a mark and flags, half of a device's.
+    /// Returns whether a packet has these bits: all bits of the word [`FIXED`], half of a device's.
     #[inline(always)]
     fn matches(&self, query: &Query<'_>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
@@ -416,8 +417,7 @@ impl Rows {
     pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
         let combinations = Combinations::of(rule);
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
-        let is_plain = rule.mark().is_none()
-            && rule.flags().is_none()
+        let is_plain = fixed_bits(rule).1 == 0
             && rule.devices().next().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
         if is_plain && combinations.is_exact() {
@@ -482,7 +482,7 @@ impl Rows {
                     Masked { value, mask }
                 }),
             )?,
-            mark_or_device: MaskedWord::of(rule),
+            fixed_or_device: MaskedWord::of(rule),
             filters,
         })
     }
@@ -540,7 +540,7 @@ impl Rows {
         };
         let filters = &row.filters;
         let may_match = row.class.meets(probe.class())
-            && row.mark_or_device.matches(query)
+            && row.fixed_or_device.matches(query)
             && filters
                 .destination_ports
                 .passes(probe.destination_port().into())

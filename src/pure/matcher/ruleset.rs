@@ -26,7 +26,10 @@ use crate::pure::{
             Query, //
         },
     },
-    packet::header::Key,
+    packet::header::{
+        Key,
+        Needs, //
+    },
     rule::{
         Netns,
         NetnsId, //
@@ -45,14 +48,9 @@ pub struct Sections {
 }
 
 impl Sections {
-    /// Returns whether a rule names a device, or one did a few updates ago: else keys need none.
-    pub fn names_devices(&self) -> bool {
-        self.base.names_devices() || self.added.names_devices()
-    }
-
-    /// Returns whether a rule names flags of TCP, or one did a few updates ago: else keys need none.
-    pub fn names_flags(&self) -> bool {
-        self.base.names_flags() || self.added.names_flags()
+    /// Returns the fields of keys that the rules need, or needed a few updates ago.
+    pub fn needs(&self) -> Needs {
+        self.base.needs().and(self.added.needs())
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) type Words = [u64; WORDS];
 
 /// The word of ports, protocol and class.
 pub(super) const TRANSPORT: usize = 4;
-/// The word of the mark, in the upper half, and the flags of TCP.
-pub(super) const MARK: usize = 5;
+/// The word of what no direction exchanges: the mark, in the upper half, and the flags of TCP.
+pub(super) const FIXED: usize = 5;
 /// The words of the device.
 pub(super) const DEVICE: usize = 6;
 /// The lowest bit of the source port in the word [`TRANSPORT`]; 16 bits.
@@ -51,16 +51,16 @@ pub(super) const PROTOCOL_SHIFT: u32 = 24;
 /// The lowest bit of the number of the class, without its direction; 3 bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
 
-/// Returns the word [`MARK`].
+/// Returns the word [`FIXED`].
 #[inline(always)]
-fn mark_word(mark: u32, flags: Flags) -> u64 {
+fn fixed_word(mark: u32, flags: Flags) -> u64 {
     u64::from(mark) << 32 | u64::from(flags.number())
 }
 
-/// Returns the bits of the word [`MARK`] that `rule` names, and a mask of them.
-pub(super) fn mark_and_flags(rule: &Rule) -> (u64, u64) {
+/// Returns the bits of the word [`FIXED`] that `rule` names, and a mask of them; 0 where it names none.
+pub(super) fn fixed_bits(rule: &Rule) -> (u64, u64) {
     let of = |mark: Option<u32>, flags: Option<u8>| {
-        mark_word(mark.unwrap_or(0), flags.map_or(Flags::UNKNOWN, Flags::new))
+        fixed_word(mark.unwrap_or(0), flags.map_or(Flags::UNKNOWN, Flags::new))
     };
     let (mark, flags) = (rule.mark(), rule.flags());
     (
@@ -350,7 +350,7 @@ impl<'p> Query<'p> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let mark = mark_word(key.mark, key.flags);
+        let mark = fixed_word(key.mark, key.flags);
         Self {
             words: [a, b, c, d, transport, mark, upper, lower],
             probes,

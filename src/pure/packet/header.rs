@@ -12,7 +12,8 @@ use crate::pure::rule::{
     protocol,
     DeviceName,
     Family,
-    HookPoint, //
+    HookPoint,
+    Rule, //
 };
 
 /// The bytes of a packet from its network header on.
@@ -74,6 +75,41 @@ pub enum Transport {
     IcmpType(u8),
 }
 
+/// The fields of a [`Key`] that are read only for rules that name them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs(u8);
+
+impl Needs {
+    /// No such field.
+    pub const NONE: Self = Self(0);
+    /// [`Key::device`].
+    pub const DEVICE: Self = Self(1);
+    /// [`Key::flags`].
+    pub const FLAGS: Self = Self(1 << 1);
+    /// Every such field but the device.
+    pub const RARE: Self = Self(!1);
+    /// Every such field.
+    pub const ALL: Self = Self(!0);
+
+    /// Returns the fields that `rule` names.
+    pub fn of(rule: &Rule) -> Self {
+        let field = |is_named: bool, field: Self| if is_named { field } else { Self::NONE };
+        field(rule.devices().next().is_some(), Self::DEVICE)
+            .and(field(rule.flags().is_some(), Self::FLAGS))
+    }
+
+    /// Returns the fields of either.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns whether one of `fields` is needed.
+    #[inline(always)]
+    pub const fn has(self, fields: Self) -> bool {
+        self.0 & fields.0 != 0
+    }
+}
+
 /// The flags of a TCP header, or that they are unknown.
 ///
 /// As one number, so that they are put into a word of a query without a look at what they are.
@@ -90,6 +126,21 @@ impl Flags {
     #[inline(always)]
     pub fn new(bits: u8) -> Self {
         Self(Self::KNOWN | u16::from(bits))
+    }
+
+    /// Reads the flags of the header at `offset`, where that is of TCP.
+    #[inline]
+    fn read(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: Option<usize>) -> Self {
+        const FLAGS_OFFSET: usize = 13;
+
+        let offset = match protocol {
+            protocol::TCP => offset.and_then(|offset| offset.checked_add(FLAGS_OFFSET)),
+            _ => None,
+        };
+        match offset.and_then(|offset| bytes.read(offset)) {
+            Some([bits]) => Self::new(bits),
+            None => Self::UNKNOWN,
+        }
     }
 
     /// Returns byte 13 of the header, where it is known.
@@ -137,14 +188,14 @@ pub struct Context {
     pub family: Family,
     /// The hook point at which it is looked at.
     pub point: HookPoint,
-    /// The device, NUL-padded.
+    /// The device, NUL-padded; zeros where it is not needed.
     pub device: DeviceName,
     /// `skb->mark`.
     pub mark: u32,
     /// Whether ICMP errors follow the packet that they quote (`icmp_errors=1`).
     pub icmp_errors: bool,
-    /// Whether the flags of TCP are to be read, as rules name them.
-    pub flags: bool,
+    /// The fields of the key that are to be read, of those that not every table needs.
+    pub needs: Needs,
 }
 
 /// Returns the key of a packet; [`None`] where not even its IP header can be read.
@@ -162,9 +213,9 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         point: context.point,
         device: context.device,
         mark: context.mark,
-        flags: match ip.transport_offset {
-            Some(offset) if context.flags => tcp_flags(bytes, ip.protocol, offset),
-            _ => Flags::UNKNOWN,
+        flags: match context.needs.has(Needs::FLAGS) {
+            true => Flags::read(bytes, ip.protocol, ip.transport_offset),
+            false => Flags::UNKNOWN,
         },
     })
 }
@@ -174,7 +225,7 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
 /// are outside the linear part.
 #[inline(always)]
 pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
-    let (protocol, source, destination, ports, offset) = match context.family {
+    let (protocol, source, destination, ports, header_len) = match context.family {
         Family::Ipv4 => {
             let header: &[u8] = &bytes.read_in_place::<24>()?;
             if header.read(0)? != [0x45] || ipv4_is_later_fragment(header.read(6)?) {
@@ -213,8 +264,8 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         point: context.point,
         device: context.device,
         mark: context.mark,
-        flags: match context.flags {
-            true => tcp_flags(bytes, protocol, offset),
+        flags: match context.needs.has(Needs::FLAGS) {
+            true => Flags::read(bytes, protocol, Some(header_len)),
             false => Flags::UNKNOWN,
         },
     })
@@ -305,6 +356,7 @@ impl IpHeader {
     }
 }
 
+/// Reads the IP header at `offset`.
 #[inline]
 fn ip_header(bytes: &(impl Bytes + ?Sized), family: Family, offset: usize) -> Option<IpHeader> {
     match family {
@@ -411,21 +463,6 @@ fn skip_extension_headers(
 fn ports_of(bytes: [u8; 4]) -> Transport {
     let both = u32::from_be_bytes(bytes);
     Transport::Ports((both >> 16) as u16, both as u16)
-}
-
-/// Reads the flags of the header at `offset`, where that is of TCP.
-#[inline]
-fn tcp_flags(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: usize) -> Flags {
-    const FLAGS_OFFSET: usize = 13;
-
-    let offset = match protocol {
-        protocol::TCP => offset.checked_add(FLAGS_OFFSET),
-        _ => None,
-    };
-    match offset.and_then(|offset| bytes.read(offset)) {
-        Some([bits]) => Flags::new(bits),
-        None => Flags::UNKNOWN,
-    }
 }
 
 /// Reads the ports or the type of the header at `offset`.

@@ -66,6 +66,7 @@ impl Element {
 ///   ICMPv6, `flags` only where every protocol is TCP.
 ///
 /// [`Rule::new`]: crate::pure::rule::Rule::new
+#[derive(Default)]
 pub(in crate::pure) struct RuleDraft {
     pub(in crate::pure) action: Action,
     pub(in crate::pure) family: Option<Family>,
@@ -84,16 +85,8 @@ impl RuleDraft {
     /// Returns the rule that skips every packet. `tag` is its group.
     pub(in crate::pure) fn new(tag: Option<Tag>) -> Self {
         Self {
-            action: Action::Skip,
-            family: None,
-            local: None,
-            nat_ok: false,
-            oneway: false,
-            mark: None,
-            flags: None,
-            netns: Netns::Any,
             tag,
-            elements: Vec::new(),
+            ..Self::default()
         }
     }
 }

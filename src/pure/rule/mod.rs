@@ -66,11 +66,14 @@ impl Rule {
 
     /// Returns whether the rule names a protocol, and an address, port, type or mark. A rule that does
     /// not must say `any`.
+    ///
+    /// Flags do not count: `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that
+    /// was cut at a space.
     pub(super) fn is_narrow(&self) -> bool {
         let (mut protocol, mut other) = (false, false);
         for (kind, _) in self.0.runs() {
             match kind {
-                Kind::Named | Kind::Protocol => protocol = true,
+                Kind::Protocol => protocol = true,
                 Kind::Source
                 | Kind::Destination
                 | Kind::SourcePort
@@ -79,9 +82,7 @@ impl Rule {
                 | Kind::DestinationPorts
                 | Kind::IcmpType
                 | Kind::Mark => other = true,
-                // `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that was cut.
-                Kind::Flags => {}
-                Kind::End | Kind::Device | Kind::Init | Kind::NotInit | Kind::Only | Kind::Tag => {}
+                _ => {}
             }
         }
         protocol && other

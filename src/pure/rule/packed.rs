@@ -181,39 +181,44 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kinds by the upper half of a first byte.
-    const LISTS: [Self; 11] = [
-        Self::End,
-        Self::Named,
-        Self::Protocol,
-        Self::Source,
-        Self::Destination,
-        Self::SourcePort,
-        Self::SourcePorts,
-        Self::DestinationPort,
-        Self::DestinationPorts,
-        Self::IcmpType,
-        Self::Device,
+    /// The kinds by the upper half of a first byte, and the size of an element in bytes; 0 where the
+    /// kind does not tell.
+    const LISTS: [(Self, usize); 11] = [
+        (Self::End, 0),
+        (Self::Named, 0),
+        (Self::Protocol, 1),
+        (Self::Source, 0),
+        (Self::Destination, 0),
+        (Self::SourcePort, 2),
+        (Self::SourcePorts, 4),
+        (Self::DestinationPort, 2),
+        (Self::DestinationPorts, 4),
+        (Self::IcmpType, 2),
+        (Self::Device, 17),
     ];
 
-    /// The kinds by the lower half of a first byte whose upper half is 15.
-    const VALUES: [Self; 6] = [
-        Self::Mark,
-        Self::Flags,
-        Self::Init,
-        Self::NotInit,
-        Self::Only,
-        Self::Tag,
+    /// The kinds by the lower half of a first byte whose upper half is 15, and the size of the value in
+    /// bytes; 0 where there is no value, or the kind does not tell.
+    const VALUES: [(Self, usize); 6] = [
+        (Self::Mark, 8),
+        (Self::Flags, 2),
+        (Self::Init, 0),
+        (Self::NotInit, 0),
+        (Self::Only, 12),
+        (Self::Tag, 0),
     ];
 
-    /// Returns the kind of a run that begins with `first`, and how many elements it has.
+    /// Returns the kind of a run that begins with `first`, the size of an element, and how many
+    /// elements there are.
     #[inline]
-    fn of(first: u8) -> Option<(Self, usize)> {
+    fn of(first: u8) -> Option<(Self, usize, usize)> {
         let (upper, lower) = (usize::from(first >> 4), usize::from(first & 15));
         if upper == 15 {
-            return Some((*Self::VALUES.get(lower)?, 1));
+            let (kind, size) = *Self::VALUES.get(lower)?;
+            return Some((kind, size, 1));
         }
-        Some((*Self::LISTS.get(upper)?, lower.wrapping_add(1)))
+        let (kind, size) = *Self::LISTS.get(upper)?;
+        Some((kind, size, lower.wrapping_add(1)))
     }
 
     /// Returns the first byte of a list of `count` elements, 1 to 16.
@@ -225,14 +230,15 @@ impl Kind {
 
 // Each kind stands at the place of its number.
 const _: () = {
-    let (mut lists, mut values): (&[Kind], &[Kind]) = (&Kind::LISTS, &Kind::VALUES);
+    let mut lists: &[(Kind, usize)] = &Kind::LISTS;
+    let mut values: &[(Kind, usize)] = &Kind::VALUES;
     let mut number = 0u8;
-    while let [kind, rest @ ..] = lists {
+    while let [(kind, _), rest @ ..] = lists {
         assert!(*kind as u8 == number);
         (lists, number) = (rest, number.wrapping_add(0x10));
     }
     number = 0xf0;
-    while let [kind, rest @ ..] = values {
+    while let [(kind, _), rest @ ..] = values {
         assert!(*kind as u8 == number);
         (values, number) = (rest, number.wrapping_add(1));
     }
@@ -265,7 +271,7 @@ impl<'a> Iterator for Runs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (first, rest) = self.rest.split_first()?;
-        let (kind, count) = Kind::of(*first)?;
+        let (kind, size, count) = Kind::of(*first)?;
         let size = match kind {
             Kind::End => return None,
             Kind::Named => {
@@ -273,15 +279,9 @@ impl<'a> Iterator for Runs<'a> {
                 let place = usize::from(first & 15);
                 return Some((Kind::Protocol, protocol::NUMBERS.get(place..=place)?));
             }
-            Kind::Init | Kind::NotInit => 0,
-            Kind::Protocol => 1,
-            Kind::SourcePort | Kind::DestinationPort | Kind::IcmpType | Kind::Flags => 2,
-            Kind::SourcePorts | Kind::DestinationPorts => 4,
-            Kind::Mark => 8,
-            Kind::Only => 12,
-            Kind::Device => 17,
             Kind::Source | Kind::Destination => self.prefix,
             Kind::Tag => usize::from(*rest.first()?).saturating_add(1),
+            _ => size,
         };
         let (data, rest) = rest.split_at_checked(size.saturating_mul(count))?;
         self.rest = rest;

@@ -33,9 +33,10 @@ impl HookPoint {
 }
 
 /// The action of a rule on the packets that it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
     /// Keep them out of conntrack.
+    #[default]
     Skip,
     /// Leave them to conntrack, whatever later rules say.
     Track,
@@ -371,9 +372,10 @@ pub struct NetnsId {
 }
 
 /// The network namespaces in which a rule holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Netns {
     /// Every namespace.
+    #[default]
     Any,
     /// The initial namespace.
     Init,

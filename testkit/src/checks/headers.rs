@@ -15,6 +15,7 @@ use ctskip_pure::{
         Context,
         Flags,
         Key,
+        Needs,
         Transport, //
     },
     rule::{
@@ -35,7 +36,7 @@ pub fn headers(data: &[u8]) {
         device: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
         mark: 7,
         icmp_errors: flags & 4 == 0,
-        flags: flags & 8 != 0,
+        needs: [Needs::NONE, Needs::ALL][usize::from(flags >> 3 & 1)],
     };
     let whole = Paged::new(packet, packet.len());
     let read = read(&whole, &context);
@@ -100,7 +101,7 @@ fn plausible(key: &Key, context: &Context) {
         ),
     }
     assert!(!key.error || matches!(key.transport, Transport::IcmpType(_)) && context.icmp_errors);
-    assert!(key.flags == Flags::UNKNOWN || key.protocol == 6 && context.flags);
+    assert!(key.flags == Flags::UNKNOWN || key.protocol == 6 && context.needs.has(Needs::FLAGS));
     if key.family == Family::Ipv4 {
         assert_eq!((key.source | key.destination) << 32, 0);
     }

@@ -31,7 +31,7 @@ use crate::pure::{
         words::{
             DESTINATION_PORT_SHIFT,
             DEVICE,
-            MARK,
+            FIXED,
             SOURCE_PORT_SHIFT,
             TRANSPORT, //
         },
@@ -110,7 +110,7 @@ fn choose_mask(
         let Some(item) = items.get(*number as usize) else {
             continue;
         };
-        for word in [MARK, DEVICE, DEVICE.wrapping_add(1)] {
+        for word in [FIXED, DEVICE, DEVICE.wrapping_add(1)] {
             let mask = item.mask(word);
             let is_new = |c: &WordMask| c.word != word || c.mask != mask;
             if mask != 0 && candidates.iter().all(is_new) {

@@ -36,8 +36,8 @@ pub(in crate::pure::matcher) struct Item {
 pub(in crate::pure::matcher) struct ItemSource<'p> {
     pub(in crate::pure::matcher) family: Family,
     pub(in crate::pure::matcher) combination: &'p Combination,
-    /// See [`mark_and_flags`](super::super::words::mark_and_flags).
-    pub(in crate::pure::matcher) mark: (u64, u64),
+    /// See [`fixed_bits`](super::super::words::fixed_bits).
+    pub(in crate::pure::matcher) fixed: (u64, u64),
     /// The ports of the packet that match, as they lie in words.
     pub(in crate::pure::matcher) ports: [(u16, u16); 2],
     /// See [`ClassSet::in_direction`](crate::pure::matcher::words::ClassSet::in_direction).
@@ -54,7 +54,7 @@ impl Item {
         let ItemSource {
             family,
             combination,
-            mark,
+            fixed,
             ports,
             class,
             row,
@@ -66,18 +66,18 @@ impl Item {
             true => (combination.destination, combination.source),
         };
         let [source_bits, destination_bits] = ports.map(common_bits);
-        let words = |source: u128, destination: u128, ports: u64, protocol: u8, mark, device| {
+        let words = |source: u128, destination: u128, ports: u64, protocol: u8, fixed, device| {
             let [a, b, c, d] = place(family, source, destination, ports);
             let transport = ports | u64::from(protocol) << PROTOCOL_SHIFT;
             let [upper, lower] = [device >> 64, device & u128::from(u64::MAX)];
-            [a, b, c, d, transport, mark, upper as u64, lower as u64]
+            [a, b, c, d, transport, fixed, upper as u64, lower as u64]
         };
         let mask = words(
             source.map_or(0, |p| p.mask()),
             destination.map_or(0, |p| p.mask()),
             pair(source_bits, destination_bits),
             combination.protocol.map_or(0, |_| u8::MAX),
-            mark.1,
+            fixed.1,
             combination.device.1,
         );
         let [(source_first, _), (destination_first, _)] = ports;
@@ -89,7 +89,7 @@ impl Item {
                 destination_first & destination_bits,
             ),
             combination.protocol.unwrap_or(0),
-            mark.0,
+            fixed.0,
             combination.device.0,
         );
         Self {
