@@ -174,42 +174,41 @@ class Fuzz:
     def corpus(self) -> None:
         """Choose the files of fuzz/corpus anew; those with names of their own stay."""
         for target in TARGETS:
-            with tempfile.TemporaryDirectory(dir=BUILT) as folder:
-                here = f"{checks.HERE}/build/fuzz/{Path(folder).name}"
-                (Path(folder) / "all").mkdir()
-                subprocess.run(
-                    self.command(
-                        target,
-                        *("-merge=1", "-use_counters=0", f"-max_len={MOST_BYTES}"),
-                        f"-merge_control_file={here}/control",
-                        *(f"{here}/all", f"fuzz/corpus/{target}", f"{GROWN}/{target}"),
-                    ),
-                    env=chroot.sbin_environment(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    check=True,
-                )
-                control = (Path(folder) / "control").read_text()
-            self.choose(target, control)
+            own = CORPUS / target
+            files = {file.name: file for file in (*(self.grown / target).iterdir(), *own.iterdir())}
+            named = [file for file in own.iterdir() if not is_chosen(file)]
+            # Of thousands of files, those that take an edge which no shorter one takes.
+            some = {*self.edges(target, list(files.values())), *named}
+            with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                alone = pool.map(lambda file: self.edges(target, [file]).get(file, set()), some)
+                edges = dict(zip(some, alone))
+            chosen = {file.name: file.read_bytes() for file in cover(edges)}
+            for old in own.iterdir():
+                if is_chosen(old) and old.name not in chosen:
+                    old.unlink()
+            for name, content in chosen.items():
+                (own / name).write_bytes(content)
+            cache.say(f"ctskip: fuzz: {target}: {len(list(own.iterdir()))} files")
 
-    def choose(self, target: str, control: str) -> None:
-        """Have fuzz/corpus/TARGET hold the files that `control` of libFuzzer's merge speaks for."""
-        places = {
-            f"{GROWN}/{target}": self.grown / target,
-            f"fuzz/corpus/{target}": CORPUS / target,
-        }
-        files = []
-        for line in control.splitlines():
-            folder, _, name = line.rpartition("/")
-            if folder in places:
-                files.append(places[folder] / name)
-        chosen = {f.name: f.read_bytes() for f in (files[n] for n in cover(control, files))}
-        for old in (CORPUS / target).iterdir():
-            if is_chosen(old) and old.name not in chosen:
-                old.unlink()
-        for name, content in chosen.items():
-            (CORPUS / target / name).write_bytes(content)
-        cache.say(f"ctskip: fuzz: {target}: {len(list((CORPUS / target).iterdir()))} files")
+    def edges(self, target: str, files: Sequence[Path]) -> dict[Path, set[int]]:
+        """Return the edges that each file takes and no shorter one of them."""
+        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+            (Path(folder) / "new").mkdir()
+            (Path(folder) / "old").mkdir()
+            for file in files:
+                shutil.copy(file, f"{folder}/old")
+            here = f"{checks.HERE}/build/fuzz/{Path(folder).name}"
+            merge = ("-merge=1", "-use_counters=0", f"-max_len={MOST_BYTES}")
+            control = f"-merge_control_file={here}/control"
+            subprocess.run(
+                self.command(target, *merge, control, f"{here}/new", f"{here}/old"),
+                env=chroot.sbin_environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+            found = new_edges((Path(folder) / "control").read_text())
+        return {file: found[file.name] for file in files if file.name in found}
 
 
 def is_chosen(file: Path) -> bool:
@@ -217,26 +216,28 @@ def is_chosen(file: Path) -> bool:
     return re.fullmatch("[0-9a-f]{40}", file.name) is not None
 
 
-def cover(control: str, files: Sequence[Path]) -> Iterator[int]:
-    """Yield the numbers of few files that together take the most edges.
+def new_edges(control: str) -> dict[str, set[int]]:
+    """Return the edges of each file, by its name, from the control file of libFuzzer's merge.
 
-    Those that stay in any case count first. In libFuzzer's file `FT` lists the features of one:
-    the numbers of edges, and far above them other things.
+    That has two numbers, the files, and `COV` with a file's number and the edges that are new with it.
     """
-    features = {}
-    for number, rest in re.findall(r"^FT (\d+)((?: \d+)*)$", control, re.MULTILINE):
-        features[int(number)] = {int(word) for word in rest.split()}
-    every = sorted(set().union(*features.values()))
-    gap = next((a for a, b in zip(every, every[1:]) if b > 2 * a + 10_000), every[-1])
-    edges = {number: {f for f in found if f <= gap} for number, found in features.items()}
-    taken = set()
-    for number in [number for number in edges if not is_chosen(files[number])]:
-        taken |= edges.pop(number)
-    for _ in range(MOST_FILES):
-        best = max(edges, key=lambda n: (len(edges[n] - taken), -files[n].stat().st_size))
-        if edges[best] <= taken:
+    names = [line.rpartition("/")[2] for line in control.splitlines()[2:]]
+    found = re.findall(r"^COV (\d+)((?: \d+)+)$", control, re.MULTILINE)
+    return {names[int(n)]: {int(edge) for edge in rest.split()} for n, rest in found}
+
+
+def cover(edges: dict[Path, set[int]]) -> Iterator[Path]:
+    """Yield few files that together take the most edges.
+
+    The files that stay in any case count first.
+    """
+    left = {file: found for file, found in edges.items() if is_chosen(file)}
+    taken = set().union(*(found for file, found in edges.items() if file not in left))
+    for _ in range(min(MOST_FILES, len(left))):
+        best = max(left, key=lambda file: (len(left[file] - taken), -file.stat().st_size))
+        if left[best] <= taken:
             return
-        taken |= edges.pop(best)
+        taken |= left.pop(best)
         yield best
 
 

@@ -537,12 +537,13 @@ class FuzzTest(unittest.TestCase):
             files = [Path(folder, name) for name in ("find", *(40 * letter for letter in "abcd"))]
             for size, file in enumerate(files):
                 file.write_bytes(bytes(size + 1))
-            # Above the gap there are no edges.
-            control = (
-                "5\n0\n" + "".join(f"{file}\n" for file in files) + "STARTED 0 1\nFT 0 1 2 900000\n"
-                "FT 1 3 4\nFT 2 3 4\nFT 3 2 3 5 6\nFT 4 1 2 900001\nCOV 4 1\n"
-            )
-            self.assertEqual(list(fuzz.cover(control, files)), [3, 1])
+            edges = dict(zip(files, ({1, 2}, {3, 4}, {3, 4}, {2, 3, 5, 6}, {1, 2})))
+            self.assertEqual(list(fuzz.cover(edges)), [files[3], files[1]])
+
+    def test_new_edges(self) -> None:
+        """Each file's edges are found in what a merge leaves; a file without any is not."""
+        control = "2\n0\n/a/one\n/b/two\nSTARTED 0 1\nFT 0 1 2 900\nCOV 0 1 2\nSTARTED 1 1\nFT 1\nCOV 1\n"
+        self.assertEqual(fuzz.new_edges(control), {"one": {1, 2}})
 
 
 class GuestTest(unittest.TestCase):
