@@ -367,7 +367,7 @@ pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Ref
             false => key.len(),
         }),
     };
-    Ok((syntax.ok_or(unknown_word(word))?, written))
+    Ok((syntax.ok_or_else(|| unknown_word(word))?, written))
 }
 
 /// Reads an element of a list of protocols.
