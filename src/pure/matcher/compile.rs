@@ -11,6 +11,7 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
+        cells::RowId,
         combination::{
             Combination,
             ALL, //
@@ -28,7 +29,6 @@ use crate::pure::{
         ranks::PortRanks,
         row::{
             each_combination,
-            RowId,
             Rows, //
         },
         slice::Slice,

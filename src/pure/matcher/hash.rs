@@ -20,7 +20,8 @@ use crate::pure::{
     matcher::{
         cells::{
             Cell,
-            Cells, //
+            Cells,
+            RowId, //
         },
         combination::Combination,
         cost::{
@@ -41,10 +42,7 @@ use crate::pure::{
             worth, //
         },
         found::Found,
-        row::{
-            RowId,
-            Rows, //
-        },
+        row::Rows,
         slice::Slice,
         words::{
             common_bits,

@@ -12,13 +12,13 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
+        cells::RowId,
         combination::{
             device_bits,
             Combination,
             Combinations, //
         },
         cost::{
-            COMBINATIONS,
             LISTS_COST,
             LISTS_WORST,
             SINGLE_COST, //
@@ -46,7 +46,6 @@ use crate::pure::{
         Range,
         Rule, //
     },
-    table::MAX_RULES, //
 };
 
 /// A row of one value of each kind, no IPv6 address, no device, and no bits of the word [`FIXED`].
@@ -300,62 +299,6 @@ impl AddressFilter {
 struct Masked {
     value: u128,
     mask: u128,
-}
-
-/// A row's number, and how a packet is to be compared with it.
-///
-/// | bit | in a tree | in a hash table |
-/// |---|---|---|
-/// | 25 | the packet is compared exchanged | the table's mask is all that the rule specifies |
-/// | 24 | a row of lists | never set |
-/// | 23 to 0 | the index | the index |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RowId(pub(super) u32);
-
-impl RowId {
-    const EXCHANGED_SHIFT: u32 = 25;
-    /// The bit of a row that is compared in the table's mask only. Trees use the bit otherwise.
-    pub(super) const WHOLE: u32 = 1 << Self::EXCHANGED_SHIFT;
-    const LISTS: u32 = 1 << 24;
-    const INDEX: u32 = Self::LISTS - 1;
-
-    /// Returns the single row of that index.
-    fn new(index: usize) -> Self {
-        // No table has more rows.
-        const { assert!(MAX_RULES * COMBINATIONS < Self::LISTS as usize) };
-
-        Self(index as u32 & Self::INDEX)
-    }
-
-    /// Returns the row of lists of that index.
-    fn lists(self) -> Self {
-        Self(self.0 | Self::LISTS)
-    }
-
-    /// Returns this row of a tree, to be compared with packets exchanged.
-    pub(super) fn exchanged(self) -> Self {
-        Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
-    }
-
-    /// Returns whether this row of a tree is compared with packets exchanged.
-    pub(super) fn is_exchanged(self) -> bool {
-        self.0 & 1 << Self::EXCHANGED_SHIFT != 0
-    }
-
-    /// Returns this row of a hash table whose mask is all that its rule specifies.
-    pub(super) fn whole(self) -> Self {
-        Self(self.0 | Self::WHOLE)
-    }
-
-    /// Returns the index of the row among single rows, or among rows of lists.
-    pub(super) fn index(self) -> usize {
-        (self.0 & Self::INDEX) as usize
-    }
-
-    /// Returns whether it is a row of lists.
-    pub(super) fn is_lists(self) -> bool {
-        self.0 & Self::LISTS != 0
-    }
 }
 
 /// Calls `with` for each combination of a rule, with its row, and whether it is no more than the rule

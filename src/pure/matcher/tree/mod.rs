@@ -185,8 +185,8 @@ impl Trees {
     /// context.
     ///
     /// Returns the order of a row, or `best`. `SINGLE` says that all rows are single: comparing one is no
-    /// call then. Not inlined, as it needs all registers.
-    #[inline(never)]
+    /// call then.
+    #[inline(always)]
     pub(super) fn first_match<const SINGLE: bool>(
         &self,
         trees: Slice,
@@ -195,16 +195,33 @@ impl Trees {
         deleted: &[u32],
         best: u32,
     ) -> u32 {
+        let trees = trees.of(&self.roots);
+        self.nodes
+            .first_match::<SINGLE>(trees, rows, query, deleted, best)
+    }
+}
+
+impl Nodes {
+    /// Searches `trees`, as [`Trees::first_match`] does. Not inlined, as it needs all registers.
+    #[inline(never)]
+    fn first_match<const SINGLE: bool>(
+        &self,
+        trees: &[RootedTree],
+        rows: &Rows,
+        query: &Query<'_>,
+        deleted: &[u32],
+        best: u32,
+    ) -> u32 {
         let mut found = Found::from_best(deleted, best);
-        for tree in trees.of(&self.roots) {
+        for tree in trees {
             if tree.first >= found.best() {
                 break;
             }
-            let cell = self.nodes.descend(tree.root, &query.words);
+            let cell = self.descend(tree.root, &query.words);
             if cell == Cell::EMPTY {
                 continue;
             }
-            match self.nodes.cells.list(cell) {
+            match self.cells.list(cell) {
                 None => {
                     found.take(rows.compare::<SINGLE>(cell.0, query));
                 }
