@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the pure core, from outside: each module is named for a source file, or for what of the
-//! test kit it goes by. One binary, so that they are linked once.
+//! Tests of the pure core, from outside. A module has the name of the source file that it tests;
+//! `corpus` and `shapes` have the names of their inputs. One binary, so that they are linked once.
 
 #![expect(
     clippy::result_large_err,
