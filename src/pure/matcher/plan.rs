@@ -118,7 +118,9 @@ pub struct View<S> {
 impl<S: Clone> View<S> {
     /// Returns the view that a namespace of `scope` has of `ruleset`. Allocates nothing.
     ///
-    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes.
+    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes. Not inlined: its frame must
+    /// not lie below that of an allocation.
+    #[inline(never)]
     pub fn new(ruleset: Arc<Ruleset<S>>, scope: Scope, mode: Mode, icmp_errors: bool) -> Self {
         let sections = ruleset.sections(scope);
         let linear = LinearTable::build(&ruleset, scope);
