@@ -69,7 +69,7 @@ use crate::pure::{
 
 /// A tree of some rules.
 #[derive(Clone, Copy)]
-struct RootedTree {
+pub(super) struct RootedTree {
     /// The order of the first of its rules.
     first: u32,
     root: Cell,
@@ -181,30 +181,18 @@ impl Trees {
         self.nodes.shadows(rule)
     }
 
-    /// Searches the trees of a section for the first rule that matches, if it is below `best`. Any
-    /// context.
+    /// Returns the trees of a section.
+    #[inline(always)]
+    pub(super) fn of(&self, trees: Slice) -> &[RootedTree] {
+        trees.of(&self.roots)
+    }
+
+    /// Searches `trees` for the first rule that matches, if it is below `best`. Any context.
     ///
     /// Returns the order of a row, or `best`. `SINGLE` says that all rows are single: comparing one is no
     /// call then.
     #[inline(always)]
     pub(super) fn first_match<const SINGLE: bool>(
-        &self,
-        trees: Slice,
-        rows: &Rows,
-        query: &Query<'_>,
-        deleted: &[u32],
-        best: u32,
-    ) -> u32 {
-        let trees = trees.of(&self.roots);
-        self.nodes
-            .first_match::<SINGLE>(trees, rows, query, deleted, best)
-    }
-}
-
-impl Nodes {
-    /// Searches `trees`, as [`Trees::first_match`] does. Not inlined, as it needs all registers.
-    #[inline(never)]
-    fn first_match<const SINGLE: bool>(
         &self,
         trees: &[RootedTree],
         rows: &Rows,
@@ -217,11 +205,11 @@ impl Nodes {
             if tree.first >= found.best() {
                 break;
             }
-            let cell = self.descend(tree.root, &query.words);
+            let cell = self.nodes.descend(tree.root, &query.words);
             if cell == Cell::EMPTY {
                 continue;
             }
-            match self.cells.list(cell) {
+            match self.nodes.cells.list(cell) {
                 None => {
                     found.take(rows.compare::<SINGLE>(cell.0, query));
                 }
