@@ -71,7 +71,7 @@ impl RowId {
     }
 }
 
-/// What a place holds: nothing, a row, the start of a list of rows, or a node of a tree.
+/// A cell: empty, a row, the start of a list of rows, or a node of a tree.
 ///
 /// | bits 31, 30 | kind | bits 29 to 0 |
 /// |---|---|---|

@@ -62,7 +62,8 @@ pub enum Plan {
     Trees = 1 << 3,
     /// As [`Self::Trees`], by rules that name devices.
     TreesWithDevices = 1 << 4,
-    /// By hash tables and trees, and by those of the rules added since; deleted rules are left out.
+    /// By hash tables and trees, and by the tables and trees of the rules added since; deleted rules are
+    /// left out.
     Changed = 1 << 5,
     /// As [`Self::Changed`], and nothing is skipped.
     Observe = 1 << 6,
@@ -102,7 +103,7 @@ impl Plan {
     }
 }
 
-/// What decides on the packets of a namespace: the rules that hold there, and the plan to look them up.
+/// The view that a namespace has of a ruleset: the rules that hold there, and the plan to look packets up.
 pub struct View<S> {
     plan: Plan,
     mode: Mode,
@@ -217,9 +218,9 @@ impl<S> View<S> {
     }
 }
 
-/// What is done with a packet, by the plan of its namespace.
+/// The paths of a packet; the plan of its namespace chooses one.
 pub trait Path<S>: Sized {
-    /// What comes of it.
+    /// The result.
     type Output;
 
     /// Goes on without a look at the packet.

@@ -355,7 +355,7 @@ impl Rows {
         self.singles.reserve(rules)
     }
 
-    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first combination,
+    /// Appends the rows of a rule of that order. Returns the row of its first combination,
     /// for [`each_combination`].
     pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
         let combinations = Combinations::of(rule);
@@ -450,8 +450,8 @@ impl Rows {
         }
     }
 
-    /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
-    /// and no more; or [`NONE`].
+    /// Returns the order of a hash table's [whole](RowId::whole) row that matches in the direction of `probe`,
+    /// or [`NONE`]. `bits` is the table's mask.
     #[inline(always)]
     pub(super) fn compare_whole(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
         match self.singles.get((id & RowId::INDEX) as usize) {
@@ -460,7 +460,8 @@ impl Rows {
         }
     }
 
-    /// The same, of a rule that says `bits`, and more unless it is [`RowId::whole`].
+    /// Returns the order of a hash table's row that matches, or [`NONE`]. The row is compared in `bits`, and
+    /// in full unless it is [`RowId::whole`].
     #[inline(always)]
     pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
         let is_whole = id & RowId::WHOLE != 0;
@@ -470,7 +471,7 @@ impl Rows {
         }
     }
 
-    /// The order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
+    /// Returns the order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
     /// it.
     #[inline(never)]
     fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
@@ -498,7 +499,7 @@ impl Rows {
         }
     }
 
-    /// Whether what passed a row's filters is in its lists.
+    /// Returns whether a packet that passed a row's filters is in its lists.
     #[inline(never)]
     fn matches_lists(&self, row: &Lists, probe: &Probe, query: &Query<'_>, exchanged: u32) -> bool {
         let (mut source, mut destination) = query.addresses(row.family);
