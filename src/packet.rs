@@ -86,7 +86,7 @@ impl NetState {
         drop(self.view.swap(view));
     }
 
-    /// What was counted.
+    /// Returns the count of a counter, over all CPUs.
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.counter(counter).sum()
     }

@@ -125,11 +125,14 @@ const PARTS: &[Part] = &[
 /// of its addresses.
 type Miss = fn(&mut Probe, u32, &mut dyn Source);
 
+/// Returns how often a way is taken for a rule, among others.
+type Weight = fn(&Rule) -> u64;
+
 /// The ways to change a packet by one part, each with how often it is taken.
 ///
 /// The packets of a seed must stay as they are. So a new way comes last, and has the weight 0 but for
 /// rules that name its part.
-const MISSES: &[(fn(&Rule) -> u64, Miss)] = &[
+const MISSES: &[(Weight, Miss)] = &[
     (|_| 1, |probe, bit, _| probe.key.source ^= 1 << bit),
     (|_| 1, |probe, bit, _| probe.key.destination ^= 1 << bit),
     (

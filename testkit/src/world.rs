@@ -194,6 +194,7 @@ pub fn rule(text: &str) -> Rule {
 }
 
 /// Carries out a write.
+#[expect(clippy::result_large_err, reason = "as the core's own")]
 pub fn run(base: &Table, text: &str, world: &World) -> Result<Option<Change<Slot>>, Report> {
     command::run(base, text.as_bytes(), world, world)
 }
@@ -238,7 +239,7 @@ pub fn table(text: &str, world: &World) -> Table {
 
 /// Returns a text of one rule a line.
 pub fn lines(rules: &[String]) -> String {
-    rules.iter().map(|rule| format!("{rule}\n")).collect()
+    rules.join("\n") + if rules.is_empty() { "" } else { "\n" }
 }
 
 /// Returns a table as text: a rule a line, with its id.

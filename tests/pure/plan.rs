@@ -142,7 +142,7 @@ fn tables_have_every_plan() {
         "Hashed",
         "Trees",
         "TreesWithDevices",
-        "WithFlags",
+        "Full",
     ] {
         let count = plans.get(plan).copied().unwrap_or(0);
         assert!(count >= 20, "{plan}: {plans:?}");

@@ -74,7 +74,7 @@ pub(super) struct Syntax {
 }
 
 impl Syntax {
-    /// What the rows below do not say.
+    /// The fields that a row leaves out.
     const DEFAULT: Self = Self {
         term: Term::Any,
         is_list: false,
@@ -367,7 +367,7 @@ pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Ref
             false => key.len(),
         }),
     };
-    Ok((syntax.ok_or(unknown_word(word))?, written))
+    Ok((syntax.ok_or_else(|| unknown_word(word))?, written))
 }
 
 /// Reads an element of a list of protocols.
@@ -433,7 +433,7 @@ fn each_word(mut with: impl FnMut(&'static str)) {
     COMMANDS.into_iter().for_each(with);
 }
 
-/// What an unknown word is told: the commands, and the words of the table.
+/// The words that are expected in place of an unknown one: the commands, and the words of the table.
 const EXPECTED: &str = match core::str::from_utf8(&EXPECTED_BYTES) {
     Ok(text) => text,
     Err(_) => "",

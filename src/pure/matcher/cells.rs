@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory in which hash tables and trees lie: cells, and the lists of rows that cells name.
+//! The memory in which hash tables and trees lie: cells, the rows that cells name, and lists of rows.
 
 use crate::pure::{
     alloc::{
@@ -8,10 +8,70 @@ use crate::pure::{
         NoMemory,
         Vec, //
     },
-    matcher::row::RowId, //
+    matcher::cost::COMBINATIONS,
+    table::MAX_RULES, //
 };
 
-/// What a place holds: nothing, a row, the start of a list of rows, or a node of a tree.
+/// A row's number, and how a packet is to be compared with it.
+///
+/// | bit | in a tree | in a hash table |
+/// |---|---|---|
+/// | 25 | the packet is compared exchanged | the table's mask is all that the rule specifies |
+/// | 24 | a row of lists | never set |
+/// | 23 to 0 | the index | the index |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RowId(pub(super) u32);
+
+impl RowId {
+    /// The lowest bit of [`Self::exchanged`].
+    pub(super) const EXCHANGED_SHIFT: u32 = 25;
+    /// The bit of a row that is compared in the table's mask only. Trees use the bit otherwise.
+    pub(super) const WHOLE: u32 = 1 << Self::EXCHANGED_SHIFT;
+    /// The bit of a row of lists.
+    pub(super) const LISTS: u32 = 1 << 24;
+    /// The bits of the index.
+    pub(super) const INDEX: u32 = Self::LISTS - 1;
+
+    /// Returns the single row of that index.
+    pub(super) fn new(index: usize) -> Self {
+        // No table has more rows.
+        const { assert!(MAX_RULES * COMBINATIONS < Self::LISTS as usize) };
+
+        Self(index as u32 & Self::INDEX)
+    }
+
+    /// Returns the row of lists of that index.
+    pub(super) fn lists(self) -> Self {
+        Self(self.0 | Self::LISTS)
+    }
+
+    /// Returns this row of a tree, to be compared with packets exchanged.
+    pub(super) fn exchanged(self) -> Self {
+        Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
+    }
+
+    /// Returns whether this row of a tree is compared with packets exchanged.
+    pub(super) fn is_exchanged(self) -> bool {
+        self.0 & 1 << Self::EXCHANGED_SHIFT != 0
+    }
+
+    /// Returns this row of a hash table whose mask is all that its rule specifies.
+    pub(super) fn whole(self) -> Self {
+        Self(self.0 | Self::WHOLE)
+    }
+
+    /// Returns the index of the row among single rows, or among rows of lists.
+    pub(super) fn index(self) -> usize {
+        (self.0 & Self::INDEX) as usize
+    }
+
+    /// Returns whether it is a row of lists.
+    pub(super) fn is_lists(self) -> bool {
+        self.0 & Self::LISTS != 0
+    }
+}
+
+/// A cell: empty, a row, the start of a list of rows, or a node of a tree.
 ///
 /// | bits 31, 30 | kind | bits 29 to 0 |
 /// |---|---|---|
@@ -205,9 +265,9 @@ impl Cells {
     /// [`Cell::LAST`] set. [`None`] for a row alone, and for an empty cell.
     #[inline(always)]
     pub(super) fn list(&self, cell: Cell) -> Option<&[Cell]> {
-        match cell.list_place() {
-            None => None,
-            Some(place) => self.lists.get(place..),
+        match cell.0 & Cell::LIST {
+            0 => None,
+            _ => self.lists.get((cell.0 & !Cell::KIND) as usize..),
         }
     }
 

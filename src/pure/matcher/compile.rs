@@ -11,6 +11,7 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
+        cells::RowId,
         combination::{
             Combination,
             ALL, //
@@ -28,7 +29,6 @@ use crate::pure::{
         ranks::PortRanks,
         row::{
             each_combination,
-            RowId,
             Rows, //
         },
         slice::Slice,
@@ -37,6 +37,7 @@ use crate::pure::{
                 Item,
                 ItemSource, //
             },
+            RootedTree,
             Trees, //
         },
         words::{
@@ -314,16 +315,28 @@ impl Matcher {
     /// Searches trees.
     #[inline(always)]
     fn search_trees(&self, trees: Slice, query: &Query<'_>, mut found: Found<'_>) -> Option<Order> {
-        let (rows, deleted, best) = (&self.rows, found.deleted(), found.best());
+        let (trees, deleted, best) = (self.trees.of(trees), found.deleted(), found.best());
         found.set_best(match self.is_single {
-            true => self
-                .trees
-                .first_match::<true>(trees, rows, query, deleted, best),
-            false => self
-                .trees
-                .first_match::<false>(trees, rows, query, deleted, best),
+            true => self.first_in_trees::<true>(trees, query, deleted, best),
+            false => self.first_in_trees::<false>(trees, query, deleted, best),
         });
         found.order()
+    }
+
+    /// Returns the order of the first row in `trees` that matches, if it is below `best`; else `best`. With
+    /// `SINGLE`, all rows are single.
+    ///
+    /// Not inlined, as it needs all registers. For that, too, it takes no more arguments.
+    #[inline(never)]
+    fn first_in_trees<const SINGLE: bool>(
+        &self,
+        trees: &[RootedTree],
+        query: &Query<'_>,
+        deleted: &[u32],
+        best: u32,
+    ) -> u32 {
+        self.trees
+            .first_match::<SINGLE>(trees, &self.rows, query, deleted, best)
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) const RANKED_RANGES: usize = 8;
 
 /// The cost of a node.
 pub(super) const NODE_COST: Cost = 19;
-/// What a cut has to save beyond the cost of its node.
+/// The saving that makes a cut worth more than the cost of its node.
 pub(super) const CUT_GAIN: Cost = 6;
 /// The cells and places in lists that a tree may have for each item. 8 or 32 change the mean cost by a
 /// tenth, and that of the slowest packet by half.
@@ -122,8 +122,8 @@ pub(super) const DISTINCT_SAMPLE: usize = 512;
 pub(super) const COPIES_NARROW: u64 = 128;
 /// The most copies that a cut of eight bits may make, in 16ths.
 pub(super) const COPIES_WIDE: u64 = 64;
-/// What copies weigh beside what is left, in 64ths of a 16th: a cut that makes none counts as
-/// `(16 + COPIES_BASE) / 64`, which is 1.
+/// The weight of copies: the items that a cut leaves are multiplied by `(copies + COPIES_BASE) / 64`, with
+/// copies in 16ths. A cut that makes none has the factor 1.
 pub(super) const COPIES_BASE: u64 = 48;
 
 // Rows.

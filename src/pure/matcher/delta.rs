@@ -48,7 +48,7 @@ pub(super) struct Added {
     pub(super) positions: Vec<u32>,
 }
 
-/// What an updated table has in another way than its base.
+/// The differences between an updated table and its base.
 pub(super) struct Delta {
     /// A bit for each rule of the base that is not in the table any more; empty where all are.
     pub(super) deleted: Vec<u32>,

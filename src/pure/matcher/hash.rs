@@ -20,7 +20,8 @@ use crate::pure::{
     matcher::{
         cells::{
             Cell,
-            Cells, //
+            Cells,
+            RowId, //
         },
         combination::Combination,
         cost::{
@@ -41,10 +42,7 @@ use crate::pure::{
             worth, //
         },
         found::Found,
-        row::{
-            RowId,
-            Rows, //
-        },
+        row::Rows,
         slice::Slice,
         words::{
             common_bits,
@@ -396,7 +394,7 @@ fn choose_mask(patterns: &[Pattern], total: usize) -> Result<Option<ProbeMask>, 
     Ok(best.map(|(_, mask)| mask))
 }
 
-/// Calls `with` for all masks that are tried, those of more bits first.
+/// Calls `with` for all masks that are tried, masks of more bits first.
 fn each_candidate(mut with: impl FnMut(ProbeMask) -> Result<(), NoMemory>) -> Result<(), NoMemory> {
     let mask = |len: u32| u64::from(!u32::MAX.checked_shr(len).unwrap_or(0));
     let all = u16::MAX;

@@ -130,7 +130,7 @@ impl<S: Clone> LinearTable<S> {
             Some(Local::Source) => (&[local_out][..], &[pre_routing][..]),
         };
         for protocol in or_any(rule.protocols()) {
-            // Those of any other protocol match no packet with ports.
+            // Rules for other protocols match no packet with ports.
             if !protocol.is_none_or(protocol::has_ports) {
                 continue;
             }

@@ -62,7 +62,8 @@ pub enum Plan {
     Trees = 1 << 3,
     /// As [`Self::Trees`], by rules that name devices.
     TreesWithDevices = 1 << 4,
-    /// By hash tables and trees, and by those of the rules added since; deleted rules are left out.
+    /// By hash tables and trees, and by the tables and trees of the rules added since; deleted rules are
+    /// left out.
     Changed = 1 << 5,
     /// As [`Self::Changed`], and nothing is skipped.
     Observe = 1 << 6,
@@ -102,7 +103,7 @@ impl Plan {
     }
 }
 
-/// What decides on the packets of a namespace: the rules that hold there, and the plan to look them up.
+/// The view that a namespace has of a ruleset: the rules that hold there, and the plan to look packets up.
 pub struct View<S> {
     plan: Plan,
     mode: Mode,
@@ -118,7 +119,9 @@ pub struct View<S> {
 impl<S: Clone> View<S> {
     /// Returns the view that a namespace of `scope` has of `ruleset`. Allocates nothing.
     ///
-    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes.
+    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes. Not inlined: its frame must
+    /// not lie below that of an allocation.
+    #[inline(never)]
     pub fn new(ruleset: Arc<Ruleset<S>>, scope: Scope, mode: Mode, icmp_errors: bool) -> Self {
         let sections = ruleset.sections(scope);
         let linear = LinearTable::build(&ruleset, scope);
@@ -215,9 +218,9 @@ impl<S> View<S> {
     }
 }
 
-/// What is done with a packet, by the plan of its namespace.
+/// The paths of a packet; the plan of its namespace chooses one.
 pub trait Path<S>: Sized {
-    /// What comes of it.
+    /// The result.
     type Output;
 
     /// Goes on without a look at the packet.

@@ -12,13 +12,13 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
+        cells::RowId,
         combination::{
             device_bits,
             Combination,
             Combinations, //
         },
         cost::{
-            COMBINATIONS,
             LISTS_COST,
             LISTS_WORST,
             SINGLE_COST, //
@@ -46,7 +46,6 @@ use crate::pure::{
         Range,
         Rule, //
     },
-    table::MAX_RULES, //
 };
 
 /// A row of one value of each kind, no IPv6 address, no device, and no bits of the word [`FIXED`].
@@ -302,62 +301,6 @@ struct Masked {
     mask: u128,
 }
 
-/// A row's number, and how a packet is to be compared with it.
-///
-/// | bit | in a tree | in a hash table |
-/// |---|---|---|
-/// | 25 | the packet is compared exchanged | the table's mask is all that the rule specifies |
-/// | 24 | a row of lists | never set |
-/// | 23 to 0 | the index | the index |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RowId(pub(super) u32);
-
-impl RowId {
-    const EXCHANGED_SHIFT: u32 = 25;
-    /// The bit of a row that is compared in the table's mask only. Trees use the bit otherwise.
-    pub(super) const WHOLE: u32 = 1 << Self::EXCHANGED_SHIFT;
-    const LISTS: u32 = 1 << 24;
-    const INDEX: u32 = Self::LISTS - 1;
-
-    /// Returns the single row of that index.
-    fn new(index: usize) -> Self {
-        // No table has more rows.
-        const { assert!(MAX_RULES * COMBINATIONS < Self::LISTS as usize) };
-
-        Self(index as u32 & Self::INDEX)
-    }
-
-    /// Returns the row of lists of that index.
-    fn lists(self) -> Self {
-        Self(self.0 | Self::LISTS)
-    }
-
-    /// Returns this row of a tree, to be compared with packets exchanged.
-    pub(super) fn exchanged(self) -> Self {
-        Self(self.0 | 1 << Self::EXCHANGED_SHIFT)
-    }
-
-    /// Returns whether this row of a tree is compared with packets exchanged.
-    pub(super) fn is_exchanged(self) -> bool {
-        self.0 & 1 << Self::EXCHANGED_SHIFT != 0
-    }
-
-    /// Returns this row of a hash table whose mask is all that its rule specifies.
-    pub(super) fn whole(self) -> Self {
-        Self(self.0 | Self::WHOLE)
-    }
-
-    /// Returns the index of the row among single rows, or among rows of lists.
-    pub(super) fn index(self) -> usize {
-        (self.0 & Self::INDEX) as usize
-    }
-
-    /// Returns whether it is a row of lists.
-    pub(super) fn is_lists(self) -> bool {
-        self.0 & Self::LISTS != 0
-    }
-}
-
 /// Calls `with` for each combination of a rule, with its row, and whether it is no more than the rule
 /// matches. `first` is the row that [`Rows::push`] has returned for the rule.
 pub(super) fn each_combination(
@@ -412,7 +355,7 @@ impl Rows {
         self.singles.reserve(rules)
     }
 
-    /// Appends a rule whose place in the order of rules is `order`. Gives the row of its first combination,
+    /// Appends the rows of a rule of that order. Returns the row of its first combination,
     /// for [`each_combination`].
     pub(super) fn push(&mut self, order: u32, rule: &Rule) -> Result<RowId, NoMemory> {
         let combinations = Combinations::of(rule);
@@ -507,8 +450,8 @@ impl Rows {
         }
     }
 
-    /// The order of a single row that matches in the direction of `probe`, of a rule that says `bits`
-    /// and no more; or [`NONE`].
+    /// Returns the order of a hash table's [whole](RowId::whole) row that matches in the direction of `probe`,
+    /// or [`NONE`]. `bits` is the table's mask.
     #[inline(always)]
     pub(super) fn compare_whole(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
         match self.singles.get((id & RowId::INDEX) as usize) {
@@ -517,7 +460,8 @@ impl Rows {
         }
     }
 
-    /// The same, of a rule that says `bits`, and more unless it is [`RowId::whole`].
+    /// Returns the order of a hash table's row that matches, or [`NONE`]. The row is compared in `bits`, and
+    /// in full unless it is [`RowId::whole`].
     #[inline(always)]
     pub(super) fn compare_in(&self, id: u32, probe: &Probe, bits: &ProbeMask) -> u32 {
         let is_whole = id & RowId::WHOLE != 0;
@@ -527,7 +471,7 @@ impl Rows {
         }
     }
 
-    /// The order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
+    /// Returns the order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
     /// it.
     #[inline(never)]
     fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
@@ -555,7 +499,7 @@ impl Rows {
         }
     }
 
-    /// Whether what passed a row's filters is in its lists.
+    /// Returns whether a packet that passed a row's filters is in its lists.
     #[inline(never)]
     fn matches_lists(&self, row: &Lists, probe: &Probe, query: &Query<'_>, exchanged: u32) -> bool {
         let (mut source, mut destination) = query.addresses(row.family);

@@ -7,7 +7,7 @@ use crate::pure::{
     table::Entry, //
 };
 
-/// What the rules in force make of the packets (`mode`).
+/// The mode: how packets are treated that rules match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Skip what is to be skipped.
@@ -37,7 +37,7 @@ impl Mode {
     }
 }
 
-/// What the rules say of a packet.
+/// The decision on a packet.
 pub enum Verdict<'a, S> {
     /// No rule matches.
     NoRule,

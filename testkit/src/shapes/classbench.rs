@@ -11,7 +11,7 @@
 //!
 //! The weights of `acl1` are those of its parameter file, rounded, with small ones put together.
 //! Those of `fw1` and `ipc1` were estimated from parts of published sets of 1,000 and 10,000 filters
-//! made of them. Left out: TCP flags, which rules do not have, and the correlation between the two
+//! made of them. Left out: TCP flags, and the correlation between the two
 //! addresses, and rules without any address or port, since nothing would miss a table that has them.
 
 use std::collections::HashSet;

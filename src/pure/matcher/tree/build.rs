@@ -8,7 +8,10 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
-        cells::Cell,
+        cells::{
+            Cell,
+            RowId, //
+        },
         combination::ALL,
         cost::{
             Cost,
@@ -33,10 +36,7 @@ use crate::pure::{
             ratio, //
         },
         found::Order,
-        row::{
-            RowId,
-            Rows, //
-        },
+        row::Rows,
         tree::{
             cut::{
                 judged_elsewhere,

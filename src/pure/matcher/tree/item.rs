@@ -4,8 +4,8 @@
 
 use crate::pure::{
     matcher::{
+        cells::RowId,
         combination::Combination,
-        row::RowId,
         words::{
             common_bits,
             pair,

@@ -69,7 +69,7 @@ use crate::pure::{
 
 /// A tree of some rules.
 #[derive(Clone, Copy)]
-struct RootedTree {
+pub(super) struct RootedTree {
     /// The order of the first of its rules.
     first: u32,
     root: Cell,
@@ -181,22 +181,27 @@ impl Trees {
         self.nodes.shadows(rule)
     }
 
-    /// Searches the trees of a section for the first rule that matches, if it is below `best`. Any
-    /// context.
+    /// Returns the trees of a section.
+    #[inline(always)]
+    pub(super) fn of(&self, trees: Slice) -> &[RootedTree] {
+        trees.of(&self.roots)
+    }
+
+    /// Searches `trees` for the first rule that matches, if it is below `best`. Any context.
     ///
     /// Returns the order of a row, or `best`. `SINGLE` says that all rows are single: comparing one is no
-    /// call then. Not inlined, as it needs all registers.
-    #[inline(never)]
+    /// call then.
+    #[inline(always)]
     pub(super) fn first_match<const SINGLE: bool>(
         &self,
-        trees: Slice,
+        trees: &[RootedTree],
         rows: &Rows,
         query: &Query<'_>,
         deleted: &[u32],
         best: u32,
     ) -> u32 {
         let mut found = Found::from_best(deleted, best);
-        for tree in trees.of(&self.roots) {
+        for tree in trees {
             if tree.first >= found.best() {
                 break;
             }
