@@ -542,7 +542,7 @@ class FuzzTest(unittest.TestCase):
 
     def test_new_edges(self) -> None:
         """Each file's edges are found in what a merge leaves; a file without any is not."""
-        control = "2\n0\n/a/one\n/b/two\nSTARTED 0 1\nFT 0 1 2 900\nCOV 0 1 2\nSTARTED 1 1\nFT 1\nCOV 1\n"
+        control = "2\n0\n/a/one\n/b/two\nFT 0 1 2 900\nCOV 0 1 2\nSTARTED 1 1\nFT 1\nCOV 1\n"
         self.assertEqual(fuzz.new_edges(control), {"one": {1, 2}})
 
 

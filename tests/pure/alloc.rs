@@ -8,10 +8,7 @@ use ctskip_pure::{
         refusal::Errno,
         report::Report, //
     },
-    matcher::{
-        ruleset::Ruleset,
-        Alone, //
-    },
+    matcher::ruleset::Ruleset,
     packet::header::Transport,
     table::{
         command,
@@ -26,10 +23,10 @@ use ctskip_pure::{
 };
 
 use ctskip_testkit::world::{
+    changed,
     failing_in_turn,
     key,
     netns,
-    rule,
     run,
     table,
     text_of,
@@ -161,8 +158,14 @@ fn compiling() {
     );
     assert!(count >= 6, "only {count} allocations");
 
-    let rules = ["udp src=10.0.0.1 dport=1 dev=lo", "icmp type=8"].map(rule);
-    let count = failing_in_turn(|| Alone::compile(rules.iter()), |result| result.is_ok());
-    assert!(count >= 5, "only {count} allocations");
     assert!(failing_in_turn(|| Listing::new(&table), |result| result.is_ok()) >= 2);
+
+    let other = changed(
+        &Table::new(),
+        "udp src=10.0.0.1 dport=1 dev=lo\nicmp type=8\n",
+        &world,
+    );
+    let other = Arc::new(other).unwrap();
+    let count = failing_in_turn(|| Ruleset::compile(other.clone()), |result| result.is_ok());
+    assert!(count >= 5, "only {count} allocations");
 }
