@@ -143,6 +143,10 @@ def rule(rand, tag=""):
         (0.2, rand.choice(("local=dst", "local=src"))),
         (0.2, rand.choice(("dev=eth*", "dev=lo,lab0", "dev=br0"))),
         (0.2, f"mark={rand.randrange(16):#x}/0xff"),
+        (
+            0.2 if terms[0] == "tcp" else 0,
+            rand.choice(("flags=syn", "flags=ack", "flags=syn+ack/syn+ack")),
+        ),
         (0.5 if skip else 0, "nat=ok"),
         (0.2, "oneway"),
         (0.2, rand.choice(("netns=init", "netns!=init"))),

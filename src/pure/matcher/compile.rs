@@ -86,9 +86,13 @@ impl Section {
 }
 
 /// Compiled rules.
+///
+/// In this order, as trees ahead of rows have a search keep the rows' address in a register: one instruction
+/// less for each row, by `make bench-check`.
+#[repr(C)]
 pub(super) struct Matcher {
-    rows: Rows,
     trees: Trees,
+    rows: Rows,
     tables: HashTables,
     ranks: PortRanks,
     needs: Needs,
