@@ -353,11 +353,14 @@ pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Ref
         None => (text, &[][..]),
     };
     // A key is a whole word, or all of it up to its `=`.
-    let is_key = |word: &str| {
+    let has_value = key.ends_with(b"=");
+    let is_key = |word: &&str| {
         let word = word.as_bytes();
-        word == key || key.ends_with(b"=") && word.starts_with(key)
+        // Most words differ in their first letter.
+        word.first() == key.first() && (word == key || has_value && word.starts_with(key))
     };
-    let syntax = TERMS.iter().find(|row| row.words().any(is_key));
+    let has_key = |row: &&Syntax| row.listed.iter().any(is_key) || row.unlisted.iter().any(is_key);
+    let syntax = TERMS.iter().find(has_key);
     let written = Written {
         key,
         value,

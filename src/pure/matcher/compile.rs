@@ -412,33 +412,3 @@ fn push_item(
         }
     }
 }
-
-/// Rules alone, whatever namespaces they are for: for tests.
-#[cfg(not(MODULE))]
-pub struct Alone {
-    matcher: Matcher,
-    section: Section,
-}
-
-#[cfg(not(MODULE))]
-impl Alone {
-    /// Compiles `rules`.
-    pub fn compile<'r>(rules: impl Iterator<Item = &'r Rule> + Clone) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.clone(), true)?;
-        let mut ordered = Vec::new();
-        for (position, rule) in rules.enumerate() {
-            ordered.push((Order::compiled(position), rule))?;
-        }
-        let section = matcher.section(ordered.iter().copied())?;
-        Ok(Self { matcher, section })
-    }
-
-    /// Returns which of the rules is the first to match.
-    pub fn first_match(&self, key: &Key) -> Option<usize> {
-        let probes = Probes::new(key);
-        let found = self
-            .matcher
-            .first_match(&self.section, key, &probes, &[], None);
-        found?.position().ok()
-    }
-}

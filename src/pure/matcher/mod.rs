@@ -72,6 +72,3 @@ mod row;
 mod slice;
 mod tree;
 mod words;
-
-#[cfg(not(MODULE))]
-pub use compile::Alone;

@@ -138,6 +138,10 @@ impl Rule {
 
     /// Returns the flags of TCP, where the rule names them.
     pub fn flags(&self) -> Option<TcpFlags> {
+        // They stand with TCP alone: most rules need no further look.
+        if !self.0.has_only(protocol::TCP) {
+            return None;
+        }
         match self.run(Kind::Flags) {
             // INVARIANT: As the flags that were packed.
             [value, mask] => Some(TcpFlags {

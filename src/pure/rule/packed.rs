@@ -183,7 +183,7 @@ pub(super) enum Kind {
 impl Kind {
     /// The kinds by the upper half of a first byte, and the size of an element in bytes; 0 where the
     /// kind does not tell.
-    const LISTS: [(Self, usize); 11] = [
+    const LISTS: [(Self, u8); 11] = [
         (Self::End, 0),
         (Self::Named, 0),
         (Self::Protocol, 1),
@@ -199,7 +199,7 @@ impl Kind {
 
     /// The kinds by the lower half of a first byte whose upper half is 15, and the size of the value in
     /// bytes; 0 where there is no value, or the kind does not tell.
-    const VALUES: [(Self, usize); 6] = [
+    const VALUES: [(Self, u8); 6] = [
         (Self::Mark, 8),
         (Self::Flags, 2),
         (Self::Init, 0),
@@ -208,17 +208,30 @@ impl Kind {
         (Self::Tag, 0),
     ];
 
-    /// Returns the kind of a run that begins with `first`, the size of an element, and how many
-    /// elements there are.
-    #[inline]
-    fn of(first: u8) -> Option<(Self, usize, usize)> {
-        let (upper, lower) = (usize::from(first >> 4), usize::from(first & 15));
-        if upper == 15 {
-            let (kind, size) = *Self::VALUES.get(lower)?;
-            return Some((kind, size, 1));
+    /// The kind of a run, the size of an element and the number of elements, by the run's first byte.
+    const BY_FIRST: [Option<(Self, u8, u8)>; 256] = Self::by_first();
+
+    /// Returns [`Self::BY_FIRST`].
+    const fn by_first() -> [Option<(Self, u8, u8)>; 256] {
+        let mut table = [None; 256];
+        let mut rest: &mut [Option<(Self, u8, u8)>] = &mut table;
+        let mut first = 0usize;
+        while let [place, behind @ ..] = rest {
+            let (upper, lower) = (first >> 4, first & 15);
+            *place = match upper {
+                15 => match nth(&Self::VALUES, lower) {
+                    Some((kind, size)) => Some((kind, size, 1)),
+                    None => None,
+                },
+                _ => match nth(&Self::LISTS, upper) {
+                    Some((kind, size)) => Some((kind, size, lower.wrapping_add(1) as u8)),
+                    None => None,
+                },
+            };
+            rest = behind;
+            first = first.wrapping_add(1);
         }
-        let (kind, size) = *Self::LISTS.get(upper)?;
-        Some((kind, size, lower.wrapping_add(1)))
+        table
     }
 
     /// Returns the first byte of a list of `count` elements, 1 to 16.
@@ -228,10 +241,21 @@ impl Kind {
     }
 }
 
+/// Returns the element of number `n`; for tables made when the module is built.
+const fn nth(mut list: &[(Kind, u8)], mut n: usize) -> Option<(Kind, u8)> {
+    while let [first, rest @ ..] = list {
+        if n == 0 {
+            return Some(*first);
+        }
+        (list, n) = (rest, n.wrapping_sub(1));
+    }
+    None
+}
+
 // Each kind stands at the place of its number.
 const _: () = {
-    let mut lists: &[(Kind, usize)] = &Kind::LISTS;
-    let mut values: &[(Kind, usize)] = &Kind::VALUES;
+    let mut lists: &[(Kind, u8)] = &Kind::LISTS;
+    let mut values: &[(Kind, u8)] = &Kind::VALUES;
     let mut number = 0u8;
     while let [(kind, _), rest @ ..] = lists {
         assert!(*kind as u8 == number);
@@ -271,7 +295,7 @@ impl<'a> Iterator for Runs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (first, rest) = self.rest.split_first()?;
-        let (kind, size, count) = Kind::of(*first)?;
+        let (kind, size, count) = (*Kind::BY_FIRST.get(usize::from(*first))?)?;
         let size = match kind {
             Kind::End => return None,
             Kind::Named => {
@@ -281,9 +305,10 @@ impl<'a> Iterator for Runs<'a> {
             }
             Kind::Source | Kind::Destination => self.prefix,
             Kind::Tag => usize::from(*rest.first()?).saturating_add(1),
-            _ => size,
+            _ => usize::from(size),
         };
-        let (data, rest) = rest.split_at_checked(size.saturating_mul(count))?;
+        let len = size.saturating_mul(usize::from(count));
+        let (data, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
         Some((kind, data))
     }
@@ -476,6 +501,16 @@ impl Packed {
                 false => 5,
             },
         }
+    }
+
+    /// Returns whether the rule names one protocol, this one, which has a name.
+    #[inline]
+    pub(super) fn has_only(&self, protocol: u8) -> bool {
+        let place = match self.bytes().first() {
+            Some(first) if first & 0xf0 == Kind::Named as u8 => usize::from(first & 15),
+            _ => return false,
+        };
+        protocol::NUMBERS.get(place) == Some(&protocol)
     }
 
     /// Returns the runs where `dev=` or `netns=` is among them; else none.
