@@ -69,7 +69,7 @@ static const struct kernel_param_ops rules_ops = {
 module_param_cb(rules, &rules_ops, &rules, 0);
 __MODULE_PARM_TYPE(rules, "string");
 MODULE_PARM_DESC(rules,
-		 "The first table: rules separated by ';' or a newline; without white space, '+' stands for a space and '++' for ';'. Several add up. (default: none)");
+		 "The first table: rules separated by ';' or a newline; without white space, '+' stands for a space (but between flags of TCP) and '++' for ';'. Several add up. (default: none)");
 
 /**
  * ctskip_param_take_rules() - take the text of the rules parameters out

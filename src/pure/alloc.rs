@@ -196,6 +196,7 @@ impl<T> Vec<T> {
 impl<T: Clone> Vec<T> {
     /// Appends clones of all of `other`.
     pub fn extend_from_slice(&mut self, other: &[T]) -> Result<(), NoMemory> {
+        self.reserve(other.len())?;
         backend::extend(&mut self.0, other)
     }
 

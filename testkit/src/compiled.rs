@@ -153,17 +153,9 @@ impl Compiled {
     #[track_caller]
     pub fn first_match(&self, probe: &Probe) -> Option<usize> {
         let view = self.view(probe.netns);
-        // The fast path has no more of a packet than its plan needs.
-        let mut key = probe.key;
-        let needs = view.dispatch(PlanNeeds);
-        if !needs.has(Needs::DEVICE) {
-            key.device = DeviceName::default();
-        }
-        if !needs.has(Needs::FLAGS) {
-            key.flags = Flags::UNKNOWN;
-        }
-        let found = look_up(view, &key);
-        let slow = view.dispatch(Slow(&probe.key));
+        // A path has no more of a packet than it asks for.
+        let found = look_up(view, &cut(probe.key, view.dispatch(PlanNeeds)));
+        let slow = view.dispatch(Slow(&cut(probe.key, view.needs())));
         assert_eq!(found, slow, "{:?}, {probe:?}", view.plan());
         let positions = self.positions.get_or_init(|| {
             let ids = self.table().entries().iter().map(|entry| entry.id());
@@ -228,6 +220,17 @@ impl Path<Slot> for Slow<'_> {
             }
         }
     }
+}
+
+/// Returns a key without the fields that nobody asks for.
+fn cut(mut key: Key, needs: Needs) -> Key {
+    if !needs.has(Needs::DEVICE) {
+        key.device = DeviceName::default();
+    }
+    if !needs.has(Needs::FLAGS) {
+        key.flags = Flags::UNKNOWN;
+    }
+    key
 }
 
 /// Returns the fields that a key needs, by the plan.

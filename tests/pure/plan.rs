@@ -13,14 +13,24 @@ use ctskip_pure::{
         },
         scope::Scope, //
     },
-    packet::verdict::Mode, //
+    packet::{
+        header::{
+            Flags,
+            Key,
+            Transport, //
+        },
+        verdict::Mode, //
+    },
 };
 use ctskip_testkit::{
     compiled::{
         self,
         Compiled, //
     },
-    packets,
+    packets::{
+        self,
+        Probe, //
+    },
     rules::{
         Kind,
         Spec,
@@ -38,6 +48,7 @@ use ctskip_testkit::{
     world::{
         self,
         changed,
+        key,
         lines,
         table,
         World,
@@ -174,6 +185,33 @@ fn plans() {
     assert_eq!(plan(&hosts(200, "udp dport=5000-6000\n")), Plan::Trees);
     let with_device = hosts(200, "udp dport=53 dev=eth0\n");
     assert_eq!(plan(&with_device), Plan::TreesWithDevices);
+
+    // Flags are read, whatever changed since all rules were compiled.
+    let world = World::default();
+    let flags = "tcp dport=80 flags=syn\n";
+    for (text, update) in [
+        (hosts(600, ""), format!("insert {flags}")),
+        (hosts(600, flags), "delete 7\n".to_string()),
+    ] {
+        let base = Compiled::new(table(&text, &world));
+        let new = base.updated(changed(base.table(), &update, &world));
+        assert!(!new.ruleset().is_whole());
+        assert_eq!(in_mode(&new, Mode::Skip), Plan::Full);
+        let syn = Key {
+            flags: Flags::new(0x02),
+            ..key(6, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 80))
+        };
+        let probe = |key| Probe {
+            netns: INIT_INUM,
+            key,
+        };
+        assert!(new.first_match(&probe(syn)).is_some());
+        let data = Key {
+            flags: Flags::new(0x10),
+            ..syn
+        };
+        assert_eq!(new.first_match(&probe(data)), None);
+    }
 
     // Of few rules, all are compiled again when one changes.
     for (count, after) in [(200, Plan::Hashed), (600, Plan::Changed)] {

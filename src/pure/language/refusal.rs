@@ -13,7 +13,7 @@ use crate::pure::{
     language::print::DisplayPrefix, //
 };
 
-/// The errno of a refusal, as in the README.
+/// The errno of a refusal, as in `docs/files.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errno {
     /// EINVAL: the text is wrong.

@@ -93,9 +93,10 @@ fn is_space(byte: u8, plus: bool) -> bool {
 /// There, a `+` between two flags of TCP joins them: `tcp+flags=syn+ack+dport=80` is `tcp`,
 /// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag.
 fn word_len(text: &[u8], plus: bool) -> usize {
-    let mut pieces = text.split(|b| is_space(*b, plus));
-    let mut len = pieces.next().map_or(0, <[u8]>::len);
+    let is_end = |b: &u8| is_space(*b, plus);
+    let mut len = text.iter().position(is_end).unwrap_or(text.len());
     if plus && text.starts_with(b"flags=") {
+        let pieces = text.split(is_end).skip(1);
         let is_flag = |piece: &&[u8]| {
             let name = piece.split(|b| *b == b'/').next();
             name.is_some_and(|name| TcpFlags::bit(name).is_some())

@@ -344,7 +344,6 @@ impl Matcher {
     }
 }
 
-/// Returns whether a rule names a device.
 /// Returns the fields of keys that `rules` need.
 fn needs<'r>(rules: impl Iterator<Item = &'r Rule>) -> Needs {
     rules.fold(Needs::NONE, |needs, rule| needs.and(Needs::of(rule)))

@@ -57,7 +57,7 @@ pub(super) const GROUP_VALUES: usize = 8;
 pub(super) const GROUP_PART: usize = 32;
 /// The items that are looked at to choose a group's mask: bounds the time of a compile.
 pub(super) const GROUP_SAMPLE: usize = 1024;
-/// The items whose own masks of marks and devices are tried for a group.
+/// The items whose own masks of marks, flags and devices are tried for a group.
 pub(super) const GROUP_OWN_MASKS: usize = 16;
 /// The lengths of IPv4 prefixes that a group's mask may have of one address.
 pub(super) const GROUP_PREFIXES: [u32; 8] = [8, 12, 16, 20, 22, 24, 28, 32];

@@ -105,13 +105,13 @@ impl<S: Clone> LinearTable<S> {
         if entries.len() > LINEAR_RULES {
             return None;
         }
-        let mut few = Self::empty();
+        let mut table = Self::empty();
         for entry in entries {
             if ruleset.holds_in(scope, entry.rule().netns()) {
-                few.push(entry)?;
+                table.push(entry)?;
             }
         }
-        Some(few)
+        Some(table)
     }
 
     /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.

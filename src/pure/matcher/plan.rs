@@ -112,7 +112,7 @@ pub struct View<S> {
     ruleset: Arc<Ruleset<S>>,
     /// The rules that hold here.
     sections: Sections,
-    /// These rules again; empty but for [`Plan::Linear`].
+    /// These rules again, where they are few and plain; for [`Plan::Linear`] only.
     linear: LinearTable<S>,
 }
 

@@ -350,9 +350,9 @@ impl<'p> Query<'p> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let mark = fixed_word(key.mark, key.flags);
+        let fixed = fixed_word(key.mark, key.flags);
         Self {
-            words: [a, b, c, d, transport, mark, upper, lower],
+            words: [a, b, c, d, transport, fixed, upper, lower],
             probes,
         }
     }

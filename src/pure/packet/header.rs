@@ -293,7 +293,8 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         transport,
         error: false,
         point: error.point.opposite(),
-        // They lie behind the eight bytes that every error quotes (RFC 792).
+        // They lie behind the eight bytes that every error quotes (RFC 792), and are not read where more is
+        // quoted: rules that name flags decide no errors.
         flags: Flags::UNKNOWN,
         ..*error
     })

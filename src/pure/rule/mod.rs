@@ -82,7 +82,14 @@ impl Rule {
                 | Kind::DestinationPorts
                 | Kind::IcmpType
                 | Kind::Mark => other = true,
-                _ => {}
+                Kind::End
+                | Kind::Named
+                | Kind::Device
+                | Kind::Flags
+                | Kind::Init
+                | Kind::NotInit
+                | Kind::Only
+                | Kind::Tag => {}
             }
         }
         protocol && other

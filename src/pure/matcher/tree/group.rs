@@ -102,7 +102,7 @@ fn choose_mask(
             mask: 0xffffu64.wrapping_shl(shift),
         })?;
     }
-    // The masks of marks and devices that items have.
+    // The masks of marks, flags and devices that items have.
     for number in sample
         .iter()
         .step_by(sample.len().div_ceil(GROUP_OWN_MASKS).max(1))
