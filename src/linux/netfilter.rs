@@ -355,8 +355,9 @@ const HOOKS: usize = 4;
 #[pin_data]
 pub(super) struct Hooks<T: Handler> {
     handler: Arc<T>,
-    /// Pinned, because Netfilter keeps pointers to it while the hooks are registered. All zero
-    /// where a point had no room.
+    /// Whether every point had room.
+    are_registered: bool,
+    /// Pinned, because Netfilter keeps pointers to it while the hooks are registered.
     #[pin]
     ops: Opaque<[raw::nf_hook_ops; HOOKS]>,
 }
@@ -364,19 +365,21 @@ pub(super) struct Hooks<T: Handler> {
 impl<T: Handler> Hooks<T> {
     /// Registers the hooks in `net`; none of them where a point has as many hooks as it may have.
     ///
-    /// Process context. Fails with `ENOMEM`. After a failure, or where there is no room, no packet
-    /// is in the handler any more. C: `nf_register_net_hooks()`, and `MAX_HOOK_COUNT` of
-    /// `net/netfilter/core.c`.
+    /// Process context. Fails with `ENOMEM`. After a failure no packet is in the handler any more.
+    /// Where there is no room, packets may still be in it for a grace period. C:
+    /// `nf_register_net_hooks()`, and `MAX_HOOK_COUNT` of `net/netfilter/core.c`.
     ///
     /// # Safety
     ///
     /// After success, [`Self::unregister()`] must be called with the same `net` before that ends. A
-    /// grace period must pass between that call and the drop of the hooks.
+    /// grace period must pass between that call and the drop of the hooks; where there was no room,
+    /// between this one and the drop.
     pub(super) unsafe fn new(net: Net<'_>, handler: Arc<T>) -> impl PinInit<Self, Error> + '_ {
         let priv_ = Arc::as_ptr(&handler).cast_mut().cast::<c_void>();
 
         try_pin_init!(Self {
             handler,
+            are_registered: true,
             ops <- Opaque::try_ffi_init(move |slot: *mut [raw::nf_hook_ops; HOOKS]| {
                 let ops = slot.cast::<raw::nf_hook_ops>();
 
@@ -400,14 +403,13 @@ impl<T: Handler> Hooks<T> {
                 })
                 .or_else(|error| {
                     // The hooks that were registered before the failing one are off again, but may
-                    // have seen packets.
-                    synchronize_rcu();
+                    // have seen packets. There may be many namespaces without room, so that these
+                    // wait for each other.
                     if error != E2BIG {
+                        synchronize_rcu();
                         return Err(error);
                     }
-                    // SAFETY: `ops` is valid for writes. No hook is registered, and no packet is in
-                    // one.
-                    unsafe { ops.write_bytes(0, HOOKS) };
+                    *are_registered = false;
                     Ok(())
                 })
             }),
@@ -416,8 +418,7 @@ impl<T: Handler> Hooks<T> {
 
     /// Returns whether the hooks are registered: [`Self::new()`] found room for them.
     pub(super) fn are_registered(&self) -> bool {
-        // SAFETY: The operations are initialised, and Netfilter only reads them.
-        unsafe { (*self.ops.get())[0].hook }.is_some()
+        self.are_registered
     }
 
     /// Unregisters the hooks. Packets may still be in the handler for a grace period.

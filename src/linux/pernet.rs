@@ -74,6 +74,7 @@ use kernel::{
 
 use crate::linux::{
     bindings as raw,
+    compat::synchronize_rcu,
     net::{
         Net,
         NetHandle, //
@@ -216,6 +217,7 @@ impl<T: PerNet> Registration<T> {
     /// [`PerNet::no_room()`], with `ENOMEM`, or with `EBUSY` where `T` is registered already. No
     /// namespace keeps a state or a hook after a failure. After success every namespace has its
     /// hooks, but for those of [`PerNet::no_room()`].
+    #[inline(never)]
     pub(crate) fn new(shared: Arc<T::Shared>) -> Result<Self> {
         let slot = T::slot();
         if slot.taken.xchg(true, ordering::Acquire) {
@@ -290,13 +292,15 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
             try_pin_init!(NetData {
                 handle,
                 // SAFETY: `pre_exit()` unregisters the hooks, and `exit()` drops them. The kernel
-                // waits for a grace period in between.
+                // waits for a grace period in between. Where there was no room, the state is
+                // dropped by `exit()`, too, or below after a grace period.
                 hooks <- unsafe { Hooks::new(net, handler) },
             }? Error)
         };
-        let state = KBox::try_pin_init(state, GFP_KERNEL).and_then(|state| {
+        let state = KBox::try_pin_init(state, GFP_KERNEL_ACCOUNT).and_then(|state| {
             if !state.hooks.are_registered() {
-                T::no_room(&handler, shared)?;
+                // The state is dropped then: see `Hooks::new()`.
+                T::no_room(&handler, shared).inspect_err(|_| synchronize_rcu())?;
             }
             Ok(state)
         });
