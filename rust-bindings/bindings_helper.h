@@ -12,6 +12,8 @@
 /* First of all: bindgen takes a wrong type for an enum that it sees declared before defined. */
 #include <linux/hrtimer_types.h>
 
+#include <linux/gfp.h>
+#include <linux/mutex.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
@@ -38,6 +40,9 @@ static const size_t CTSKIP_NET_PRE_ROUTING_IPV4 =
 	offsetof(struct net, nf.hooks_ipv4[NF_INET_PRE_ROUTING]);
 static const size_t CTSKIP_NET_PRE_ROUTING_IPV6 =
 	offsetof(struct net, nf.hooks_ipv6[NF_INET_PRE_ROUTING]);
+
+/* See memory.rs. */
+static const gfp_t CTSKIP_GFP_MAY_FAIL = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 
 /**
  * struct ctskip_conntrack_usage - figures of conntrack in one namespace
@@ -78,6 +83,8 @@ void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
 pid_t ctskip_current(char *comm);
+bool ctskip_current_is_killed(void);
+int ctskip_mutex_lock_killable(struct mutex *lock);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
 
@@ -109,6 +116,7 @@ unsigned int ctskip_hold(void __percpu *counter, void *slot);
 char *ctskip_param_take_rules(void);
 unsigned int ctskip_param_mode(void);
 bool ctskip_param_icmp_errors(void);
+unsigned int ctskip_param_worst_lookup(void);
 const char *ctskip_param_version(void);
 
 #endif

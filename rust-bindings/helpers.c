@@ -11,11 +11,13 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
@@ -65,6 +67,22 @@ pid_t ctskip_current(char *comm)
 {
 	strscpy_pad(comm, current->comm, TASK_COMM_LEN);
 	return task_tgid_nr(current);
+}
+
+/**
+ * ctskip_current_is_killed() - test for a signal that ends the current task
+ *
+ * Context: Process context.
+ * Return: true if there is one.
+ */
+bool ctskip_current_is_killed(void)
+{
+	return fatal_signal_pending(current);
+}
+
+int ctskip_mutex_lock_killable(struct mutex *lock)
+{
+	return mutex_lock_killable(lock);
 }
 
 void ctskip_get_file(struct file *file)
@@ -180,7 +198,7 @@ u32 ctskip_conntrack_buckets(void)
 
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align)
 {
-	return __alloc_percpu_gfp(size, align, GFP_KERNEL | __GFP_ZERO);
+	return __alloc_percpu_gfp(size, align, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 }
 
 /**
@@ -238,7 +256,8 @@ void *ctskip_alloc_slots(void)
 	for_each_possible_cpu(cpu)
 		if (per_cpu(slot_offset, cpu) != cpu * CTSKIP_SLOT_STRIDE)
 			per_cpu(slot_offset, cpu) = cpu * CTSKIP_SLOT_STRIDE;
-	return vzalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE));
+	return __vmalloc(array_size(nr_cpu_ids, CTSKIP_SLOT_STRIDE),
+			 CTSKIP_GFP_MAY_FAIL | __GFP_ZERO);
 }
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An allocator for arrays that takes no more memory than they need.
+//! An allocator for arrays that takes no more memory than they need, and how tables are allocated.
 //!
 //! The kernel's `KVmalloc` tries `kmalloc()` first. That rounds a large size up to a power of two
 //! pages, so that a large table may take up to twice its size.
@@ -26,6 +26,19 @@ use kernel::{
         NumaNode, //
     },
     page::PAGE_SIZE, //
+};
+
+use crate::linux::bindings as raw;
+
+/// Flags of all memory that tables take: process context, may sleep.
+///
+/// Where memory is short, the allocation fails. By `GFP_KERNEL` alone, processes are killed before a
+/// large one does, and others than the writer: memory of `vmalloc()` counts as nobody's. The kernel
+/// crate has no name for `__GFP_RETRY_MAYFAIL`.
+pub(crate) const MAY_FAIL: Flags = {
+    // SAFETY: `Flags` has one field, a `u32` of any value, and the same size, as the compiler checks
+    // here. So that field is all of it.
+    unsafe { core::mem::transmute::<u32, Flags>(raw::CTSKIP_GFP_MAY_FAIL) }
 };
 
 /// Allocates up to two pages by `kmalloc()`, and more by `vmalloc()`.

@@ -141,7 +141,7 @@ impl NetHandle {
             net <- new_mutex!(Some(net.0)),
         });
 
-        Ok(Self(Arc::pin_init(link, GFP_KERNEL)?))
+        Ok(Self(Arc::pin_init(link, GFP_KERNEL_ACCOUNT)?))
     }
 
     /// Returns the namespace's cookie and inode number, also after its end.

@@ -2,8 +2,8 @@
 
 //! The allocation seam: the containers of the pure core, each of whose allocations may fail.
 //!
-//! In the kernel they stand on the kernel's `Vec` and `Arc`, allocated with `GFP_KERNEL`: process
-//! context, may sleep. On the host they stand on the standard library, and tests make the n-th
+//! In the kernel they stand on the kernel's `Vec` and `Arc`: process context, may sleep, and fails where
+//! memory is short. On the host they stand on the standard library, and tests make the n-th
 //! allocation fail with `fail_after`.
 
 use core::ops::{
@@ -18,17 +18,24 @@ pub struct NoMemory;
 #[cfg(MODULE)]
 mod backend {
     use super::NoMemory;
-    use kernel::prelude::*;
+    use crate::linux::memory::{
+        Exact,
+        MAY_FAIL, //
+    };
+    use kernel::sync::UniqueArc;
 
-    pub(super) type Buffer<T> = kernel::alloc::Vec<T, crate::linux::memory::Exact>;
+    pub(super) type Buffer<T> = kernel::alloc::Vec<T, Exact>;
     pub(super) type Shared<T> = kernel::sync::Arc<T>;
 
     pub(super) fn reserve<T>(buffer: &mut Buffer<T>, additional: usize) -> Result<(), NoMemory> {
-        buffer.reserve(additional, GFP_KERNEL).map_err(|_| NoMemory)
+        buffer.reserve(additional, MAY_FAIL).map_err(|_| NoMemory)
     }
 
+    #[inline(never)]
     pub(super) fn share<T>(value: T) -> Result<Shared<T>, NoMemory> {
-        Shared::new(value, GFP_KERNEL).map_err(|_| NoMemory)
+        // `Arc::new()` would put a copy of it on the stack.
+        let memory = UniqueArc::new_uninit(MAY_FAIL).map_err(|_| NoMemory)?;
+        Ok(memory.write(value).into())
     }
 
     /// Appends `value` where a place was reserved.
@@ -39,7 +46,7 @@ mod backend {
     /// Appends clones of `values`.
     pub(super) fn extend<T: Clone>(buffer: &mut Buffer<T>, values: &[T]) -> Result<(), NoMemory> {
         buffer
-            .extend_from_slice(values, GFP_KERNEL)
+            .extend_from_slice(values, MAY_FAIL)
             .map_err(|_| NoMemory)
     }
 
