@@ -31,7 +31,10 @@ use crate::{
         workqueue::Workqueue, //
     },
     packet::NetState,
-    writer::Writer, //
+    writer::{
+        Settings,
+        Writer, //
+    },
 };
 
 mod files;
@@ -65,7 +68,14 @@ struct Ctskip {
 impl kernel::Module for Ctskip {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let queue = Workqueue::new(c"ctskip")?;
-        let writer = Writer::new(queue.handle()?, params::mode(), params::icmp_errors())?;
+        let writer = Writer::new(
+            queue.handle()?,
+            params::mode(),
+            Settings {
+                icmp_errors: params::icmp_errors(),
+                worst_lookup: params::worst_lookup(),
+            },
+        )?;
         let nets = Registration::new(writer.clone())?;
 
         // Behind the registration, as rules may name namespaces.

@@ -17,7 +17,7 @@
 //! use ctskip_pure::packet::header::Transport;
 //! use ctskip_pure::packet::verdict::{Mode, Verdict};
 //! use ctskip_pure::table::{command, Table};
-//! use ctskip_testkit::world::{key, World};
+//! use ctskip_testkit::world::{key, Unlimited, World};
 //!
 //! // A write to `rules` makes a new table of the last one.
 //! let world = World::default();
@@ -26,7 +26,8 @@
 //! assert_eq!(change.added, 2);
 //!
 //! // The table is compiled, and each namespace has a view of it with a plan.
-//! let ruleset = Arc::new(Ruleset::compile(Arc::new(change.table).unwrap()).unwrap()).unwrap();
+//! let table = Arc::new(change.table).unwrap();
+//! let ruleset = Arc::new(Ruleset::compile(table, &Unlimited).unwrap()).unwrap();
 //! let view = View::new(ruleset, Scope::Init, Mode::Skip, true);
 //! assert_eq!(view.plan(), Plan::Linear);
 //!

@@ -52,8 +52,14 @@ pub(crate) fn mode(mode: Mode) {
 }
 
 /// Logs why the parameter `rules` is refused.
+#[inline(never)]
 pub(crate) fn refused_parameter(report: &Report) {
     let refusal = report.refusal();
+    if report.line() == 0 {
+        pr_err!("rules: {}: {}\n", refusal.what, report.excerpt());
+        pr_err!("rules: expected {}\n", refusal.expected);
+        return;
+    }
     pr_err!(
         "rules: line {} column {}: {}\n",
         report.line(),

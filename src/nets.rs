@@ -100,7 +100,7 @@ impl Nets {
     pub(crate) fn join(&self, net: NetHandle) -> Result<Arc<NetState>> {
         let first = self.state.lock().view(&net);
         // Allocated without the lock, which all namespaces' making and end wait for.
-        let net = Arc::new(NetState::new(net, first)?, GFP_KERNEL)?;
+        let net = Arc::new(NetState::new(net, first)?, GFP_KERNEL_ACCOUNT)?;
         let mut larger = KVVec::new();
         loop {
             let mut state = self.state.lock();
@@ -176,14 +176,19 @@ impl Nets {
         self.state.lock().unloading
     }
 
-    /// Has all namespaces' packets decided by `next` from now on.
+    /// Has all namespaces' packets decided by `next` from now on, if the table `last` is in force, and
+    /// `mode`; [`None`] where another one has come into force since.
     ///
     /// Returns whether rules name a namespace that is gone: one may go between the parsing of its name
     /// and now.
-    pub(crate) fn publish(&self, next: InForce) -> bool {
+    pub(crate) fn publish(&self, next: InForce, last: &Arc<Published>, mode: Mode) -> Option<bool> {
         // Dropped behind the lock: the last reference on a table takes its time.
         let _last;
         let mut state = self.state.lock();
+        if !Arc::ptr_eq(state.in_force.published(), last) || state.in_force.mode() != mode {
+            _last = next;
+            return None;
+        }
         _last = core::mem::replace(&mut state.in_force, next);
         let mut named = 0usize;
         for net in &state.nets {
@@ -193,7 +198,7 @@ impl Nets {
         }
         let one_is_gone = named < state.in_force.named();
         drop(state);
-        one_is_gone
+        Some(one_is_gone)
     }
 
     /// Returns the table in force, and the mode.

@@ -18,6 +18,8 @@ use kernel::{
     },
 };
 
+use pin_init::init_array_from_fn;
+
 use crate::{
     linux::{
         net::NetHandle,
@@ -31,7 +33,18 @@ use crate::{
             NoMemory, //
         },
         matcher::{
-            plan::View,
+            limits::{
+                Limits,
+                Stop, //
+            },
+            linear::{
+                LinearRow,
+                LinearTable, //
+            },
+            plan::{
+                Plan,
+                View, //
+            },
             ruleset::Ruleset,
             scope::Scope, //
         },
@@ -59,15 +72,17 @@ impl Published {
     /// Compiles `table`. Where it is `last`'s with changes, only these are compiled, if they are few.
     ///
     /// Process context; takes up to seconds.
+    #[inline(never)]
     pub(crate) fn new(
         table: Table<Slot>,
         generation: u64,
         last: Option<&Ruleset<Slot>>,
-    ) -> Result<Arc<Self>, NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<Arc<Self>, Stop> {
         let table = alloc::Arc::new(table)?;
         let ruleset = match last {
-            None => Ruleset::compile(table)?,
-            Some(last) => last.updated(table)?,
+            None => Ruleset::compile(table, limits)?,
+            Some(last) => last.updated(table, limits)?,
         };
         let ruleset = alloc::Arc::new(ruleset)?;
         let published = pin_init!(Self {
@@ -75,7 +90,7 @@ impl Published {
             generation,
             listing <- new_mutex!(None),
         });
-        Arc::pin_init(published, GFP_KERNEL).map_err(|_| NoMemory)
+        Arc::pin_init(published, GFP_KERNEL).map_err(|_| Stop::NoMemory)
     }
 
     /// Returns the rules in order.
@@ -98,6 +113,32 @@ impl Published {
     }
 }
 
+/// Returns the view that a namespace of `scope` has of `ruleset`, made where it stays.
+fn view(
+    ruleset: &alloc::Arc<Ruleset<Slot>>,
+    scope: Scope,
+    mode: Mode,
+    icmp_errors: bool,
+) -> impl Init<View<Slot>> {
+    let (ruleset, sections) = (ruleset.clone(), ruleset.sections(scope));
+    let linear = init!(LinearTable {
+        pre_routing <- init_array_from_fn(|_| LinearRow::END),
+        local_out <- init_array_from_fn(|_| LinearRow::END),
+    });
+    let view = init!(View {
+        plan: Plan::Idle,
+        mode,
+        icmp_errors,
+        ruleset,
+        sections,
+        linear <- linear,
+    });
+    view.chain(move |view| {
+        view.fill(scope);
+        Ok(())
+    })
+}
+
 /// A view for each scope.
 struct Views {
     init: Shared<View<Slot>>,
@@ -117,6 +158,7 @@ impl InForce {
     /// Makes the views of `published`. They are freed by `queue`, after a grace period.
     ///
     /// Fails with `ENOMEM`.
+    #[inline(never)]
     pub(crate) fn new(
         queue: &Handle,
         published: Arc<Published>,
@@ -125,8 +167,8 @@ impl InForce {
     ) -> Result<Self> {
         let ruleset = &published.ruleset;
         let view = |scope| {
-            let view = View::new(ruleset.clone(), scope, mode, icmp_errors);
-            Shared::new(view, queue.clone(), GFP_KERNEL)
+            let view = view(ruleset, scope, mode, icmp_errors);
+            Shared::new(view, queue.clone(), GFP_KERNEL_ACCOUNT)
         };
         let mut named = KVVec::new();
         for number in 0..ruleset.named().count() {

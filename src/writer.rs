@@ -4,8 +4,10 @@
 //!
 //! # Locks
 //!
-//! - `writing` is held for a write, its parsing and compiling included: there is one writer at a time.
-//! - The lock of [`Nets`] nests inside it, and is held for moments.
+//! - `writing` is held for a write to `rules`, its parsing and compiling included: there is one writer of
+//!   rules at a time. Who waits for it may be killed.
+//! - The lock of [`Nets`] nests inside it, and is held for moments. The mode is set by it alone: nobody
+//!   waits for a compile to switch ctskip off.
 //! - `refused` may be taken inside `writing`. Nothing is taken inside of it.
 //!
 //! All are taken in process context. A namespace is looked at under none of them
@@ -53,7 +55,10 @@ use crate::{
             HeldFile,
             OpenFile, //
         },
-        task::TaskName,
+        task::{
+            self,
+            TaskName, //
+        },
         workqueue::{
             enqueue_delayed,
             impl_has_handle,
@@ -80,6 +85,11 @@ use crate::{
             report::Report, //
         },
         matcher::{
+            dearest::Dearest,
+            limits::{
+                Limits,
+                Stop, //
+            },
             ruleset::Ruleset,
             scope::Scope, //
         },
@@ -111,7 +121,7 @@ const RETRY_MOST: Msecs = 8 * RETRY;
 pub(crate) struct Writer {
     queue: Handle,
     slots: SlotPool,
-    icmp_errors: bool,
+    settings: Settings,
     nets: Arc<Nets>,
     #[pin]
     writing: Mutex<Writing>,
@@ -125,6 +135,78 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Writer { self.work }
 }
 impl_has_handle!(Writer, queue);
+
+/// What the module's parameters say of all tables.
+pub(crate) struct Settings {
+    /// Whether an ICMP error is decided by the packet that it quotes.
+    pub(crate) icmp_errors: bool,
+    /// How many instructions the lookup of a packet may take at worst, roughly.
+    pub(crate) worst_lookup: usize,
+}
+
+/// Why a change was not put in force.
+enum NotCommitted {
+    /// The table was not compiled.
+    Stopped(Stop),
+    /// By it, a packet may cost too much.
+    TooDear(Dearest),
+}
+
+impl From<Stop> for NotCommitted {
+    fn from(stop: Stop) -> Self {
+        Self::Stopped(stop)
+    }
+}
+
+impl From<NoMemory> for NotCommitted {
+    fn from(error: NoMemory) -> Self {
+        Self::Stopped(error.into())
+    }
+}
+
+impl From<NotCommitted> for Report {
+    fn from(why: NotCommitted) -> Self {
+        match why {
+            NotCommitted::Stopped(Stop::NoMemory) => NoMemory.into(),
+            NotCommitted::Stopped(Stop::Interrupted) => Self::of_all(
+                Refusal::new(
+                    Errno::Intr,
+                    0,
+                    "the writer was killed, or the module goes",
+                    "",
+                ),
+                "",
+            ),
+            NotCommitted::Stopped(Stop::TooLarge) => Self::of_all(
+                Refusal::new(
+                    Errno::TooBig,
+                    0,
+                    "the compiled table would take over 256 MiB",
+                    "fewer rules, shorter lists, or prefixes and ranges that overlap less",
+                ),
+                "",
+            ),
+            NotCommitted::TooDear(dearest) => Self::of_all(
+                Refusal::new(
+                    Errno::TooBig,
+                    0,
+                    "a packet would cost more than worst_lookup allows",
+                    "fewer rules, shorter lists, or prefixes and ranges that overlap less",
+                ),
+                dearest,
+            ),
+        }
+    }
+}
+
+/// The limits of a compile: it ends where nobody waits for the table any more.
+struct WhileWanted<'a>(Option<&'a Nets>);
+
+impl Limits for WhileWanted<'_> {
+    fn is_interrupted(&self) -> bool {
+        task::current_is_killed() || self.0.is_some_and(Nets::is_unloading)
+    }
+}
 
 /// The state of the write side, besides the table.
 struct Writing {
@@ -151,15 +233,17 @@ impl Writer {
     /// done at once.
     ///
     /// Fails with `ENOMEM`.
-    pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
+    #[inline(never)]
+    pub(crate) fn new(queue: Handle, mode: Mode, settings: Settings) -> Result<Arc<Self>> {
         let slots = SlotPool::new()?;
-        let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
-        let in_force = InForce::new(&queue, published, mode, icmp_errors)?;
+        let limits = WhileWanted(None);
+        let published = Published::new(Table::new(), 0, None, &limits).map_err(|_| ENOMEM)?;
+        let in_force = InForce::new(&queue, published, mode, settings.icmp_errors)?;
         let nets = Arc::pin_init(Nets::new(in_force), GFP_KERNEL)?;
         let writer = pin_init!(Self {
             queue,
             slots,
-            icmp_errors,
+            settings,
             nets,
             writing <- new_mutex!(Writing {
                 session: Session::new(MonotonicClock, PAGE_SIZE),
@@ -178,7 +262,9 @@ impl Writer {
 
     /// Makes the table of the module parameter `rules`, once, before any write.
     ///
-    /// Fails with `ENOMEM`, or `EINVAL` where the text is refused; the log says why.
+    /// Fails with `ENOMEM`, with `EINTR` where the task is to end, or `EINVAL` where the text is refused;
+    /// the log says why.
+    #[inline(never)]
     pub(crate) fn load_parameter(self: &Arc<Self>, text: &[u8]) -> Result {
         let writing = self.writing.lock();
         let report = match command::from_parameter(text, &*self.nets, &self.slots) {
@@ -196,6 +282,7 @@ impl Writer {
         log::refused_parameter(&report);
         match report.refusal().errno {
             Errno::NoMem => Err(ENOMEM),
+            Errno::Intr => Err(EINTR),
             _ => Err(EINVAL),
         }
     }
@@ -203,23 +290,24 @@ impl Writer {
     /// Carries out a write to `rules` through `file`, as a whole or not at all.
     ///
     /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
-    /// text that stands behind a refused one.
+    /// text that stands behind a refused one, and with `EINTR` alone where a signal ends the task before
+    /// its turn.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
-        let mut writing = self.writing.lock();
+        let mut writing = task::lock_killable(&self.writing)?;
         match self.read(&mut writing.session, file, text) {
-            Ok(None) => return Ok(()),
-            Ok(Some(change)) => {
-                if let Ok(done) = self.commit(change) {
+            Ok(None) => Ok(()),
+            Ok(Some(change)) => match self.commit(change) {
+                Ok(done) => {
                     writing.session.committed(file);
                     drop(writing);
                     self.log(done);
-                    return Ok(());
+                    Ok(())
                 }
-            }
-            Err(Rejection::Rest) => return Err(EINVAL),
-            Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
+                Err(why) => Err(self.refuse(why.into())),
+            },
+            Err(Rejection::Rest) => Err(EINVAL),
+            Err(Rejection::Refused(report)) => Err(self.refuse(report)),
         }
-        Err(self.refuse(NoMemory.into()))
     }
 
     /// Logs a commit of the current task. `writing` is not held.
@@ -259,43 +347,72 @@ impl Writer {
     }
 
     /// Compiles a new table aside and puts it in force. `writing` is held.
-    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NoMemory> {
-        let (last, mode) = self.nets.published();
+    ///
+    /// A table that only lacks rules of the last one is never refused for what packets cost.
+    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NotCommitted> {
+        let (last, _) = self.nets.published();
         let generation = last.generation.wrapping_add(1);
-        let published = Published::new(change.table, generation, Some(&last.ruleset))?;
-        self.publish(published, mode).map_err(|_| NoMemory)?;
+        let limits = WhileWanted(Some(&self.nets));
+        let published = Published::new(change.table, generation, Some(&last.ruleset), &limits)?;
+        let (added, removed) = (change.added, change.removed);
+        if added != 0 || removed == 0 {
+            let most = self.settings.worst_lookup;
+            if let Some(dearest) = published.ruleset.too_dear(&last.ruleset, most)? {
+                return Err(NotCommitted::TooDear(dearest));
+            }
+        }
+        // By whatever mode is in force by now: it may change at any time.
+        loop {
+            let (last, mode) = self.nets.published();
+            if self.publish(published.clone(), mode, (&last, mode))? {
+                break;
+            }
+        }
         Ok(Commit {
             generation,
-            added: change.added,
-            removed: change.removed,
+            added,
+            removed,
         })
     }
 
-    /// Has all namespaces' packets decided by `published`. `writing` is held.
-    fn publish(self: &Arc<Self>, published: Arc<Published>, mode: Mode) -> Result {
-        let next = InForce::new(&self.queue, published, mode, self.icmp_errors)?;
-        if self.nets.publish(next) {
+    /// Has all namespaces' packets decided by `published` and `mode`, if `last` is in force. Returns whether
+    /// it was.
+    fn publish(
+        self: &Arc<Self>,
+        published: Arc<Published>,
+        mode: Mode,
+        last: (&Arc<Published>, Mode),
+    ) -> Result<bool, NoMemory> {
+        let icmp_errors = self.settings.icmp_errors;
+        let next = InForce::new(&self.queue, published, mode, icmp_errors).map_err(|_| NoMemory)?;
+        let Some(one_is_gone) = self.nets.publish(next, last.0, last.1) else {
+            return Ok(false);
+        };
+        if one_is_gone {
             self.take_out_gone();
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Sets the mode to the one that `text` names.
+    /// Sets the mode to the one that `text` names. Does not wait for a write to `rules`.
     ///
     /// Fails with `EINVAL` or `ENOMEM`, of which `last_error` tells.
     pub(crate) fn set_mode(self: &Arc<Self>, text: &[u8]) -> Result {
-        let _writing = self.writing.lock();
         let Some(mode) = Mode::parse(text.trim_ascii()) else {
             let refusal = Refusal::invalid(0, "not a mode", "skip, observe or off");
             return Err(self.refuse(Report::new(refusal, 1, text)));
         };
-        let (published, last) = self.nets.published();
-        if mode != last {
-            self.publish(published, mode)
-                .map_err(|_| self.refuse(NoMemory.into()))?;
-            log::mode(mode);
+        loop {
+            let (published, last) = self.nets.published();
+            if mode == last {
+                return Ok(());
+            }
+            let done = self.publish(published.clone(), mode, (&published, last));
+            if done.map_err(|error| self.refuse(error.into()))? {
+                log::mode(mode);
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Returns the last refused write.
@@ -332,12 +449,16 @@ impl WorkItem for Writer {
         let mut writing = writer.writing.lock();
         let (published, _) = writer.nets.published();
         let change = writer.without_gone(&published.ruleset);
-        let done = change.and_then(|change| change.map(|c| writer.commit(c)).transpose());
+        let done = match change {
+            Ok(change) => change.map(|change| writer.commit(change)).transpose(),
+            Err(error) => Err(error.into()),
+        };
         let delay = core::mem::replace(&mut writing.retry, RETRY);
         match done {
             Ok(Some(done)) => log::commit(done, "as their namespaces are gone"),
             Ok(None) => {}
-            Err(NoMemory) => {
+            // Of memory: fewer rules are never too dear, and no signal comes here.
+            Err(_) => {
                 if !writer.nets.is_unloading() {
                     if delay == RETRY {
                         pr_warn!(
@@ -429,7 +550,9 @@ fn to_error(errno: Errno) -> Error {
         Errno::NoEnt => ENOENT,
         Errno::Srch => ESRCH,
         Errno::NoSpc => ENOSPC,
+        Errno::TooBig => E2BIG,
         Errno::Busy => EBUSY,
+        Errno::Intr => EINTR,
         Errno::NoMem => ENOMEM,
     }
 }

@@ -120,3 +120,13 @@ bool ctskip_param_icmp_errors(void)
 {
 	return icmp_errors;
 }
+
+static unsigned int worst_lookup = 8192;
+module_param(worst_lookup, uint, 0444);
+MODULE_PARM_DESC(worst_lookup,
+		 "A table is refused by which the lookup of one packet may take more instructions than this, roughly; 0: none is (default: 8192)");
+
+unsigned int ctskip_param_worst_lookup(void)
+{
+	return worst_lookup;
+}

@@ -37,6 +37,16 @@ pub(crate) fn icmp_errors() -> bool {
     unsafe { raw::ctskip_param_icmp_errors() }
 }
 
+/// Returns the `worst_lookup` parameter: how many instructions the lookup of a packet may take, roughly.
+/// 0, for no bound, is [`usize::MAX`].
+pub(crate) fn worst_lookup() -> usize {
+    // SAFETY: The helper reads a variable that was last written before the module's init.
+    match unsafe { raw::ctskip_param_worst_lookup() } {
+        0 => usize::MAX,
+        most => most as usize,
+    }
+}
+
 /// Returns the module's version, as `modinfo` shows it.
 pub(crate) fn version() -> &'static str {
     // SAFETY: The helper returns a constant string.

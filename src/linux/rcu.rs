@@ -132,14 +132,13 @@ unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
 pub(crate) struct Shared<T: Send + Sync + 'static>(ManuallyDrop<Arc<RcuBox<T>>>);
 
 impl<T: Send + Sync + 'static> Shared<T> {
-    /// Allocates memory for `value` by `flags` and moves it there. `queue` is the workqueue that
-    /// drops it.
+    /// Allocates memory by `flags` and makes `value` there. `queue` is the workqueue that drops it.
     ///
     /// Fails with `ENOMEM`. May sleep where `flags` allow it.
-    pub(crate) fn new(value: T, queue: Handle, flags: Flags) -> Result<Self> {
+    pub(crate) fn new(value: impl Init<T>, queue: Handle, flags: Flags) -> Result<Self> {
         let rcu_box = Arc::pin_init(
             pin_init!(RcuBox {
-                value,
+                value <- value,
                 work: Opaque::uninit(),
                 queue,
             }),

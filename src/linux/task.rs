@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The current task: its name and its process id.
+//! The current task: its name and its process id, and whether it is to end.
 //!
-//! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
+//! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
+//! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h),
+//! [`include/linux/mutex.h`](srctree/include/linux/mutex.h)
 
 use core::fmt::{
     self,
@@ -10,7 +12,16 @@ use core::fmt::{
     Write, //
 };
 
-use kernel::task::Pid;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        lock::Guard,
+        Mutex,
+        MutexGuard, //
+    },
+    task::Pid, //
+};
 
 use crate::linux::bindings as raw;
 
@@ -52,4 +63,25 @@ impl Display for TaskName {
         }
         write!(f, "[{}]", self.tgid)
     }
+}
+
+/// Returns whether a signal ends the current task, which then needs no result any more. Process
+/// context. C: `fatal_signal_pending()`.
+pub(crate) fn current_is_killed() -> bool {
+    // SAFETY: The call has no requirement but process context, where there is a current task.
+    unsafe { raw::ctskip_current_is_killed() }
+}
+
+/// Acquires `mutex`. Fails with `EINTR` where a signal ends the task meanwhile. Process context.
+///
+/// The kernel crate has no such function. C: `mutex_lock_killable()`.
+pub(crate) fn lock_killable<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    let raw = core::ptr::from_ref(mutex).cast_mut().cast();
+
+    // SAFETY: A `Mutex` is `repr(C)`, and its first field is a `struct mutex`, which was initialised
+    // when it was made. That field may be changed through a shared reference.
+    to_result(unsafe { raw::ctskip_mutex_lock_killable(raw) })?;
+
+    // SAFETY: The lock was acquired just now.
+    Ok(unsafe { Guard::new(mutex, ()) })
 }

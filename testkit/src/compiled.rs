@@ -9,11 +9,9 @@ use std::{
 };
 
 use ctskip_pure::{
-    alloc::{
-        Arc,
-        NoMemory, //
-    },
+    alloc::Arc,
     matcher::{
+        limits::Stop,
         oracle,
         plan::{
             Lookup,
@@ -48,6 +46,7 @@ use crate::{
         table,
         Slot,
         Table,
+        Unlimited,
         World,
         INIT_INUM, //
     },
@@ -95,8 +94,8 @@ impl Compiled {
     }
 
     /// As [`Self::new()`]; fails where memory runs out.
-    pub fn try_new(table: &Arc<Table>) -> Result<Self, NoMemory> {
-        Self::of(Ruleset::compile(table.clone())?)
+    pub fn try_new(table: &Arc<Table>) -> Result<Self, Stop> {
+        Self::of(Ruleset::compile(table.clone(), &Unlimited)?)
     }
 
     /// Compiles a table that differs from the one of this by a few rules.
@@ -105,11 +104,11 @@ impl Compiled {
     }
 
     /// As [`Self::updated()`]; fails where memory runs out.
-    pub fn try_updated(&self, table: &Arc<Table>) -> Result<Self, NoMemory> {
-        Self::of(self.ruleset.updated(table.clone())?)
+    pub fn try_updated(&self, table: &Arc<Table>) -> Result<Self, Stop> {
+        Self::of(self.ruleset.updated(table.clone(), &Unlimited)?)
     }
 
-    fn of(ruleset: Ruleset<Slot>) -> Result<Self, NoMemory> {
+    fn of(ruleset: Ruleset<Slot>) -> Result<Self, Stop> {
         Ok(Self {
             ruleset: Arc::new(ruleset)?,
             views: OnceCell::new(),

@@ -25,6 +25,7 @@ use ctskip_pure::{
         report::Report,
         text::statements, //
     },
+    matcher::limits::Limits,
     packet::header::{
         Flags,
         Key,
@@ -54,6 +55,19 @@ use ctskip_pure::{
 
 /// A table whose rules are counted by a [`World`].
 pub type Table = table::Table<Slot>;
+
+/// A caller that waits for a table for as long as it takes, and has memory.
+pub struct Unlimited;
+
+impl Limits for Unlimited {
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+
+    fn most_bytes(&self) -> usize {
+        usize::MAX
+    }
+}
 
 /// A host.
 ///

@@ -31,6 +31,7 @@ use ctskip_testkit::world::{
     table,
     text_of,
     Slot,
+    Unlimited,
     World, //
 };
 
@@ -141,7 +142,7 @@ fn compiling() {
     let table = Arc::new(table(BASE, &world)).unwrap();
     let key = key(17, "10.0.0.1", "10.0.0.2", Transport::Ports(1, 4000));
     let count = failing_in_turn(
-        || Ruleset::compile(table.clone()),
+        || Ruleset::compile(table.clone(), &Unlimited),
         |result| match result {
             Err(_) => {
                 assert_eq!(world.live(), 3);
@@ -166,6 +167,9 @@ fn compiling() {
         &world,
     );
     let other = Arc::new(other).unwrap();
-    let count = failing_in_turn(|| Ruleset::compile(other.clone()), |result| result.is_ok());
+    let count = failing_in_turn(
+        || Ruleset::compile(other.clone(), &Unlimited),
+        |result| result.is_ok(),
+    );
     assert!(count >= 5, "only {count} allocations");
 }

@@ -23,6 +23,7 @@ use ctskip_testkit::world::{
     netns,
     table,
     Slot,
+    Unlimited,
     World, //
 };
 
@@ -37,7 +38,7 @@ const fn families(ipv4: bool, ipv6: bool) -> Families {
 
 fn compiled(text: &str) -> Ruleset<Slot> {
     let table = table(text, &World::default());
-    Ruleset::compile(Arc::new(table).unwrap()).unwrap()
+    Ruleset::compile(Arc::new(table).unwrap(), &Unlimited).unwrap()
 }
 
 /// The initial namespace, one that no rule names, and two that rules may name.

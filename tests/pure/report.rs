@@ -3,7 +3,10 @@
 //! Reports of refusals: the line, and the caret below the place.
 
 use ctskip_pure::language::{
-    refusal::Refusal,
+    refusal::{
+        Errno,
+        Refusal, //
+    },
     report::Report, //
 };
 use ctskip_testkit::world::{
@@ -47,6 +50,24 @@ fn reports_show_the_line_with_a_caret() {
         fields(&report(6, b"add    "))[3..],
         ["text=add", "here=      ^"]
     );
+}
+
+#[test]
+fn reports_of_a_text_as_a_whole_have_no_place() {
+    let refusal = Refusal::new(Errno::TooBig, 0, "what", "expected");
+    let shown = Report::of_all(refusal, format_args!("{} rules", 7));
+    assert_eq!((shown.line(), shown.excerpt()), (0, "7 rules"));
+    assert_eq!(
+        shown.to_string(),
+        "error=what\nexpected=expected\nlikely=\ntext=7 rules\nhere=\n"
+    );
+    // What does not fit is left out.
+    let long = Report::of_all(
+        refusal,
+        format_args!("{}{}", "x".repeat(150), "y".repeat(150)),
+    );
+    assert_eq!(long.excerpt().len(), EXCERPT);
+    assert!(long.excerpt().ends_with("xyyyyyyyyyy"));
 }
 
 #[test]

@@ -37,6 +37,7 @@ use ctskip_testkit::{
         lines,
         netns,
         table,
+        Unlimited,
         World,
         FIRST_INUM,
         INIT_INUM, //
@@ -109,7 +110,7 @@ fn positions_are_those_of_the_table() {
          udp dport=53 id=1\n",
         &world,
     );
-    let ruleset = Ruleset::compile(Arc::new(table).unwrap()).unwrap();
+    let ruleset = Ruleset::compile(Arc::new(table).unwrap(), &Unlimited).unwrap();
     let key = key(17, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 53));
     let id = |scope| {
         ruleset
@@ -134,11 +135,13 @@ fn a_namespace_that_no_rule_names_any_more() {
     }
     let base = Arc::new(table(&text, &world)).unwrap();
     let named = netns(0);
-    let ruleset = Ruleset::compile(base.clone()).unwrap();
+    let ruleset = Ruleset::compile(base.clone(), &Unlimited).unwrap();
     assert_eq!(ruleset.named().collect::<Vec<_>>(), [named]);
 
     let shorter = changed(&base, "delete 1\n", &world);
-    let ruleset = ruleset.updated(Arc::new(shorter).unwrap()).unwrap();
+    let ruleset = ruleset
+        .updated(Arc::new(shorter).unwrap(), &Unlimited)
+        .unwrap();
     assert!(!ruleset.is_whole());
     assert_eq!(ruleset.named().count(), 0);
     assert_eq!(ruleset.scope(false, named.cookie), Scope::Other);

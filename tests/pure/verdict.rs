@@ -28,6 +28,7 @@ use ctskip_testkit::world::{
     netns,
     table,
     Slot,
+    Unlimited,
     World, //
 };
 
@@ -52,7 +53,7 @@ use Said::{
 
 fn compiled(rules: &str) -> Arc<Ruleset<Slot>> {
     let table = Arc::new(table(rules, &World::default())).unwrap();
-    Arc::new(Ruleset::compile(table).unwrap()).unwrap()
+    Arc::new(Ruleset::compile(table, &Unlimited).unwrap()).unwrap()
 }
 
 /// The verdict in a namespace other than the initial one, and whether it asked for NAT.

@@ -26,8 +26,12 @@ pub enum Errno {
     Srch,
     /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules.
     NoSpc,
+    /// E2BIG: packets would cost too much, or the compiled table too much memory.
+    TooBig,
     /// EBUSY: another writer's `load` is open.
     Busy,
+    /// EINTR: the writer is to end, or the module.
+    Intr,
     /// ENOMEM: out of memory.
     NoMem,
 }
@@ -41,7 +45,9 @@ impl Errno {
             Self::NoEnt => "ENOENT",
             Self::Srch => "ESRCH",
             Self::NoSpc => "ENOSPC",
+            Self::TooBig => "E2BIG",
             Self::Busy => "EBUSY",
+            Self::Intr => "EINTR",
             Self::NoMem => "ENOMEM",
         }
     }

@@ -53,6 +53,14 @@ impl Report {
         report
     }
 
+    /// Returns the report of `refusal` of a text as a whole, with `about` in the place of a line.
+    pub fn of_all(refusal: Refusal, about: impl Display) -> Self {
+        let mut report = Self::new(refusal, 0, b"");
+        // What does not fit is left out.
+        let _ = write!(report, "{about}");
+        report
+    }
+
     /// Returns the refusal.
     pub fn refusal(&self) -> &Refusal {
         &self.refusal
@@ -77,6 +85,22 @@ impl Report {
     pub fn excerpt(&self) -> &str {
         let text = self.excerpt.get(..self.len).unwrap_or_default();
         core::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Write for Report {
+    /// Appends to the excerpt. Fails where that is full.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.excerpt.iter_mut().skip(self.len);
+        let fits = room.len() >= text.len();
+        for (to, from) in room.zip(text.bytes()) {
+            *to = from;
+            self.len = self.len.saturating_add(1);
+        }
+        match fits {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
     }
 }
 
@@ -105,7 +129,7 @@ impl Display for Report {
         }
         writeln!(f, "\ntext={}", self.excerpt())?;
         f.write_str("here=")?;
-        if self.len != 0 {
+        if self.len != 0 && self.line != 0 {
             for _ in 0..self.caret.min(EXCERPT) {
                 f.write_char(' ')?;
             }

@@ -271,6 +271,25 @@ impl Cells {
         }
     }
 
+    /// Returns the cells from number `start` to ahead of number `end`.
+    pub(super) fn range(&self, start: usize, end: usize) -> &[Cell] {
+        self.cells.get(start..end).unwrap_or_default()
+    }
+
+    /// Returns the rows of a cell that is no node: of a list, or the one.
+    pub(super) fn rows(&self, cell: Cell) -> impl Iterator<Item = Cell> + '_ {
+        let alone = Some(cell).filter(|cell| cell.is_row());
+        let list = match cell.list_place().filter(|_| cell.node().is_none()) {
+            Some(place) => self.lists.get(place..).unwrap_or_default(),
+            None => &[],
+        };
+        let last = list.iter().position(|row| row.0 & Cell::LAST != 0);
+        let end = last.map_or(0, |last| last.saturating_add(1));
+        alone
+            .into_iter()
+            .chain(list.get(..end).unwrap_or_default().iter().copied())
+    }
+
     /// Returns how much there is, for [`undo`](Self::undo).
     pub(super) fn extent(&self) -> CellsExtent {
         CellsExtent {

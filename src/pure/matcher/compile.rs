@@ -16,7 +16,10 @@ use crate::pure::{
             Combination,
             ALL, //
         },
-        cost::LOOKUP_COST,
+        cost::{
+            Cost,
+            LOOKUP_COST, //
+        },
         found::{
             Found,
             Order, //
@@ -25,6 +28,10 @@ use crate::pure::{
             self,
             HashTables,
             Pattern, //
+        },
+        limits::{
+            Limits,
+            Stop, //
         },
         ranks::PortRanks,
         row::{
@@ -79,6 +86,14 @@ impl Section {
         self.len as usize
     }
 
+    /// Returns the trees for packets of a family.
+    fn trees(&self, family: Family) -> Slice {
+        match family {
+            Family::Ipv4 => self.trees_ipv4,
+            Family::Ipv6 => self.trees_ipv6,
+        }
+    }
+
     /// Returns whether all rules for IPv4 are in hash tables.
     pub(super) fn is_hashed(&self) -> bool {
         self.trees_ipv4.is_empty()
@@ -101,35 +116,45 @@ pub(super) struct Matcher {
 }
 
 impl Matcher {
-    /// Returns an empty matcher, with room for `rules`; `ranked` says that their ports may be ranked.
-    ///
-    /// Process context, as for all that fills it.
-    pub(super) fn new<'r>(
-        rules: impl Iterator<Item = &'r Rule> + Clone,
-        ranked: bool,
-    ) -> Result<Self, NoMemory> {
-        let mut matcher = Self {
+    /// Returns a matcher without rules.
+    pub(super) fn new() -> Self {
+        Self {
             rows: Rows::new(),
             trees: Trees::new(),
             tables: HashTables::new(),
             ranks: PortRanks::new(),
-            needs: needs(rules.clone()),
+            needs: Needs::NONE,
             is_single: true,
-        };
-        let count = rules.clone().count();
-        matcher.rows.reserve(count)?;
-        matcher.trees.reserve(count)?;
-        if ranked {
-            matcher.ranks = PortRanks::build(rules)?;
         }
-        Ok(matcher)
+    }
+
+    /// Makes room for `rules`, and ranks their ports where `ranked` says that these may be. Called once.
+    ///
+    /// Process context, as for all that fills the matcher.
+    #[inline(never)]
+    pub(super) fn reserve<'r>(
+        &mut self,
+        rules: impl Iterator<Item = &'r Rule> + Clone,
+        ranked: bool,
+    ) -> Result<(), NoMemory> {
+        self.needs = needs(rules.clone());
+        let count = rules.clone().count();
+        self.rows.reserve(count)?;
+        self.trees.reserve(count)?;
+        if ranked {
+            self.ranks = PortRanks::build(rules)?;
+        }
+        Ok(())
     }
 
     /// Compiles a section. Its rules ascend in order; rules of other sections may lie between them.
+    #[inline(never)]
     pub(super) fn section<'r>(
         &mut self,
         rules: impl Iterator<Item = (Order, &'r Rule)> + Clone,
-    ) -> Result<Section, NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<Section, Stop> {
+        limits.check()?;
         let first_row = self.rows.singles();
         let mut rows = Vec::new();
         for (order, rule) in rules.clone() {
@@ -139,8 +164,8 @@ impl Matcher {
         let built = self.hash_tables(rules.clone(), first_row)?;
         let section = Section {
             tables: built.tables,
-            trees_ipv4: self.trees(Family::Ipv4, rules.clone(), |row| built.has(row))?,
-            trees_ipv6: self.trees(Family::Ipv6, rules.clone(), |_| false)?,
+            trees_ipv4: self.trees(Family::Ipv4, rules.clone(), |row| built.has(row), limits)?,
+            trees_ipv6: self.trees(Family::Ipv6, rules.clone(), |_| false, limits)?,
             len: rows.len() as u32,
             needs: needs(rules.map(|(rule, _)| rule)),
         };
@@ -149,6 +174,7 @@ impl Matcher {
     }
 
     /// Builds the hash tables of a section, whose single rows start at `first_row`.
+    #[inline(never)]
     fn hash_tables<'r>(
         &mut self,
         rules: impl Iterator<Item = (&'r Rule, RowId)>,
@@ -177,7 +203,8 @@ impl Matcher {
         family: Family,
         rules: impl Iterator<Item = (&'r Rule, RowId)>,
         is_hashed: impl Fn(RowId) -> bool,
-    ) -> Result<Slice, NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<Slice, Stop> {
         let mut items = Vec::new();
         for (rule, first) in rules {
             if rule.family().is_some_and(|own| own != family) {
@@ -202,10 +229,11 @@ impl Matcher {
             })?;
         }
         self.trees
-            .build(family, &self.rows, &items, self.ranks.end())
+            .build(family, &self.rows, &items, self.ranks.end(), limits)
     }
 
     /// Returns one section of the rules of several.
+    #[inline(never)]
     pub(super) fn joined(&mut self, sections: &[Section]) -> Result<Section, NoMemory> {
         let of = |slice: fn(&Section) -> Slice| sections.iter().map(slice);
         Ok(Section {
@@ -239,13 +267,25 @@ impl Matcher {
     }
 
     /// Returns the cost of a lookup in a section at worst, in instructions, roughly.
-    pub(super) fn worst_cost(&self, section: &Section) -> usize {
-        let tables = self.tables.worst_cost(section.tables);
-        let ipv4 = self.trees.worst_cost(section.trees_ipv4);
-        let ipv6 = self.trees.worst_cost(section.trees_ipv6);
-        ipv4.saturating_add(tables)
-            .saturating_add(LOOKUP_COST)
-            .max(ipv6)
+    pub(super) fn worst_cost(&self, section: &Section, family: Family) -> usize {
+        let tables = match family {
+            Family::Ipv4 => self.tables.worst_cost(section.tables),
+            Family::Ipv6 => 0,
+        };
+        let trees = self.trees.worst_cost(section.trees(family));
+        trees.saturating_add(tables).saturating_add(LOOKUP_COST)
+    }
+
+    /// Appends the rows that trees have packets of `family` compared with one by one where that costs most:
+    /// the order of each, and its cost.
+    pub(super) fn dearest_rows(
+        &self,
+        section: &Section,
+        family: Family,
+        to: &mut Vec<(Order, Cost)>,
+    ) -> Result<(), NoMemory> {
+        self.trees
+            .dearest_rows(section.trees(family), &self.rows, to)
     }
 
     /// Returns the first rule of a section that matches `key`, if it is ahead of `best`; else `best`.

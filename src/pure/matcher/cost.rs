@@ -105,6 +105,11 @@ pub(super) const WORK_PER_ITEM: usize = 1 << 13;
 pub(super) const WORK_LEAST: usize = 1 << 16;
 /// See [`WORK_PER_ITEM`].
 pub(super) const WORK_MOST: usize = 1 << 30;
+/// The items in cells that are filled before the limits of a compile are looked after: about a millisecond.
+pub(super) const ITEMS_UNCHECKED: usize = 1 << 12;
+/// The bytes that the trees of a table may take, those in work included. Tables like those of ClassBench
+/// take 0.3 KiB a rule, and 131,072 rules of short prefixes on both sides half of it.
+pub(super) const MOST_BYTES: usize = 256 << 20;
 /// The fewest items that are cut by the first unknown bits of an address only, so that prefixes come to
 /// match all that is left.
 pub(super) const ITEMS_IN_ORDER: usize = 256;
@@ -131,7 +136,8 @@ pub(super) const COPIES_BASE: u64 = 48;
 /// The most combinations that a rule's lists are told apart in: one row each, in the place of one row of
 /// lists.
 pub(super) const COMBINATIONS: usize = 16;
-/// The cost of a single row that fails early, as most do, and at worst.
+/// The cost of a single row that fails early, as most do, and at worst of those that a packet meets in one
+/// place: some of them fail late, all of them only where no rule specifies ports.
 pub(super) const SINGLE_COST: (Cost, Cost) = (16, 30);
 /// The cost of a row of lists that fails at its filters, as most do.
 pub(super) const LISTS_COST: Cost = 45;

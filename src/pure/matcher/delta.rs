@@ -25,6 +25,10 @@ use crate::pure::{
             UPDATE_SMALL, //
         },
         found::Order,
+        limits::{
+            Limits,
+            Stop, //
+        },
         scope::Compiled, //
     },
     rule::Rule,
@@ -83,7 +87,8 @@ impl Delta {
         &self,
         base: &Base<S>,
         table: &Table<S>,
-    ) -> Result<Option<Self>, NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<Option<Self>, Stop> {
         let compiled = base.table.entries();
         let len = table.entries().len();
         let fewest = compiled
@@ -98,7 +103,7 @@ impl Delta {
         let Some(rules) = AddedRules::find(base, table, &delta.unshadowed)? else {
             return Ok(None);
         };
-        delta.added = rules.compiled()?;
+        delta.added = rules.compiled(limits)?;
         Ok(Some(delta))
     }
 
@@ -201,14 +206,16 @@ impl<'t> AddedRules<'t> {
     }
 
     /// Compiles them; [`None`] where there are none.
-    fn compiled(self) -> Result<Option<Arc<Added>>, NoMemory> {
+    fn compiled(self, limits: &dyn Limits) -> Result<Option<Arc<Added>>, Stop> {
         if self.rules.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(Added {
-            compiled: Compiled::new(&self.rules, false)?,
+        let mut added = Added {
+            compiled: Compiled::new(),
             positions: self.positions,
-        })?))
+        };
+        added.compiled.fill(&self.rules, false, limits)?;
+        Ok(Some(Arc::new(added)?))
     }
 }
 

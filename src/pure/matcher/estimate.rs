@@ -2,10 +2,35 @@
 
 //! Estimates of how well some bits tell items apart, from a sample of them.
 
-use crate::pure::matcher::{
-    cost::DISTINCT_SAMPLE,
-    words::HASH, //
+use crate::pure::{
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
+    matcher::{
+        cost::DISTINCT_SAMPLE,
+        words::HASH, //
+    },
 };
+
+/// The memory of [`distinct`]: a bit for each hash, too much for a stack.
+#[derive(Default)]
+pub(super) struct Seen(Vec<u64>);
+
+impl Seen {
+    const HASH_BITS: u32 = 14;
+    /// The words of a bitmap of all hashes.
+    const WORDS: usize = 1 << (Self::HASH_BITS - 6);
+
+    /// Allocates it.
+    pub(super) fn new() -> Result<Self, NoMemory> {
+        let mut words = Vec::with_capacity(Self::WORDS)?;
+        for _ in 0..Self::WORDS {
+            words.push(0)?;
+        }
+        Ok(Self(words))
+    }
+}
 
 /// Returns how many different values there are, roughly, where there may be `most`: all numbers, or all
 /// that the numbers are a sample of.
@@ -15,17 +40,19 @@ use crate::pure::matcher::{
 ///
 /// Not inlined, as are others here that take much of the stack: their callers go deeper elsewhere.
 #[inline(never)]
-pub(super) fn distinct(numbers: &[u32], value: impl Fn(u32) -> u64, most: usize) -> usize {
-    /// The words of a bitmap of all 14-bit hashes.
-    const SEEN: usize = 1 << (HASH_BITS - 6);
-    const HASH_BITS: u32 = 14;
-
-    let mut seen = [0u64; SEEN];
+pub(super) fn distinct(
+    seen: &mut Seen,
+    numbers: &[u32],
+    value: impl Fn(u32) -> u64,
+    most: usize,
+) -> usize {
+    let Seen(seen) = seen;
+    seen.iter_mut().for_each(|word| *word = 0);
     let stride = numbers.len().div_ceil(DISTINCT_SAMPLE).max(1);
     let (mut sample, mut distinct) = (0usize, 0usize);
     for number in numbers.iter().step_by(stride) {
         sample = sample.wrapping_add(1);
-        let hash = value(*number).wrapping_mul(HASH) >> (u64::BITS - HASH_BITS);
+        let hash = value(*number).wrapping_mul(HASH) >> (u64::BITS - Seen::HASH_BITS);
         let (word, bit) = ((hash >> 6) as usize, 1u64.wrapping_shl(hash as u32 & 63));
         if let Some(word) = seen.get_mut(word) {
             distinct = distinct.wrapping_add(usize::from(*word & bit == 0));

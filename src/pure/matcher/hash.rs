@@ -39,7 +39,8 @@ use crate::pure::{
         },
         estimate::{
             distinct,
-            worth, //
+            worth,
+            Seen, //
         },
         found::Found,
         row::Rows,
@@ -372,6 +373,7 @@ fn choose_mask(patterns: &[Pattern], total: usize) -> Result<Option<ProbeMask>, 
     }
     let at = |number: u32| patterns.get(number as usize);
     let mut own = Vec::with_capacity(sample.len())?;
+    let mut seen = Seen::new()?;
     let mut best: Option<(usize, ProbeMask)> = None;
     each_candidate(|mask| {
         own.clear();
@@ -385,7 +387,7 @@ fn choose_mask(patterns: &[Pattern], total: usize) -> Result<Option<ProbeMask>, 
             return Ok(());
         }
         let hash = |number: u32| at(number).map_or(0, |pattern| pattern.value.and(mask).hash());
-        let worth = worth(count, distinct(&own, hash, usize::MAX));
+        let worth = worth(count, distinct(&mut seen, &own, hash, usize::MAX));
         if best.is_none_or(|(most, _)| worth > Some(most)) {
             best = worth.map(|worth| (worth, mask));
         }

@@ -32,7 +32,7 @@ use crate::pure::{
 };
 
 /// A row, which a packet of IPv4 with ports is compared with: a rule in one direction.
-struct LinearRow<S> {
+pub(crate) struct LinearRow<S> {
     /// Source and destination.
     addresses: u64,
     address_bits: u64,
@@ -56,34 +56,36 @@ fn addresses(source: u128, destination: u128) -> u64 {
     half(source) << 32 | half(destination)
 }
 
+impl<S> LinearRow<S> {
+    /// The end of the rows.
+    pub(crate) const END: Self = Self {
+        addresses: 0,
+        address_bits: 0,
+        rest: 0,
+        rest_bits: 0,
+        entry: None,
+    };
+}
+
 /// The rows of one hook, in the order of the rules.
 ///
 /// The last row is always an end: so a search needs no length.
-struct RowList<S>([LinearRow<S>; LINEAR_ROWS + 1]);
+type RowList<S> = [LinearRow<S>; LINEAR_ROWS + 1];
 
-impl<S> RowList<S> {
-    fn new() -> Self {
-        Self(core::array::from_fn(|_| LinearRow {
-            addresses: 0,
-            address_bits: 0,
-            rest: 0,
-            rest_bits: 0,
-            entry: None,
-        }))
-    }
-
-    /// Appends `row`; [`None`] where there is no room.
-    fn push(&mut self, row: LinearRow<S>) -> Option<()> {
-        let mut free = self.0.iter_mut().take(LINEAR_ROWS);
-        *free.find(|row| row.entry.is_none())? = row;
-        Some(())
-    }
+/// Appends `row`; [`None`] where there is no room.
+fn push<S>(to: &mut RowList<S>, row: LinearRow<S>) -> Option<()> {
+    let mut free = to.iter_mut().take(LINEAR_ROWS);
+    *free.find(|row| row.entry.is_none())? = row;
+    Some(())
 }
 
 /// A few rules that hold in one scope.
+///
+/// It takes about a kilobyte. So the kernel makes it where it stays, of [ends](LinearRow::END) only, and
+/// [fills](Self::fill) it there.
 pub struct LinearTable<S> {
-    pre_routing: RowList<S>,
-    local_out: RowList<S>,
+    pub(crate) pre_routing: RowList<S>,
+    pub(crate) local_out: RowList<S>,
 }
 
 /// A packet that these rules are not made for.
@@ -91,27 +93,39 @@ pub struct Unsupported;
 
 impl<S: Clone> LinearTable<S> {
     /// Returns a table of no rules.
+    #[cfg(not(MODULE))]
     pub fn empty() -> Self {
         Self {
-            pre_routing: RowList::new(),
-            local_out: RowList::new(),
+            pre_routing: [const { LinearRow::END }; LINEAR_ROWS + 1],
+            local_out: [const { LinearRow::END }; LINEAR_ROWS + 1],
         }
     }
 
-    /// Returns the rules of `ruleset` that hold in `scope`; [`None`] where they are too many, or specify more
-    /// than a row can.
+    /// Returns the rules of `ruleset` that hold in `scope`; [`None`] where a table cannot have them.
+    #[cfg(not(MODULE))]
     pub fn build(ruleset: &Ruleset<S>, scope: Scope) -> Option<Self> {
+        let mut table = Self::empty();
+        table.fill(ruleset, scope).then_some(table)
+    }
+
+    /// Fills a table of no rules with those of `ruleset` that hold in `scope`. Returns whether it has them:
+    /// where they are too many, or specify more than a row can, it stays empty.
+    #[inline(never)]
+    pub(crate) fn fill(&mut self, ruleset: &Ruleset<S>, scope: Scope) -> bool {
         let entries = ruleset.table().entries();
         if entries.len() > LINEAR_RULES {
-            return None;
+            return false;
         }
-        let mut table = Self::empty();
-        for entry in entries {
-            if ruleset.holds_in(scope, entry.rule().netns()) {
-                table.push(entry)?;
+        let mut held = entries
+            .iter()
+            .filter(|entry| ruleset.holds_in(scope, entry.rule().netns()));
+        let has_all = held.all(|entry| self.push(entry).is_some());
+        if !has_all {
+            for row in self.pre_routing.iter_mut().chain(&mut self.local_out) {
+                *row = LinearRow::END;
             }
         }
-        Some(table)
+        has_all
     }
 
     /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.
@@ -159,7 +173,7 @@ impl<S: Clone> LinearTable<S> {
                 HookPoint::PreRouting => &mut self.pre_routing,
                 HookPoint::LocalOut => &mut self.local_out,
             };
-            list.push(row())?;
+            push(list, row())?;
         }
         Some(())
     }
@@ -175,7 +189,7 @@ impl<S> LinearTable<S> {
         else {
             return Err(Unsupported);
         };
-        let RowList(rows) = match key.point {
+        let rows = match key.point {
             HookPoint::PreRouting => &self.pre_routing,
             HookPoint::LocalOut => &self.local_out,
         };

@@ -72,12 +72,12 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Chooses the plan for rules of `ruleset`: those of `sections`, which are in `linear` too where
-    /// there is one.
+    /// Chooses the plan for rules of `ruleset`: those of `sections`. `is_linear` tells whether they are in
+    /// a linear table, too.
     fn choose<S>(
         ruleset: &Ruleset<S>,
         sections: &Sections,
-        linear: Option<&LinearTable<S>>,
+        is_linear: bool,
         is_idle: bool,
         mode: Mode,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Plan {
             Self::Idle
         } else if mode == Mode::Observe {
             Self::Observe
-        } else if linear.is_some() {
+        } else if is_linear {
             Self::Linear
         } else if needs.has(Needs::RARE) {
             Self::Full
@@ -104,37 +104,46 @@ impl Plan {
 }
 
 /// The view that a namespace has of a ruleset: the rules that hold there, and the plan to look packets up.
+///
+/// As it is large, the kernel makes it where it stays: all fields but `plan` and `linear`, which
+/// [`Self::fill()`] sets then.
 pub struct View<S> {
-    plan: Plan,
-    mode: Mode,
-    icmp_errors: bool,
+    pub(crate) plan: Plan,
+    pub(crate) mode: Mode,
+    /// Whether an ICMP error is decided by the packet that it quotes.
+    pub(crate) icmp_errors: bool,
     /// The rules of all namespaces.
-    ruleset: Arc<Ruleset<S>>,
+    pub(crate) ruleset: Arc<Ruleset<S>>,
     /// The rules that hold here.
-    sections: Sections,
+    pub(crate) sections: Sections,
     /// These rules again, where they are few and plain; for [`Plan::Linear`] only.
-    linear: LinearTable<S>,
+    pub(crate) linear: LinearTable<S>,
 }
 
 impl<S: Clone> View<S> {
     /// Returns the view that a namespace of `scope` has of `ruleset`. Allocates nothing.
     ///
-    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes. Not inlined: its frame must
-    /// not lie below that of an allocation.
-    #[inline(never)]
+    /// With `icmp_errors`, an ICMP error is decided by the packet that it quotes.
+    #[cfg(not(MODULE))]
     pub fn new(ruleset: Arc<Ruleset<S>>, scope: Scope, mode: Mode, icmp_errors: bool) -> Self {
-        let sections = ruleset.sections(scope);
-        let linear = LinearTable::build(&ruleset, scope);
-        let is_idle = ruleset.len_in(scope) == 0;
-
-        Self {
-            plan: Plan::choose(&ruleset, &sections, linear.as_ref(), is_idle, mode),
+        let mut view = Self {
+            plan: Plan::Idle,
             mode,
             icmp_errors,
-            sections,
-            linear: linear.unwrap_or_else(LinearTable::empty),
+            sections: ruleset.sections(scope),
+            linear: LinearTable::empty(),
             ruleset,
-        }
+        };
+        view.fill(scope);
+        view
+    }
+
+    /// Fills the linear table, which is empty, and chooses the plan. Allocates nothing.
+    pub(crate) fn fill(&mut self, scope: Scope) {
+        let is_linear = self.linear.fill(&self.ruleset, scope);
+        let is_idle = self.ruleset.len_in(scope) == 0;
+
+        self.plan = Plan::choose(&self.ruleset, &self.sections, is_linear, is_idle, self.mode);
     }
 }
 

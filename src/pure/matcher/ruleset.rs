@@ -11,11 +11,16 @@ use crate::pure::{
     bitmap,
     matcher::{
         compile::Section,
+        dearest::Dearest,
         delta::{
             Base,
             Delta, //
         },
         found::Order,
+        limits::{
+            Limits,
+            Stop, //
+        },
         scope::{
             Compiled,
             Scope,
@@ -31,6 +36,7 @@ use crate::pure::{
         Needs, //
     },
     rule::{
+        Family,
         Netns,
         NetnsId, //
     },
@@ -78,31 +84,39 @@ pub struct Ruleset<S> {
 
 impl<S> Ruleset<S> {
     /// Compiles `table`. Process context, may sleep.
-    pub fn compile(table: Arc<Table<S>>) -> Result<Self, NoMemory> {
-        let mut rules = Vec::with_capacity(table.entries().len())?;
-        for (position, entry) in table.entries().iter().enumerate() {
+    pub fn compile(table: Arc<Table<S>>, limits: &dyn Limits) -> Result<Self, Stop> {
+        let base = Self::base(table.clone(), limits)?;
+        Ok(Self::new(table, base, Delta::none())?)
+    }
+
+    /// Compiles all rules of `table`.
+    #[inline(never)]
+    fn base(table: Arc<Table<S>>, limits: &dyn Limits) -> Result<Arc<Base<S>>, Stop> {
+        let mut base = Base {
+            table,
+            compiled: Compiled::new(),
+        };
+        let entries = base.table.entries();
+        let mut rules = Vec::with_capacity(entries.len())?;
+        for (position, entry) in entries.iter().enumerate() {
             rules.push((Order::compiled(position), entry.rule()))?;
         }
-        let compiled = Compiled::new(&rules, true)?;
+        base.compiled.fill(&rules, true, limits)?;
         drop(rules);
-        let base = Arc::new(Base {
-            table: table.clone(),
-            compiled,
-        })?;
-        Self::new(table, base, Delta::none())
+        Ok(Arc::new(base)?)
     }
 
     /// Compiles `table`, an update of this one's. Process context, may sleep.
     ///
     /// Takes little time where few rules differ from the last table that was compiled as a whole, unless
     /// a deleted rule may have shadowed many: then, too, all are compiled.
-    pub fn updated(&self, table: Arc<Table<S>>) -> Result<Self, NoMemory>
+    pub fn updated(&self, table: Arc<Table<S>>, limits: &dyn Limits) -> Result<Self, Stop>
     where
         S: Eq,
     {
-        match self.delta.updated(&self.base, &table)? {
-            Some(delta) => Self::new(table, self.base.clone(), delta),
-            None => Self::compile(table),
+        match self.delta.updated(&self.base, &table, limits)? {
+            Some(delta) => Ok(Self::new(table, self.base.clone(), delta)?),
+            None => Self::compile(table, limits),
         }
     }
 
@@ -310,16 +324,62 @@ impl<S> Ruleset<S> {
 
     /// Returns the cost of a lookup at worst, in whatever namespace, in instructions, roughly.
     pub fn worst_cost(&self) -> usize {
-        let of = |scope: Scope| {
+        self.worst().0
+    }
+
+    /// Returns the cost of a lookup at worst, and where it costs that.
+    fn worst(&self) -> (usize, Scope, Family) {
+        let of = |scope: Scope, family: Family| {
             let sections = self.sections(scope);
             let added = self.delta.added.as_ref().map_or(0, |added| {
-                added.compiled.matcher.worst_cost(&sections.added)
+                added.compiled.matcher.worst_cost(&sections.added, family)
             });
-            let base = self.base.compiled.matcher.worst_cost(&sections.base);
-            base.saturating_add(added)
+            let base = &self.base.compiled.matcher;
+            let base = base.worst_cost(&sections.base, family);
+            (base.saturating_add(added), scope, family)
         };
         let named = (0..self.named.len()).map(Scope::Named);
-        let scopes = [Scope::Init, Scope::Other].into_iter().chain(named);
-        scopes.map(of).max().unwrap_or(0)
+        // Of equal ones, the last is taken.
+        let scopes = named.chain([Scope::Other, Scope::Init]);
+        let each = scopes.flat_map(|scope| [Family::Ipv6, Family::Ipv4].map(|f| of(scope, f)));
+        let none = (0, Scope::Init, Family::Ipv4);
+        each.max_by_key(|(cost, _, _)| *cost).unwrap_or(none)
+    }
+
+    /// Returns the lookup for which the table is to be refused, where one may cost `most`, and the table in
+    /// force is `last`; [`None`] where it costs no more, or no more than by `last`.
+    pub fn too_dear(&self, last: &Self, most: usize) -> Result<Option<Dearest>, NoMemory> {
+        match self.worst_cost() > most.max(last.worst_cost()) {
+            true => self.dearest().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Returns the lookup that costs most, and the rules that make it so. Process context; goes through
+    /// all that was compiled.
+    pub fn dearest(&self) -> Result<Dearest, NoMemory> {
+        let (cost, scope, family) = self.worst();
+        let sections = self.sections(scope);
+        let mut rows = Vec::new();
+        let base = &self.base.compiled.matcher;
+        base.dearest_rows(&sections.base, family, &mut rows)?;
+        if let Some(added) = &self.delta.added {
+            let added = &added.compiled.matcher;
+            added.dearest_rows(&sections.added, family, &mut rows)?;
+        }
+        rows.retain(|(order, _)| match order.position() {
+            Ok(position) => !bitmap::is_set(&self.delta.deleted, position),
+            Err(_) => true,
+        });
+        let netns = match scope {
+            Scope::Init => Netns::Init,
+            Scope::Other => Netns::NotInit,
+            Scope::Named(number) => {
+                let named = self.named.get(number);
+                named.map_or(Netns::NotInit, |named| Netns::Only(named.id))
+            }
+        };
+        let id = |order| Some(self.entry(order)?.id());
+        Dearest::new(cost, netns, family, rows, id)
     }
 }

@@ -6,16 +6,17 @@
 //! once, however many namespaces there are, and no namespace looks at another's rules.
 
 use crate::pure::{
-    alloc::{
-        NoMemory,
-        Vec, //
-    },
+    alloc::Vec,
     matcher::{
         compile::{
             Matcher,
             Section, //
         },
-        found::Order, //
+        found::Order,
+        limits::{
+            Limits,
+            Stop, //
+        },
     },
     rule::{
         Netns,
@@ -67,50 +68,78 @@ pub(super) struct NetnsRules {
     section: Section,
 }
 
+/// Compiles the rules that are for single namespaces, namespace by namespace. `other` are those that hold
+/// in all of these.
+#[inline(never)]
+fn named(
+    matcher: &mut Matcher,
+    rules: &[(Order, &Rule)],
+    other: Section,
+    limits: &dyn Limits,
+) -> Result<Vec<NetnsRules>, Stop> {
+    let mut single = Vec::new();
+    for (order, rule) in rules {
+        if let Netns::Only(id) = rule.netns() {
+            single.push((id, *order, *rule))?;
+        }
+    }
+    sort_by_key(&mut single, |(id, order, _)| (id.cookie, *order));
+    let mut named = Vec::new();
+    for group in single.chunk_by(|(a, _, _), (b, _, _)| a == b) {
+        let Some((id, _, _)) = group.first() else {
+            continue;
+        };
+        let rules = group.iter().map(|(_, order, rule)| (*order, *rule));
+        let own = matcher.section(rules, limits)?;
+        named.push(NetnsRules {
+            id: *id,
+            len: own.len(),
+            section: matcher.joined(&[other, own])?,
+        })?;
+    }
+    Ok(named)
+}
+
 impl Compiled {
+    /// Returns no rules, for [`fill`](Self::fill).
+    pub(super) fn new() -> Self {
+        Self {
+            matcher: Matcher::new(),
+            lens: ScopeLens::default(),
+            init: Section::default(),
+            other: Section::default(),
+            named: Vec::new(),
+        }
+    }
+
     /// Compiles `rules`, ascending in order; `ranked` says that their ports may be ranked. Process
     /// context.
-    pub(super) fn new(rules: &[(Order, &Rule)], ranked: bool) -> Result<Self, NoMemory> {
-        let mut matcher = Matcher::new(rules.iter().map(|(_, rule)| *rule), ranked)?;
+    ///
+    /// They are compiled where they stay, as what comes of it is large.
+    #[inline(never)]
+    pub(super) fn fill(
+        &mut self,
+        rules: &[(Order, &Rule)],
+        ranked: bool,
+        limits: &dyn Limits,
+    ) -> Result<(), Stop> {
+        let matcher = &mut self.matcher;
+        matcher.reserve(rules.iter().map(|(_, rule)| *rule), ranked)?;
         let mut section = |netns: Netns| {
             let rules = rules.iter().filter(|(_, rule)| rule.netns() == netns);
-            matcher.section(rules.copied())
+            matcher.section(rules.copied(), limits)
         };
         let (every, init) = (section(Netns::Any)?, section(Netns::Init)?);
         let not_init = section(Netns::NotInit)?;
-        // The rules for single namespaces, namespace by namespace.
-        let mut single = Vec::new();
-        for (order, rule) in rules {
-            if let Netns::Only(id) = rule.netns() {
-                single.push((id, *order, *rule))?;
-            }
-        }
-        sort_by_key(&mut single, |(id, order, _)| (id.cookie, *order));
-        let other = matcher.joined(&[every, not_init])?;
-        let mut named = Vec::new();
-        for group in single.chunk_by(|(a, _, _), (b, _, _)| a == b) {
-            let Some((id, _, _)) = group.first() else {
-                continue;
-            };
-            let rules = group.iter().map(|(_, order, rule)| (*order, *rule));
-            let own = matcher.section(rules)?;
-            named.push(NetnsRules {
-                id: *id,
-                len: own.len(),
-                section: matcher.joined(&[other, own])?,
-            })?;
-        }
-        Ok(Self {
-            lens: ScopeLens {
-                every: every.len(),
-                init: init.len(),
-                not_init: not_init.len(),
-            },
-            init: matcher.joined(&[every, init])?,
-            other,
-            named,
-            matcher,
-        })
+        self.lens = ScopeLens {
+            every: every.len(),
+            init: init.len(),
+            not_init: not_init.len(),
+        };
+        self.other = matcher.joined(&[every, not_init])?;
+        self.named = named(matcher, rules, self.other, limits)?;
+        self.init = matcher.joined(&[every, init])?;
+        Ok(())
     }
 
     /// Returns the number of the rules for one namespace.

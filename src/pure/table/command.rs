@@ -92,6 +92,7 @@ pub fn may_be_cut(text: &[u8], page: usize) -> bool {
 /// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
 /// Returns the new table, or [`None`] where nothing changes. Process context, may sleep.
+#[inline(never)]
 pub fn run<S: Clone + Ord>(
     base: &Table<S>,
     text: &[u8],
@@ -123,6 +124,7 @@ pub fn run<S: Clone + Ord>(
 }
 
 /// Makes the table of the module parameter `rules`; [`None`] where there are no rules in it.
+#[inline(never)]
 pub fn from_parameter<S: Clone + Ord>(
     text: &[u8],
     namespaces: &dyn Namespaces,
@@ -130,15 +132,8 @@ pub fn from_parameter<S: Clone + Ord>(
 ) -> Result<Option<Change<S>>, Report> {
     let mut replacement = Replacement::new(None);
     for (number, line) in lines(text) {
-        let refused = |refusal: Refusal| Report::new(refusal, number, line);
-        check_parameter_line(line).map_err(refused)?;
-        for statement in statements(line) {
-            let words = statement.words();
-            let parsed = rule(statement, words, namespaces, None);
-            parsed
-                .and_then(|parsed| replacement.push(number, statement.column(), parsed))
-                .map_err(refused)?;
-        }
+        read_parameter_line(&mut replacement, number, line, namespaces)
+            .map_err(|refusal| Report::new(refusal, number, line))?;
     }
     replacement
         .apply(&Table::new(), slots)
@@ -146,6 +141,22 @@ pub fn from_parameter<S: Clone + Ord>(
             let text = lines(text).find(|(number, _)| *number == line);
             Report::new(refusal, line, text.map_or(b"", |(_, text)| text))
         })
+}
+
+/// Reads the rules of a line of the parameter.
+#[inline(never)]
+fn read_parameter_line(
+    to: &mut Replacement,
+    number: u32,
+    line: &[u8],
+    namespaces: &dyn Namespaces,
+) -> Result<(), Refusal> {
+    check_parameter_line(line)?;
+    for statement in statements(line) {
+        let parsed = rule(statement, statement.words(), namespaces, None)?;
+        to.push(number, statement.column(), parsed)?;
+    }
+    Ok(())
 }
 
 /// Refuses a line that a shell, a boot loader or insmod may have cut.
@@ -169,6 +180,7 @@ fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Carries out one statement of a transaction.
+#[inline(never)]
 fn command<S: Clone + Ord>(
     edit: &mut Edit<'_, S>,
     statement: Statement<'_>,

@@ -102,6 +102,7 @@ impl Replacement {
     ///
     /// The rules stand, one by one, where the replaced ones stood, the surplus behind the last of them.
     /// Refuses with EEXIST where two rules have the same id, with ENOSPC, and with ENOMEM.
+    #[inline(never)]
     pub fn apply<S: Clone + Ord>(
         self,
         base: &Table<S>,

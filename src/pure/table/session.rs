@@ -213,6 +213,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
     }
 
     /// Opens a `load` for `file`, whose first piece is `text`. Where that is refused, the file is stopped.
+    #[inline(never)]
     fn open<F: Stream<Held = H>>(
         &mut self,
         file: &F,
@@ -240,6 +241,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
     /// Feeds one more piece to a `load`, which stays open or ends by it.
     ///
     /// The file is stopped where the piece is refused, and until the change that it makes is in force.
+    #[inline(never)]
     fn feed<F: Stream<Held = H>, S: Clone + Ord>(
         &mut self,
         file: &F,
@@ -264,6 +266,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
     }
 
     /// Carries out a write that is no piece of a `load`. Where it may have been cut, the file is stopped.
+    #[inline(never)]
     fn transaction<F: Stream<Held = H>, S: Clone + Ord>(
         &self,
         file: &F,

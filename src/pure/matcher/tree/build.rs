@@ -24,6 +24,7 @@ use crate::pure::{
             ITEMS_CUT_WIDE,
             ITEMS_IN_ORDER,
             ITEMS_MANY,
+            ITEMS_UNCHECKED,
             NODE_COST,
             ROOM_LEAST,
             ROOM_PER_ITEM,
@@ -33,9 +34,14 @@ use crate::pure::{
         },
         estimate::{
             distinct,
-            ratio, //
+            ratio,
+            Seen, //
         },
         found::Order,
+        limits::{
+            Limits,
+            Stop, //
+        },
         row::Rows,
         tree::{
             cut::{
@@ -77,10 +83,12 @@ struct Task {
     cost: Cost,
     /// How many cells and places in lists there may be below.
     room: usize,
+    /// How many items may be looked at or put in cells for it, whatever other cells took.
+    work: usize,
 }
 
 impl Task {
-    /// Returns its share of the room, among other tasks.
+    /// Returns its share of room and work, among other tasks.
     fn weight(&self) -> usize {
         let len = self.end.saturating_sub(self.start);
         len.saturating_mul(len.isqrt())
@@ -88,7 +96,7 @@ impl Task {
 }
 
 /// Returns the work that so many items may take.
-fn work_for(items: usize) -> usize {
+pub(super) fn work_for(items: usize) -> usize {
     items
         .saturating_mul(WORK_PER_ITEM)
         .saturating_add(WORK_LEAST)
@@ -110,13 +118,18 @@ pub(super) struct TreeBuilder<'b> {
     stack: Vec<u32>,
     /// A hash table of the items that [`drop_equal`](Self::drop_equal) has met; kept to save allocations.
     seen: Vec<u32>,
+    /// The memory that values are counted in; kept to save allocations.
+    values: core::cell::Cell<Seen>,
     tasks: Vec<Task>,
     /// Cells, each with the one that it becomes a copy of.
     aliases: Vec<(usize, usize)>,
-    /// How many items may still be looked at, or put in cells, for this tree.
+    /// How many items may still be looked at, or put in cells, for whatever cell comes first.
     work: core::cell::Cell<usize>,
-    /// How many may be looked at or put in cells for all trees yet to be built.
-    work_left: usize,
+    /// How many beside that may be for the cell that is filled, and those below.
+    own_work: core::cell::Cell<usize>,
+    limits: &'b dyn Limits,
+    /// How many items were in cells that were filled since the limits were checked.
+    unchecked: usize,
     worst: Cost,
     /// The sum of the costs of reaching items, and the number of these.
     costs: u64,
@@ -130,6 +143,8 @@ pub(super) struct BuiltTree {
     pub(super) worst: Cost,
     /// The mean cost of reaching a row and of comparing the rows beside it.
     pub(super) mean: Cost,
+    /// How many items were looked at, or put in cells.
+    pub(super) spent: usize,
 }
 
 impl<'b> TreeBuilder<'b> {
@@ -141,8 +156,9 @@ impl<'b> TreeBuilder<'b> {
         items: &'b [Item],
         nodes: &'b mut Nodes,
         ports: u32,
-    ) -> Self {
-        Self {
+        limits: &'b dyn Limits,
+    ) -> Result<Self, NoMemory> {
+        Ok(Self {
             family,
             rows,
             items,
@@ -154,12 +170,15 @@ impl<'b> TreeBuilder<'b> {
             tasks: Vec::new(),
             aliases: Vec::new(),
             work: core::cell::Cell::new(0),
-            work_left: work_for(items.len()),
+            own_work: core::cell::Cell::new(0),
+            limits,
+            unchecked: 0,
             worst: 0,
             costs: 0,
             reached: 0,
             nodes,
-        }
+            values: core::cell::Cell::new(Seen::new()?),
+        })
     }
 
     /// Returns the nodes that trees are appended to.
@@ -174,12 +193,19 @@ impl<'b> TreeBuilder<'b> {
 
     /// Counts items that were looked at.
     fn spend(&self, items: usize) {
+        let own = items.saturating_sub(self.work.get());
         self.work.set(self.work.get().saturating_sub(items));
+        self.own_work.set(self.own_work.get().saturating_sub(own));
     }
 
     /// Returns whether more items may be looked at.
     fn may_work(&self) -> bool {
-        self.work.get() > 0
+        self.work.get() > 0 || self.own_work.get() > 0
+    }
+
+    /// Lets other cells have so much work.
+    fn leave_work(&self, items: usize) {
+        self.work.set(self.work.get().saturating_add(items));
     }
 
     /// Counts items that are reached at a cost.
@@ -191,13 +217,16 @@ impl<'b> TreeBuilder<'b> {
         self.reached = self.reached.saturating_add(items as u64);
     }
 
-    /// Builds a tree of the items of these numbers, ascending.
-    pub(super) fn tree(&mut self, numbers: &[u32]) -> Result<BuiltTree, NoMemory> {
+    /// Builds a tree of the items of these numbers, ascending. For it, no more than `most_work` items are
+    /// looked at or put in cells, roughly: half of them for the cells that come first, the others for each
+    /// cell its share.
+    pub(super) fn tree(&mut self, numbers: &[u32], most_work: usize) -> Result<BuiltTree, Stop> {
         self.stack.clear();
         self.stack.extend_from_slice(numbers)?;
         (self.worst, self.costs, self.reached) = (0, 0, 0);
-        let granted = work_for(numbers.len()).min(self.work_left);
-        self.work.set(granted);
+        let granted = work_for(numbers.len()).min(most_work);
+        let shared = granted / 2;
+        self.work.set(granted.saturating_sub(shared));
         let room = numbers
             .len()
             .saturating_mul(ROOM_PER_ITEM)
@@ -211,6 +240,7 @@ impl<'b> TreeBuilder<'b> {
             known: self.root,
             cost: 0,
             room,
+            work: shared,
         })?;
         self.reserved = room;
         while let Some(task) = pop(&mut self.tasks) {
@@ -222,7 +252,6 @@ impl<'b> TreeBuilder<'b> {
             self.nodes.cells.set(to, cell);
         }
         let spent = granted.saturating_sub(self.work.get());
-        self.work_left = self.work_left.saturating_sub(spent);
         let cell = self.nodes.cells.get(root);
         if root.wrapping_add(1) == self.nodes.cells.len() {
             self.nodes.cells.truncate(root);
@@ -232,6 +261,7 @@ impl<'b> TreeBuilder<'b> {
             root: cell,
             worst: self.worst,
             mean: Cost::try_from(mean).unwrap_or(Cost::MAX),
+            spent,
         })
     }
 
@@ -256,8 +286,24 @@ impl<'b> TreeBuilder<'b> {
         self.stack.get(start..end).unwrap_or_default()
     }
 
+    /// Fails where the caller gives up, or where the trees take too much memory: looks after that every few
+    /// milliseconds.
+    fn check_limits(&mut self, task: &Task) -> Result<(), Stop> {
+        let items = task.end.saturating_sub(task.start);
+        self.unchecked = self.unchecked.saturating_add(items);
+        if self.unchecked < ITEMS_UNCHECKED {
+            return Ok(());
+        }
+        self.unchecked = 0;
+        self.limits.check()?;
+        self.limits.check_bytes(self.nodes.bytes())
+    }
+
     /// Makes a node or a leaf of a cell.
-    fn fill_cell(&mut self, task: &Task) -> Result<(), NoMemory> {
+    #[inline(never)]
+    fn fill_cell(&mut self, task: &Task) -> Result<(), Stop> {
+        self.check_limits(task)?;
+        self.own_work.set(task.work);
         self.stack.truncate(task.end);
         let hull = self.hull(task.start, task.end);
         let end = self.truncate(task, &hull);
@@ -283,6 +329,7 @@ impl<'b> TreeBuilder<'b> {
                 self.reach(len, cost, task.cost.saturating_add(hull.worst));
                 let cell = self.leaf(task.start, end)?;
                 self.nodes.cells.set(task.cell, cell);
+                self.leave_work(self.own_work.take());
                 Ok(())
             }
         }
@@ -449,7 +496,7 @@ impl<'b> TreeBuilder<'b> {
     /// Until [`children`](Self::children) fills it, a cell of the node holds a number: first how many items
     /// it will have, then where its next item goes in the stack, and so at last where its items end.
     #[inline(never)]
-    fn divide(&mut self, task: &Task, end: usize, cut: &Cut) -> Result<(), NoMemory> {
+    fn divide(&mut self, task: &Task, end: usize, cut: &Cut) -> Result<(), Stop> {
         let base = self.nodes.cells.add(cut.cells())?;
         let node = self.nodes.push(Node {
             mask: cut.mask,
@@ -459,6 +506,7 @@ impl<'b> TreeBuilder<'b> {
             word: cut.word as u8,
         })?;
         self.nodes.cells.set(task.cell, node);
+        let bytes = self.nodes.bytes();
         let cells = self.nodes.cells.tail_mut(base);
         let mut total = 0usize;
         for at in task.start..end {
@@ -473,6 +521,8 @@ impl<'b> TreeBuilder<'b> {
             });
         }
         let first = self.stack.len();
+        let in_work = first.saturating_add(total).saturating_mul(size_of::<u32>());
+        self.limits.check_bytes(bytes.saturating_add(in_work))?;
         self.stack.reserve(total)?;
         for _ in 0..total {
             self.stack.push(0)?;
@@ -495,7 +545,7 @@ impl<'b> TreeBuilder<'b> {
             });
         }
         self.spend(total.saturating_mul(2));
-        self.children(task, cut, base, first)
+        Ok(self.children(task, cut, base, first)?)
     }
 
     /// Fills the cells of a node that have less than two items, and appends a task for each other. Each
@@ -546,16 +596,21 @@ impl<'b> TreeBuilder<'b> {
                 known: cut.known(&task.known, number),
                 cost,
                 room: 0,
+                work: 0,
             };
             all = all.saturating_add(task.weight());
             self.tasks.push(task)?;
         }
         let room = task.room.saturating_sub(cut.cells());
+        let work = self.own_work.take();
+        let mut left = work;
         for task in self.tasks.get_mut(first..).unwrap_or_default() {
-            let share = room.saturating_mul(task.weight()).checked_div(all);
-            task.room = share.unwrap_or(0);
+            let share = |of: usize| of.saturating_mul(task.weight()).checked_div(all);
+            (task.room, task.work) = (share(room).unwrap_or(0), share(work).unwrap_or(0));
             self.reserved = self.reserved.saturating_add(task.room);
+            left = left.saturating_sub(task.work);
         }
+        self.leave_work(left);
         Ok(())
     }
 
@@ -576,6 +631,7 @@ impl<'b> TreeBuilder<'b> {
                 best = Some((cost, cut));
             }
         };
+        let mut seen = self.values.take();
         for word in 0..WORDS {
             let common = hull.common.get(word).copied().unwrap_or(0);
             let differ = hull.differ.get(word).copied().unwrap_or(0);
@@ -583,7 +639,8 @@ impl<'b> TreeBuilder<'b> {
             if mask & differ == 0 {
                 continue;
             }
-            let values = distinct(numbers, |number| self.item(number).value(word) & mask, len);
+            let value = |number| self.item(number).value(word) & mask;
+            let values = distinct(&mut seen, numbers, value, len);
             let width = usize::BITS.wrapping_sub(values.saturating_sub(1).leading_zeros());
             let width = width.max(1).min(most.ilog2());
             // The items that share a cell by chance.
@@ -605,6 +662,7 @@ impl<'b> TreeBuilder<'b> {
                 },
             );
         }
+        self.values.set(seen);
         self.each_slice(task, hull, len, |cut| {
             if cut.cells() > most {
                 return;

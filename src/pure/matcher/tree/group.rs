@@ -25,7 +25,8 @@ use crate::pure::{
         },
         estimate::{
             distinct,
-            worth, //
+            worth,
+            Seen, //
         },
         tree::item::Item,
         words::{
@@ -120,6 +121,7 @@ fn choose_mask(
     }
     let mut best: Option<(usize, WordMask)> = None;
     let mut specified = Vec::with_capacity(sample.len())?;
+    let mut seen = Seen::new()?;
     for bits in candidates.iter().copied() {
         specified.clear();
         for number in &*sample {
@@ -132,7 +134,7 @@ fn choose_mask(
             let item = items.get(number as usize);
             item.map_or(0, |item| item.value(bits.word) & bits.mask)
         };
-        let values = distinct(&specified, value, usize::MAX);
+        let values = distinct(&mut seen, &specified, value, usize::MAX);
         // Few items are worth a group only where they have many values.
         if values < GROUP_VALUES || specified.len().saturating_mul(GROUP_PART) < sample.len() {
             continue;

@@ -38,7 +38,10 @@ use crate::pure::{
         Vec, //
     },
     matcher::{
-        cells::Cell,
+        cells::{
+            Cell,
+            RowId, //
+        },
         cost::{
             Cost,
             GROUPS,
@@ -47,11 +50,19 @@ use crate::pure::{
             REST_PART,
             TREE_COST, //
         },
-        found::Found,
+        found::{
+            Found,
+            Order, //
+        },
+        limits::{
+            Limits,
+            Stop, //
+        },
         row::Rows,
         slice::Slice,
         tree::{
             build::{
+                work_for,
                 BuiltTree,
                 TreeBuilder, //
             },
@@ -115,6 +126,9 @@ impl Trees {
 
     /// Builds the trees of a section for one family. `items` ascend in the order of their rules; ports in
     /// them are below `ports`. Process context.
+    ///
+    /// The trees that stay share the work by their items, so that the last one has its part, too. What is
+    /// tried and undone takes none of it: it has as much again.
     #[inline(never)]
     pub(super) fn build(
         &mut self,
@@ -122,7 +136,8 @@ impl Trees {
         rows: &Rows,
         items: &[Item],
         ports: u32,
-    ) -> Result<Slice, NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<Slice, Stop> {
         if items.is_empty() {
             return Ok(Slice::default());
         }
@@ -131,30 +146,41 @@ impl Trees {
         for number in 0..items.len() {
             numbers.push(number as u32)?;
         }
-        let mut builder = TreeBuilder::new(family, rows, items, &mut self.nodes, ports);
+        let nodes = &mut self.nodes;
+        let mut builder = TreeBuilder::new(family, rows, items, nodes, ports, limits)?;
+        let mut work = work_for(items.len());
+        let mut trial_work = work;
         for made in 1..=GROUPS {
             if numbers.is_empty() {
                 break;
             }
-            let may_be_last = numbers.len() <= items.len() / REST_PART;
+            let may_be_last = made < GROUPS && numbers.len() <= items.len() / REST_PART;
             let extent = builder.nodes().extent();
-            let mut tree = None;
-            if made == GROUPS || may_be_last {
-                tree = Some(builder.tree(&numbers)?);
+            let mut trial = None;
+            if may_be_last && trial_work != 0 {
+                let tree = builder.tree(&numbers, trial_work)?;
+                trial_work = trial_work.saturating_sub(tree.spent);
+                trial = Some(tree);
             }
-            let is_good = tree.as_ref().is_some_and(|tree| tree.mean <= REST_COST);
+            let is_good = trial.as_ref().is_some_and(|tree| tree.mean <= REST_COST);
             let mut group = None;
             if made < GROUPS && !is_good {
                 group = take_group(family, items, &mut numbers)?;
-                if group.is_some() && tree.take().is_some() {
-                    builder.nodes().undo(extent);
-                }
             }
             let Some(group) = group else {
-                push_rest(&mut self.roots, &mut builder, &numbers, extent, tree)?;
+                push_rest(&mut self.roots, &mut builder, &numbers, extent, trial, work)?;
                 break;
             };
-            let tree = builder.tree(&group)?;
+            let tree = match trial {
+                // The same items.
+                Some(tree) if numbers.is_empty() => tree,
+                _ => {
+                    builder.nodes().undo(extent);
+                    let tree = builder.tree(&group, share(work, &group, &numbers))?;
+                    work = work.saturating_sub(tree.spent);
+                    tree
+                }
+            };
             self.roots.push(RootedTree::new(&builder, &group, &tree))?;
         }
         Ok(Slice::sorted(&mut self.roots, start, RootedTree::first))
@@ -174,6 +200,26 @@ impl Trees {
         costs.fold(0usize, |sum, cost| {
             sum.saturating_add(cost).saturating_add(TREE_COST)
         })
+    }
+
+    /// Appends the rows that are compared one by one where a search of `trees` costs most: the order of
+    /// each, and its cost.
+    pub(super) fn dearest_rows(
+        &self,
+        trees: Slice,
+        rows: &Rows,
+        to: &mut Vec<(Order, Cost)>,
+    ) -> Result<(), NoMemory> {
+        let cost = |row: Cell| rows.cost(RowId(row.0)).1;
+        for tree in self.of(trees) {
+            let leaf = self.nodes.dearest_leaf(tree.root, cost)?;
+            for row in self.nodes.cells.rows(leaf) {
+                if let Some(order) = Order::of_row(rows.order(RowId(row.0))) {
+                    to.push((order, cost(row)))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether rules behind that of number `rule` were left out of some cell.
@@ -222,19 +268,30 @@ impl Trees {
     }
 }
 
+/// Returns the part of `work` that the tree of `numbers` may take, where one of `others` is still to be
+/// built.
+fn share(work: usize, numbers: &[u32], others: &[u32]) -> usize {
+    let all = numbers.len().saturating_add(others.len());
+    work.saturating_mul(numbers.len())
+        .checked_div(all)
+        .unwrap_or(work)
+}
+
 /// Appends the tree of all items that no group has taken, or one tree for each direction where these cost
-/// half of it. `tree` is what was built of the items, if it was, when there were `extent` trees before.
+/// half of it. `trial` is what was built of the items, if it was, when there were `extent` trees before.
+/// Each way may take all of `work`.
 #[inline(never)]
 fn push_rest(
     roots: &mut Vec<RootedTree>,
     builder: &mut TreeBuilder<'_>,
     numbers: &[u32],
     extent: NodesExtent,
-    tree: Option<BuiltTree>,
-) -> Result<(), NoMemory> {
-    let tree = match tree {
+    trial: Option<BuiltTree>,
+    work: usize,
+) -> Result<(), Stop> {
+    let tree = match trial {
         Some(tree) => tree,
-        None => builder.tree(numbers)?,
+        None => builder.tree(numbers, work)?,
     };
     if tree.mean > REST_COST && numbers.len() >= REST_DIVIDED {
         let mut directions = [Vec::new(), Vec::new()];
@@ -245,12 +302,13 @@ fn push_rest(
             }
         }
         if directions.iter().any(|own| own.is_empty()) {
-            return roots.push(RootedTree::new(builder, numbers, &tree));
+            roots.push(RootedTree::new(builder, numbers, &tree))?;
+            return Ok(());
         }
         let with = builder.nodes().extent();
         let (mut worst, mut mean): (Cost, Cost) = (0, 0);
         for own in &directions {
-            let tree = builder.tree(own)?;
+            let tree = builder.tree(own, work / 2)?;
             worst = worst.saturating_add(tree.worst);
             mean = mean.saturating_add(tree.mean);
         }
@@ -259,11 +317,12 @@ fn push_rest(
         if mean < tree.mean / 2 && worst < tree.worst / 2 {
             builder.nodes().undo(extent);
             for own in &directions {
-                let tree = builder.tree(own)?;
+                let tree = builder.tree(own, work / 2)?;
                 roots.push(RootedTree::new(builder, own, &tree))?;
             }
             return Ok(());
         }
     }
-    roots.push(RootedTree::new(builder, numbers, &tree))
+    roots.push(RootedTree::new(builder, numbers, &tree))?;
+    Ok(())
 }

@@ -14,6 +14,10 @@ use crate::pure::{
             Cells,
             CellsExtent, //
         },
+        cost::{
+            Cost,
+            NODE_COST, //
+        },
         words::{
             Words,
             WORDS, //
@@ -78,6 +82,13 @@ impl Nodes {
         Ok(())
     }
 
+    /// Returns how many bytes the nodes and cells take.
+    pub(super) fn bytes(&self) -> usize {
+        let nodes = self.nodes.len().saturating_mul(size_of::<Node>());
+        let cells = self.cells.total().saturating_mul(size_of::<Cell>());
+        nodes.saturating_add(cells)
+    }
+
     /// Appends a node. Returns its cell.
     pub(super) fn push(&mut self, node: Node) -> Result<Cell, NoMemory> {
         let cell = Cell::of_node(self.nodes.len())?;
@@ -106,6 +117,49 @@ impl Nodes {
             cell = self.cells.get(index);
         }
         cell
+    }
+
+    /// Returns the cells of a node.
+    fn cells_of(&self, node: &Node) -> &[Cell] {
+        let count = 1usize.wrapping_shl(u64::BITS.wrapping_sub(node.shift.into()));
+        let start = node.base as usize;
+        self.cells.range(start, start.saturating_add(count))
+    }
+
+    /// Returns the leaf that is reached from `root` at most cost. `cost` gives the cost of a row.
+    pub(super) fn dearest_leaf(
+        &self,
+        root: Cell,
+        cost: impl Fn(Cell) -> Cost,
+    ) -> Result<Cell, NoMemory> {
+        let of_rows = |cell: Cell| {
+            let rows = self.cells.rows(cell);
+            rows.fold(0u32, |sum, row| sum.saturating_add(cost(row)))
+        };
+        // Of each node, with all that lies below. These come behind it.
+        let mut costs: Vec<Cost> = Vec::with_capacity(self.nodes.len())?;
+        for _ in 0..self.nodes.len() {
+            costs.push(0)?;
+        }
+        let of = |costs: &[Cost], cell: Cell| match cell.node() {
+            Some(number) => costs.get(number).copied().unwrap_or(0),
+            None => of_rows(cell),
+        };
+        for (number, node) in self.nodes.iter().enumerate().rev() {
+            let below = self.cells_of(node).iter().map(|cell| of(&costs, *cell));
+            let most = below.max().unwrap_or(0);
+            if let Some(own) = costs.get_mut(number) {
+                *own = most.saturating_add(NODE_COST);
+            }
+        }
+        let mut cell = root;
+        while let Some(node) = cell.node().and_then(|number| self.nodes.get(number)) {
+            let below = self.cells_of(node).iter().copied();
+            cell = below
+                .max_by_key(|cell| of(&costs, *cell))
+                .unwrap_or(Cell::EMPTY);
+        }
+        Ok(cell)
     }
 
     /// Returns how much there is, for [`undo`](Self::undo).

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What bounds the compiling of a table, beside the amount of work: memory, and a caller that gives up.
+
+use crate::pure::{
+    alloc::NoMemory,
+    matcher::cost::MOST_BYTES, //
+};
+
+/// Why a table was not compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// An allocation failed.
+    NoMemory,
+    /// The caller [gave up](Limits::is_interrupted).
+    Interrupted,
+    /// Its trees take more memory than [they may](Limits::most_bytes).
+    TooLarge,
+}
+
+impl From<NoMemory> for Stop {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// The bounds of a compile, as its caller sets them.
+pub trait Limits {
+    /// Returns whether the caller gives up, so that the table is not needed any more. Called every
+    /// few milliseconds.
+    fn is_interrupted(&self) -> bool;
+
+    /// Returns how many bytes the trees of the table may take, and the work on them.
+    fn most_bytes(&self) -> usize {
+        MOST_BYTES
+    }
+
+    /// Fails where the caller gives up.
+    fn check(&self) -> Result<(), Stop> {
+        match self.is_interrupted() {
+            true => Err(Stop::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails where so many bytes are more than there may be.
+    fn check_bytes(&self, bytes: usize) -> Result<(), Stop> {
+        match bytes > self.most_bytes() {
+            true => Err(Stop::TooLarge),
+            false => Ok(()),
+        }
+    }
+}
