@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cache
 import chroot
+import frames
 import kernel
 import layers
 import links
@@ -46,6 +47,9 @@ MAY_NAME_REGISTRY = ("Cargo.lock",)
 NEEDS_NO_SPDX = re.compile(r"(.*/)?(Cargo\.lock|LICENSE|proptest-regressions/.*)")
 
 NO_SOURCES = (".git", "build", "target", "fuzz/corpus", "fuzz/target")
+
+# The most bytes of a stack frame of the module.
+FRAME = 1024
 
 # The document that has the drawing of the folders of src/.
 DRAWING = "docs/architecture.md"
@@ -196,6 +200,14 @@ class Checks:
         strict = ["CLIPPY=1", "KRUSTFLAGS=-Dwarnings", "KCFLAGS=-Werror"]
         module.build_for(self.kernel, output, strict)
 
+    def frames(self) -> None:
+        """The stack frames of the module, as it is built to be loaded: clippy's build has others."""
+        built = module.build(self.kernel.line)
+        objdump = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn"]
+        place = {"binds": {built.parent: chroot.OUTPUT}}
+        code = self.chroot.output([*objdump, f"{chroot.OUTPUT}/{built.name}"], **place)
+        fail_for(f"stack frames over {FRAME} bytes", frames.findings(code, FRAME))
+
     def checkpatch(self) -> None:
         """C's style, by the kernel's checkpatch."""
         checkpatch = [f"{chroot.TREE}/scripts/checkpatch.pl", "--no-tree", "--strict", "--quiet"]
@@ -279,6 +291,7 @@ class Checks:
             "rustfmt": lambda: self.rustfmt("--check", "-l"),
             "clippy, pure core": self.clippy_core,
             "clippy, module": self.clippy_module,
+            "stack frames": self.frames,
         }
         failed = []
         for name, check in checks.items():

@@ -15,6 +15,7 @@ from unittest import mock
 
 import cache
 import checks
+import frames
 import fuzz
 import kernel
 import layers
@@ -520,6 +521,60 @@ class LinksTest(unittest.TestCase):
             self.assertEqual(
                 self.findings(text), [f"docs/one.md:{line}: {link}: no such {what}"], text
             )
+
+
+class FramesTest(unittest.TestCase):
+    """Large stack frames are found."""
+
+    CODE = """
+0000000000000000 <small>:
+       0:\tpush   %rbx
+       1:\tsub    $0x10,%rsp
+       5:\tret
+
+0000000000000010 <core::two::paths>:
+      10:\tpush   %r15
+      12:\tpush   %rbx
+      13:\tsub    $0x400,%rsp
+      20:\tadd    $0x400,%rsp
+      27:\tsub    $0x20,%rsp
+      30:\tret
+
+0000000000000040 <leaf>:
+      40:\tsub    $0x401,%rbx
+      47:\tret
+
+0000000000000050 <any_length>:
+      50:\tsub    %rax,%rsp
+      53:\tsub    $0x8,%rsp
+      57:\tret
+
+0000000000000060 <most>:
+{pushes}
+      80:\tsub    $0x3d0,%rsp
+      87:\tret
+""".replace("{pushes}", "\n".join(["      60:\tpush   %r15"] * 12))
+
+    def test_frames(self) -> None:
+        """Of all paths the largest, with the registers that are saved."""
+        sizes = dict(frames.frames(self.CODE))
+        expected = {
+            "small": 24,
+            "core::two::paths": 1040,
+            "leaf": 0,
+            "any_length": None,
+            "most": 1024,
+        }
+        self.assertEqual(sizes, expected)
+
+    def test_findings(self) -> None:
+        """Those over the limit, the largest first."""
+        found = [
+            "any_length: as many bytes as it finds at run time",
+            "core::two::paths: 1040 bytes",
+        ]
+        self.assertEqual(frames.findings(self.CODE, 1024), found)
+        self.assertEqual(len(frames.findings(self.CODE, 23)), 4)
 
 
 class FuzzTest(unittest.TestCase):
