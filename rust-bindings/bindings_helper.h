@@ -98,6 +98,10 @@ void *ctskip_alloc_slots(void);
 struct ctskip_slot ctskip_slot_sum(void *slot);
 void ctskip_slot_zero(void *slot);
 
+/* helpers.c: addresses. */
+bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 address);
+bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u8 *address);
+
 /* helpers.c: the last step of a packet. */
 unsigned int ctskip_count(void __percpu *counter);
 unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb,

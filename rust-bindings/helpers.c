@@ -10,6 +10,7 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/inetdevice.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
@@ -17,6 +18,14 @@
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/vmalloc.h>
+#include <net/addrconf.h>
+#include <net/ip6_fib.h>
+#include <net/ip6_route.h>
+#if __has_include(<net/ipv6_stubs.h>)
+#include <net/ipv6_stubs.h>
+#endif
+#include <net/ip_fib.h>
+#include <net/l3mdev.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/netns/generic.h>
@@ -275,6 +284,90 @@ void ctskip_slot_zero(void *slot)
 
 	for_each_possible_cpu(cpu)
 		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
+}
+
+/* Addresses of a namespace (netfilter.rs). */
+
+/**
+ * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
+ * @net: the namespace
+ * @dev: the packet's device, or NULL; in a VRF, the VRF's addresses count
+ * @address: the address
+ *
+ * Addresses of devices, those of local routes (127.0.0.0/8 and AnyIP among them), multicast and
+ * broadcast addresses are.
+ *
+ * Context: Any context, under the RCU read lock.
+ */
+bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 address)
+{
+	/* Nobody's address: the source of a host that has none yet. */
+	if (ipv4_is_zeronet(address))
+		return false;
+	switch (inet_addr_type_dev_table(net, dev, address)) {
+	case RTN_LOCAL:
+	case RTN_BROADCAST:
+	case RTN_MULTICAST:
+		return true;
+	default:
+		return false;
+	}
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+/* The flags (RTF_) of the route to a destination. As nft's fib expression looks it up. */
+static u32 ipv6_route_flags(struct net *net, struct flowi6 *fl6)
+{
+#if __has_include(<net/ipv6_stubs.h>) || IS_MODULE(CONFIG_NFT_FIB_IPV6)
+	struct fib6_result res = {};
+	int error;
+
+#if __has_include(<net/ipv6_stubs.h>)
+	error = ipv6_stub->fib6_lookup(net, 0, fl6, &res, 0);
+#else
+	error = fib6_lookup(net, 0, fl6, &res, 0);
+#endif
+	return error ? 0 : res.fib6_flags;
+#else
+	/* The kernel exports fib6_lookup() only for nft's module. */
+	struct dst_entry *dst = ip6_route_lookup(net, fl6, NULL, 0);
+	u32 flags = dst->error ? 0 : dst_rt6_info(dst)->rt6i_flags;
+
+	dst_release(dst);
+	return flags;
+#endif
+}
+#endif
+
+/**
+ * ctskip_ipv6_is_local() - test whether an IPv6 address is one of a namespace
+ * @net: the namespace
+ * @dev: the packet's device, or NULL; in a VRF, the VRF's addresses count, and of link-local
+ *	 addresses the device's
+ * @address: the address, 16 bytes
+ *
+ * Addresses of devices, those of local routes (AnyIP among them), anycast and multicast addresses
+ * are.
+ *
+ * Context: Any context, under the RCU read lock.
+ */
+bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u8 *address)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	struct flowi6 fl6 = {
+		.flowi6_iif = LOOPBACK_IFINDEX,
+		.flowi6_l3mdev = l3mdev_master_ifindex_rcu(dev),
+	};
+
+	memcpy(&fl6.daddr, address, sizeof(fl6.daddr));
+	if (ipv6_addr_is_multicast(&fl6.daddr) || ipv6_chk_addr(net, &fl6.daddr, dev, 0))
+		return true;
+	if (ipv6_addr_type(&fl6.daddr) & IPV6_ADDR_LINKLOCAL || ipv6_addr_any(&fl6.daddr))
+		return false;
+	return ipv6_route_flags(net, &fl6) & (RTF_LOCAL | RTF_ANYCAST);
+#else
+	return false;
+#endif
 }
 
 /*

@@ -161,7 +161,6 @@ impl NetState {
         };
         let context = Context {
             family: P::FAMILY,
-            point: P::POINT,
             device: match L::NEEDS.has(Needs::DEVICE) {
                 true => state.device(P::POINT),
                 false => Default::default(),
@@ -173,7 +172,8 @@ impl NetState {
         let Some(key) = dissect_plain(&skb, &context) else {
             return self.slow_path(skb.into_skb(), state, view);
         };
-        let Some(entry) = L::first_match(view, &key) else {
+        let is_local = |address| state.is_local(P::FAMILY, P::POINT, address);
+        let Some(entry) = L::first_match(view, &key, is_local) else {
             return self.counter(Counter::NoRule).count();
         };
         let nat_may_be_in_use = || state.nat_may_be_in_use(P::FAMILY);
@@ -208,7 +208,6 @@ impl NetState {
         };
         let context = Context {
             family: state.family(),
-            point: state.point(),
             device: match view.needs().has(Needs::DEVICE) {
                 true => state.device(state.point()),
                 false => Default::default(),
@@ -224,9 +223,10 @@ impl NetState {
             true => quoted(&skb, &key),
             false => None,
         };
+        let is_local = |address| state.is_local(context.family, state.point(), address);
         let nat_in_use = || state.nat_in_use(context.family);
 
-        match view.decide(&key, quoted.as_ref(), nat_in_use) {
+        match view.decide(&key, quoted.as_ref(), is_local, nat_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
             Verdict::Held(entry) => entry.slot().hold(self.counter(Counter::Held)),

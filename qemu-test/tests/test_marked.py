@@ -150,8 +150,12 @@ def test_loopback_with_an_entry(ctskip, lab, family):
     ns = lab.ns()
     ns.udp_echo(7, address=loopback(family))
     ns.track()
+    ns.nft(
+        "table inet mark { chain output { type filter hook output priority 0; udp dport 7 meta mark set 5;"
+        " }; }"
+    )
     left = growth(ctskip)
-    rule = ctskip.add(f"udp dport=7 local=dst oneway netns={ns.inode}")
+    rule = ctskip.add(f"udp dport=7 mark=5 oneway netns={ns.inode}")
     assert ns.udp(loopback(family), 7) == b"ping"
     assert left() == {"entry": 2}
     assert ctskip.counter(rule)["packets"] == 0
@@ -288,6 +292,18 @@ def test_vrf(ctskip, lab, vrf, family):
     assert set(watch.more("input", 1)) == {"untracked"}
     assert host.entries(family, "udp") == []
     assert ctskip.counter(rule)["packets"] >= 2
+
+
+def test_vrf_with_local(ctskip, lab, vrf, family):
+    """The addresses of a VRF are in a table of its own."""
+    client, host = vrf
+    address = host.addr(family)
+    vrf_echo(host, family)
+    watch = host.watch("udp dport 7")
+    ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
+    assert client.udp(address, 7) == b"ping"
+    assert set(watch.more("input", 1)) == {"untracked"}
+    assert host.entries(family, "udp") == []
 
 
 def test_vrf_passes_its_port_first(ctskip, lab, vrf, family):

@@ -190,7 +190,8 @@ const TERMS: &[Term] = &[
     Term {
         make: |draft, source| {
             let local = source.pick(&[Local::Source, Local::Destination]);
-            draft.spec.local = source.percent(30).then_some(local);
+            let says = source.percent(6) && draft.kind != Kind::Plain;
+            draft.spec.local = says.then_some(local);
         },
         write: |spec, _| {
             spec.local.map(|local| match local {

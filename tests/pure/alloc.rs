@@ -9,7 +9,10 @@ use ctskip_pure::{
         report::Report, //
     },
     matcher::ruleset::Ruleset,
-    packet::header::Transport,
+    packet::{
+        ends::NoEnds,
+        header::Transport, //
+    },
     table::{
         command,
         listing::Listing,
@@ -149,7 +152,7 @@ fn compiling() {
             }
             Ok(ruleset) => {
                 let found = ruleset
-                    .lookup(&ruleset.sections(ruleset.scope(true, 1)), &key)
+                    .lookup(&ruleset.sections(ruleset.scope(true, 1)), &key, NoEnds)
                     .unwrap();
                 assert_eq!(ruleset.entry(found).unwrap().id(), 1);
                 true

@@ -20,10 +20,7 @@ use ctskip_pure::{
         Needs,
         Transport, //
     },
-    rule::{
-        Family,
-        HookPoint, //
-    },
+    rule::Family, //
 };
 use proptest::{
     collection::vec,
@@ -152,7 +149,6 @@ fn chain(types: &[u8], next: u8, payload: &[u8]) -> Vec<u8> {
 fn context(family: Family) -> Context {
     Context {
         family,
-        point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
         icmp_errors: true,
@@ -187,7 +183,6 @@ fn key4(protocol: u8, transport: Transport) -> Key {
         destination: number(B),
         transport,
         error: false,
-        point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
         flags: Flags::UNKNOWN,
@@ -607,7 +602,6 @@ fn quoted4(protocol: u8, (source, destination): (&str, &str), transport: Transpo
     Key {
         source: number(source),
         destination: number(destination),
-        point: HookPoint::LocalOut,
         ..key4(protocol, transport)
     }
 }
@@ -649,7 +643,6 @@ fn icmp_errors_quote_a_packet() {
     let quoted = Key {
         source: number(B6),
         destination: number(far6),
-        point: HookPoint::LocalOut,
         ..key6(TCP, Transport::Ports(4000, 443))
     };
     for icmp_type in 0..=255 {
@@ -697,33 +690,13 @@ fn icmpv6_redirects_quote_a_packet() {
     assert_eq!(read4(&bytes), plain(key4(ICMP, Transport::IcmpType(137))));
 }
 
-/// The flow of a quoted packet passes at the other hook than the error about it.
+/// Headers may have options, the error's and those that it quotes.
 #[test]
-fn quoted_packets_pass_at_the_opposite_hook() {
+fn quoted_packets_lie_behind_options() {
     let sent = ipv4(UDP, 0, &[1, 1, 1, 1], (B, A), &ports(4000, 53));
     let bytes = ipv4(ICMP, 0, &[1; 8], (A, B), &icmp(3, &sent));
     let quoted = quoted4(UDP, (B, A), Transport::Ports(4000, 53));
     assert_eq!(read4(&bytes).unwrap().quoted, Some(quoted));
-
-    let context = Context {
-        point: HookPoint::LocalOut,
-        ..context(Family::Ipv4)
-    };
-    let packet = read(&bytes[..], &context).unwrap();
-    assert_eq!(
-        packet.key,
-        Key {
-            point: HookPoint::LocalOut,
-            ..error4(3)
-        }
-    );
-    assert_eq!(
-        packet.quoted,
-        Some(Key {
-            point: HookPoint::PreRouting,
-            ..quoted
-        })
-    );
 }
 
 #[test]
@@ -921,10 +894,9 @@ proptest! {
     /// Nothing panics, nothing is read beyond the end, and what lies behind the bytes that were
     /// read does not count.
     #[test]
-    fn any_bytes(bytes in odd_packets(), out in any::<bool>(), icmp_errors in any::<bool>()) {
+    fn any_bytes(bytes in odd_packets(), icmp_errors in any::<bool>()) {
         for family in [Family::Ipv4, Family::Ipv6] {
-            let point = if out { HookPoint::LocalOut } else { HookPoint::PreRouting };
-            let context = Context { point, icmp_errors, ..context(family) };
+            let context = Context { icmp_errors, ..context(family) };
             let watched = Watched { bytes: &bytes, end: RefCell::new(0) };
             let packet = read(&watched, &context);
             prop_assert_eq!(packet, read(&bytes[..], &context));
@@ -932,7 +904,6 @@ proptest! {
                 prop_assert!(packet.quoted.is_none() || packet.key.error && icmp_errors);
                 if let Some(quoted) = packet.quoted {
                     prop_assert_eq!(quoted.source, packet.key.destination);
-                    prop_assert_eq!(quoted.point, point.opposite());
                     prop_assert!(!quoted.error);
                 }
             }

@@ -11,10 +11,7 @@ use ctskip_pure::{
         Key,
         Transport, //
     },
-    rule::{
-        Family,
-        HookPoint, //
-    }, //
+    rule::Family, //
 };
 use ctskip_testkit::{
     compiled::{
@@ -123,7 +120,7 @@ fn which_tables_have_them() {
         "udp dport=1024-2047",
         "icmp any",
         "icmp type=8\ntcp dst=2001:db8::/32\nudp dport=53",
-        "udp dport=1 local=dst\nudp dport=2 local=dst\nudp dport=3 local=src\ntcp dport=4 oneway",
+        "udp dport=1\nudp dport=2 oneway\nudp dport=3\ntcp dport=4 oneway",
         "udp dport=1,2,3,4",
         "udp dport=53 mark=5 netns=init",
     ] {
@@ -133,6 +130,8 @@ fn which_tables_have_them() {
         "udp dport=1000-2000",
         "udp dport=53 mark=5",
         "udp dport=53 dev=eth0",
+        "udp dport=53 local=dst",
+        "ip6 udp dport=53 local=dst",
         "udp dport=1,2,3,4,5",
         "udp dport=1,2\nudp dport=3,4\ntcp dport=9 oneway",
     ] {
@@ -147,18 +146,15 @@ fn which_tables_have_them() {
 #[test]
 fn the_last_of_them() {
     let linear = linear("udp dport=1,2,3\nudp dport=4").unwrap();
-    let found = |port, point| {
-        let mut key = key(17, "192.0.2.1", "192.0.2.2", Transport::Ports(9, port));
-        key.point = point;
+    let found = |port| {
+        let key = key(17, "192.0.2.1", "192.0.2.2", Transport::Ports(9, port));
         linear
             .first_match(&key)
             .ok()
             .unwrap()
             .map(|entry| entry.id())
     };
-    for point in [HookPoint::PreRouting, HookPoint::LocalOut] {
-        assert_eq!(found(1, point), Some(1));
-        assert_eq!(found(4, point), Some(2));
-        assert_eq!(found(5, point), None);
-    }
+    assert_eq!(found(1), Some(1));
+    assert_eq!(found(4), Some(2));
+    assert_eq!(found(5), None);
 }

@@ -23,8 +23,6 @@ use crate::pure::{
     rule::{
         protocol,
         Family,
-        HookPoint,
-        Local,
         Prefix,
         Range, //
     },
@@ -56,7 +54,7 @@ fn addresses(source: u128, destination: u128) -> u64 {
     half(source) << 32 | half(destination)
 }
 
-/// The rows of one hook, in the order of the rules.
+/// The rows, in the order of the rules.
 ///
 /// The last row is always an end: so a search needs no length.
 struct RowList<S>([LinearRow<S>; LINEAR_ROWS + 1]);
@@ -81,10 +79,7 @@ impl<S> RowList<S> {
 }
 
 /// A few rules that hold in one scope.
-pub struct LinearTable<S> {
-    pre_routing: RowList<S>,
-    local_out: RowList<S>,
-}
+pub struct LinearTable<S>(RowList<S>);
 
 /// A packet that these rules are not made for.
 pub struct Unsupported;
@@ -92,10 +87,7 @@ pub struct Unsupported;
 impl<S: Clone> LinearTable<S> {
     /// Returns a table of no rules.
     pub fn empty() -> Self {
-        Self {
-            pre_routing: RowList::new(),
-            local_out: RowList::new(),
-        }
+        Self(RowList::new())
     }
 
     /// Returns the rules of `ruleset` that hold in `scope`; [`None`] where they are too many, or specify more
@@ -117,18 +109,12 @@ impl<S: Clone> LinearTable<S> {
     /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
-        if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() {
+        if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() || rule.local().is_some() {
             return None;
         }
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {
             return Some(());
         }
-        let (pre_routing, local_out) = (HookPoint::PreRouting, HookPoint::LocalOut);
-        let (written, exchanged) = match rule.local() {
-            None => (&[pre_routing, local_out][..], &[pre_routing, local_out][..]),
-            Some(Local::Destination) => (&[pre_routing][..], &[local_out][..]),
-            Some(Local::Source) => (&[local_out][..], &[pre_routing][..]),
-        };
         for protocol in or_any(rule.protocols()) {
             // Rules for other protocols match no packet with ports.
             if !protocol.is_none_or(protocol::has_ports) {
@@ -140,26 +126,14 @@ impl<S: Clone> LinearTable<S> {
                         for destination_port in or_any(rule.destination_ports()) {
                             let source = (bits(source), port_bits(source_port)?);
                             let destination = (bits(destination), port_bits(destination_port)?);
-                            self.push_at(written, || row(entry, protocol, source, destination))?;
+                            self.0.push(row(entry, protocol, source, destination))?;
                             if !rule.oneway() {
-                                let row = || row(entry, protocol, destination, source);
-                                self.push_at(exchanged, row)?;
+                                self.0.push(row(entry, protocol, destination, source))?;
                             }
                         }
                     }
                 }
             }
-        }
-        Some(())
-    }
-
-    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> LinearRow<S>) -> Option<()> {
-        for point in points {
-            let list = match point {
-                HookPoint::PreRouting => &mut self.pre_routing,
-                HookPoint::LocalOut => &mut self.local_out,
-            };
-            list.push(row())?;
         }
         Some(())
     }
@@ -175,10 +149,7 @@ impl<S> LinearTable<S> {
         else {
             return Err(Unsupported);
         };
-        let RowList(rows) = match key.point {
-            HookPoint::PreRouting => &self.pre_routing,
-            HookPoint::LocalOut => &self.local_out,
-        };
+        let Self(RowList(rows)) = self;
         let addresses = addresses(key.source, key.destination);
         let rest = rest(key.protocol, source, destination);
         let found = rows.iter().find(|row| {

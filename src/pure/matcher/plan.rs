@@ -10,7 +10,7 @@
 //! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
 //! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
 //! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
-//! | [`Plan::Full`] | a rule needs a field of the key that no other plan reads | the engines of `Changed` |
+//! | [`Plan::Full`] | a rule needs what no other plan reads or asks for | the engines of `Changed` |
 //! | [`Plan::Changed`] | rules were added or deleted since all were compiled | those engines, twice |
 //! | [`Plan::Observe`] | the mode is observe | as `Changed`, on the slow path |
 //!
@@ -32,6 +32,10 @@ use crate::pure::{
         scope::Scope, //
     },
     packet::{
+        ends::{
+            AskedEnds,
+            NoEnds, //
+        },
         header::{
             Key,
             Needs, //
@@ -193,7 +197,8 @@ impl<S> View<S> {
 
     /// Returns the verdict on a packet on the slow path: any packet, by any plan but [`Plan::Idle`].
     ///
-    /// `quoted` is the packet that an ICMP error quotes. `nat_in_use` tells whether the namespace
+    /// `quoted` is the packet that an ICMP error quotes. `is_local` tells whether an address of either is
+    /// one of the namespace, and is called only for rules that ask. `nat_in_use` tells whether the namespace
     /// translates packets of the key's family; it is called only where the answer matters. Any
     /// context.
     #[inline(always)]
@@ -201,9 +206,13 @@ impl<S> View<S> {
         &self,
         key: &Key,
         quoted: Option<&Key>,
+        is_local: impl Fn(u128) -> bool,
         nat_in_use: impl FnOnce() -> bool,
     ) -> Verdict<'_, S> {
-        let look_up = |key: &Key| self.ruleset.lookup(&self.sections, key);
+        let look_up = |key: &Key| {
+            let ends = AskedEnds::new(key, &is_local);
+            self.ruleset.lookup(&self.sections, key, &ends)
+        };
         let quoted = quoted.and_then(look_up);
         let (first, followed) = match (look_up(key), quoted) {
             (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
@@ -239,7 +248,13 @@ pub trait Lookup {
     const NEEDS: Needs;
 
     /// Returns the first rule of `view` that matches `key`, a packet that is no ICMP error. Any context.
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>>;
+    ///
+    /// `is_local` tells whether an address is one of the namespace, and is called only for rules that ask.
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>>;
 }
 
 /// Looks a packet up for [`Plan::Linear`].
@@ -249,10 +264,14 @@ impl Lookup for LinearLookup {
     const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
         match view.linear.first_match(key) {
             Ok(found) => found,
-            Err(Unsupported) => ChangedLookup::<false>::first_match(view, key),
+            Err(Unsupported) => ChangedLookup::<false>::first_match(view, key, is_local),
         }
     }
 }
@@ -264,7 +283,11 @@ impl Lookup for HashedLookup {
     const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        _: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
         let found = match key.family {
             Family::Ipv4 => view.ruleset.lookup_hashed(&view.sections, key),
             Family::Ipv6 => view.ruleset.lookup_whole(&view.sections, key),
@@ -284,7 +307,11 @@ impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
     };
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        _: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
         let found = view.ruleset.lookup_whole(&view.sections, key);
 
         view.ruleset.entry(found?)
@@ -302,8 +329,18 @@ impl<const FULL: bool> Lookup for ChangedLookup<FULL> {
     };
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
-        let found = view.ruleset.lookup(&view.sections, key);
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
+        let found = match FULL {
+            true => {
+                let ends = AskedEnds::new(key, is_local);
+                view.ruleset.lookup(&view.sections, key, &ends)
+            }
+            false => view.ruleset.lookup(&view.sections, key, NoEnds),
+        };
 
         view.ruleset.entry(found?)
     }

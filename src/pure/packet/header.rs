@@ -12,7 +12,6 @@ use crate::pure::rule::{
     protocol,
     DeviceName,
     Family,
-    HookPoint,
     Rule, //
 };
 
@@ -86,6 +85,8 @@ impl Needs {
     pub const DEVICE: Self = Self(1);
     /// [`Key::flags`].
     pub const FLAGS: Self = Self(1 << 1);
+    /// Which ends are local ([`Ends`](super::ends::Ends)): no field of a key, but asked for as rarely.
+    pub const LOCAL: Self = Self(1 << 2);
     /// Every such field but the device.
     pub const RARE: Self = Self(!1);
     /// Every such field.
@@ -96,6 +97,7 @@ impl Needs {
         let field = |is_named: bool, field: Self| if is_named { field } else { Self::NONE };
         field(rule.devices().next().is_some(), Self::DEVICE)
             .and(field(rule.flags().is_some(), Self::FLAGS))
+            .and(field(rule.local().is_some(), Self::LOCAL))
     }
 
     /// Returns the fields of either.
@@ -171,8 +173,6 @@ pub struct Key {
     pub transport: Transport,
     /// Whether the packet is an ICMP error, which only rules that name its type match themselves.
     pub error: bool,
-    /// The hook point that the packet passes; for a quoted packet, that its flow passes.
-    pub point: HookPoint,
     /// The device that it comes in by or goes out by.
     pub device: DeviceName,
     /// `skb->mark`.
@@ -186,8 +186,6 @@ pub struct Key {
 pub struct Context {
     /// The family of the hook.
     pub family: Family,
-    /// The hook point at which it is looked at.
-    pub point: HookPoint,
     /// The device, NUL-padded; zeros where it is not needed.
     pub device: DeviceName,
     /// `skb->mark`.
@@ -210,7 +208,6 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         destination: ip.destination,
         transport,
         error: is_error(context.family, transport) && context.icmp_errors,
-        point: context.point,
         device: context.device,
         mark: context.mark,
         flags: match context.needs.has(Needs::FLAGS) {
@@ -261,7 +258,6 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         destination,
         transport: ports_of(ports),
         error: false,
-        point: context.point,
         device: context.device,
         mark: context.mark,
         flags: match context.needs.has(Needs::FLAGS) {
@@ -275,7 +271,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
 /// [`dissect`] made of the error's bytes.
 ///
 /// [`None`] where the quoted packet cannot be read, is an error itself, or was not sent by the
-/// destination of `error`. The quoted packet went the other way, so past the opposite hook.
+/// destination of `error`.
 pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
     let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
     let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
@@ -292,7 +288,6 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         destination: ip.destination,
         transport,
         error: false,
-        point: error.point.opposite(),
         // They lie behind the eight bytes that every error quotes (RFC 792), and are not read where more is
         // quoted: rules that name flags decide no errors.
         flags: Flags::UNKNOWN,

@@ -13,25 +13,6 @@ pub enum Family {
     Ipv6,
 }
 
-/// The hook point at which a packet is looked at: `NF_INET_PRE_ROUTING` or `NF_INET_LOCAL_OUT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookPoint {
-    /// Packets that come in.
-    PreRouting,
-    /// Packets that this host made.
-    LocalOut,
-}
-
-impl HookPoint {
-    /// Returns the hook point that the other direction of a flow of this host passes.
-    pub const fn opposite(self) -> Self {
-        match self {
-            Self::PreRouting => Self::LocalOut,
-            Self::LocalOut => Self::PreRouting,
-        }
-    }
-}
-
 /// The action of a rule on the packets that it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
@@ -42,13 +23,24 @@ pub enum Action {
     Track,
 }
 
-/// The end of a flow that is this host (`local=`).
+/// The end of a flow that is an address of the namespace (`local=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Local {
     /// The source as the rule writes it.
     Source,
     /// The destination as the rule writes it.
     Destination,
+}
+
+impl Local {
+    /// Returns the other end.
+    #[inline]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
 }
 
 /// IP protocol numbers that have a name in rules.
