@@ -309,7 +309,7 @@ struct StatsFile(Arc<Nets>);
 
 /// The text of `stats`. Each line but the last keeps its length.
 struct StatsText {
-    counts: [(&'static str, u64); 10],
+    counts: [(&'static str, u64); 11],
     buckets: u64,
     entries: u64,
 }
@@ -340,6 +340,7 @@ impl File for StatsFile {
                 ("left_entry", count(Counter::Entry)),
                 ("left_template", count(Counter::Template)),
                 ("left_untracked", count(Counter::Untracked)),
+                ("left_unread", count(Counter::Unread)),
                 ("icmp_errors_followed", count(Counter::Followed)),
                 ("worst_lookup", u64::try_from(worst).unwrap_or(u64::MAX)),
             ],

@@ -217,7 +217,7 @@ impl NetState {
             needs: view.needs(),
         };
         let Some(key) = dissect(&skb, &context) else {
-            return self.counter(Counter::NoRule).count();
+            return self.counter(Counter::Unread).count();
         };
         let quoted = match key.error {
             true => quoted(&skb, &key),

@@ -515,13 +515,13 @@ fn ipv6_extension_headers_are_skipped() {
             "{types:?}"
         );
     }
-    // The 13th is one too many, as for the kernel.
+    // The 13th is one too many, as for the kernel: what the packet is cannot be known.
     let bytes = ipv6(
         DESTINATION,
         (A6, B6),
         &chain(&[DESTINATION; 13], UDP, &ports(4000, 53)),
     );
-    assert_eq!(read6(&bytes), plain(key6(DESTINATION, Transport::Unknown)));
+    assert_eq!(read6(&bytes), None);
     let bytes = ipv6(DESTINATION, (A6, B6), &chain(&[DESTINATION; 12], NONE, &[]));
     assert_eq!(read6(&bytes), plain(key6(NONE, Transport::Unknown)));
     // Behind ESP nothing is read, and nothing follows `no next header`.
@@ -544,12 +544,9 @@ fn ipv6_extension_headers_cut_short() {
         // Two bytes say what follows; whether it is a later fragment, the next two.
         let least = if kind == FRAGMENT { 44 } else { 42 };
         for len in 40..48 {
-            let protocol = if len < least { kind } else { UDP };
-            assert_eq!(
-                read6(&bytes[..len]),
-                plain(key6(protocol, Transport::Unknown)),
-                "{kind} {len}"
-            );
+            let known = plain(key6(UDP, Transport::Unknown));
+            let expected = if len < least { None } else { known };
+            assert_eq!(read6(&bytes[..len]), expected, "{kind} {len}");
         }
         // Longer than the packet is.
         let mut bytes = ipv6(kind, (A6, B6), &chain(&[kind], UDP, &ports(4000, 53)));
@@ -594,6 +591,20 @@ fn ipv6_fragments() {
                 "{field:#x} {types:?}"
             );
         }
+    }
+}
+
+/// A later fragment has no more than the type of the header that it starts with.
+#[test]
+fn ipv6_later_fragments_that_start_with_an_extension_header() {
+    for (following, known) in [(UDP, true), (ESP, true), (DESTINATION, false), (AH, false)] {
+        let mut bytes = ipv6(FRAGMENT, (A6, B6), &chain(&[FRAGMENT], following, &[7; 40]));
+        bytes[42..44].copy_from_slice(&8u16.to_be_bytes());
+        let expected = match known {
+            true => plain(key6(following, Transport::Unknown)),
+            false => None,
+        };
+        assert_eq!(read6(&bytes), expected, "{following}");
     }
 }
 
@@ -674,12 +685,32 @@ fn icmpv6_redirects_quote_a_packet() {
     };
     let packet = read6(&redirect(&[4, 8])).unwrap();
     assert_eq!(packet.key, error6(137));
-    let quoted = packet.quoted.unwrap();
+    let quoted = packet.quoted.as_ref().unwrap();
     assert_eq!(quoted.transport, Transport::Ports(4000, 53));
     assert_eq!(quoted.destination, number("2001:db8:3::3"));
-    // Another option, and one without a length.
-    for option in [[2, 8], [4, 0]] {
-        assert_eq!(read6(&redirect(&option)), plain(error6(137)));
+    // Behind the target's link-layer address, as Linux writes it, and behind seven more options.
+    let option = |kind, len: u8| {
+        let mut option = vec![kind, len];
+        option.extend(vec![9; usize::from(len) * 8 - 2]);
+        option
+    };
+    for before in [
+        option(2, 1),
+        option(2, 3),
+        option(1, 1).repeat(7), //
+    ] {
+        let options = [&before[..], &[4, 8]].concat();
+        assert_eq!(read6(&redirect(&options)), Some(packet), "{before:?}");
+    }
+    // Too many, another option alone, and one without a length.
+    let late = [&option(1, 1).repeat(8)[..], &[4, 8]].concat();
+    for options in [
+        &late[..],
+        &option(2, 1),
+        &[4, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 0, 4, 8],
+    ] {
+        assert_eq!(read6(&redirect(options)), plain(error6(137)), "{options:?}");
     }
     let whole = redirect(&[4, 8]);
     for len in 41..whole.len() - ports(0, 0).len() {
