@@ -77,6 +77,8 @@ static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
+bool ctskip_net_forwards_ipv4(const struct net *net);
+bool ctskip_net_forwards_ipv6(const struct net *net);
 pid_t ctskip_current(char *comm);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);

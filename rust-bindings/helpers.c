@@ -61,6 +61,20 @@ bool ctskip_current_in_init_net(void)
 	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
 }
 
+bool ctskip_net_forwards_ipv4(const struct net *net)
+{
+	return READ_ONCE(IPV4_DEVCONF_ALL(net, FORWARDING));
+}
+
+bool ctskip_net_forwards_ipv6(const struct net *net)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	return READ_ONCE(net->ipv6.devconf_all->forwarding);
+#else
+	return false;
+#endif
+}
+
 /* The current task and open files (task.rs, sysfs.rs). */
 
 /**

@@ -7,14 +7,23 @@ use core::fmt::Display;
 use kernel::prelude::*;
 
 use crate::{
-    linux::task::TaskName,
+    linux::{
+        net::Net,
+        task::TaskName, //
+    },
     nets::Nets,
+    notice::{
+        self,
+        Notice,
+        MOST, //
+    },
     pure::{
         language::report::Report,
-        matcher::held::{
+        matcher::warning::{
             Families,
-            HeldRules,
-            MayBeHeld, //
+            Warned,
+            WarnedRules,
+            Warning, //
         },
         packet::verdict::Mode,
         rule::Family,
@@ -69,61 +78,91 @@ pub(crate) fn refused_parameter(report: &Report) {
     pr_err!("rules: {}\n", format_args!("{:>caret$}", "^"));
 }
 
-/// Logs which rules of the table in force the NAT guard holds, and in which namespaces.
+/// Logs which rules of the table in force may not do what is expected, and in which namespaces.
 ///
 /// Process context; no lock may be held under which a namespace is looked at. Goes through the rules
-/// where NAT is in use anywhere, once for all namespaces, and again for those few that are logged.
+/// where a warning may be due, once for all namespaces, and again for those few that are logged.
 /// Without the memory for it, the log does without.
-pub(crate) fn held(nets: &Nets) {
-    let _ = log_held(nets);
+pub(crate) fn warn(nets: &Nets) {
+    notice::reset();
+    let nat_in_use = |net: Net<'_>, family| net.nat_in_use(family);
+    let forwards = |net: Net<'_>, family| net.forwards(family);
+    let _ = log_warning(nets, Warning::Held, nat_in_use);
+    let _ = log_warning(nets, Warning::NatOk, nat_in_use);
+    let _ = log_warning(nets, Warning::OneDevice, forwards);
 }
 
-/// As [`held()`]. Fails with `ENOMEM`.
-fn log_held(nets: &Nets) -> Result {
-    /// The number of namespaces that are logged.
-    const MOST: usize = 16;
-
+/// Logs `warning` for each namespace of which `is_due` is true for a family. Fails with `ENOMEM`.
+fn log_warning(
+    nets: &Nets,
+    warning: Warning,
+    is_due: impl Fn(Net<'_>, Family) -> bool,
+) -> Result {
     let (all, _) = nets.nets()?;
     let (published, _) = nets.published();
     let ruleset = &*published.ruleset;
-    let mut may_be_held = None;
+    let mut warned = None;
     let mut logged = 0usize;
     for net in &all {
         let handle = net.handle();
-        let nat = |family| handle.with(|net| net.nat_in_use(family)) == Some(true);
+        let due = |family| handle.with(|net| is_due(net, family)) == Some(true);
         let families = Families {
-            ipv4: nat(Family::Ipv4),
-            ipv6: nat(Family::Ipv6),
+            ipv4: due(Family::Ipv4),
+            ipv6: due(Family::Ipv6),
         };
         if families.is_empty() {
             continue;
         }
-        let rules = match &mut may_be_held {
+        let rules = match &mut warned {
             Some(found) => found,
             None => {
-                let found = MayBeHeld::new(ruleset).map_err(|_| ENOMEM)?;
-                may_be_held.insert(found)
+                let found = Warned::new(warning, ruleset).map_err(|_| ENOMEM)?;
+                warned.insert(found)
             }
         };
         let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
         if !rules.in_scope(scope).meet(families) {
             continue;
         }
-        if logged == MOST {
-            pr_info!("rules are held in further namespaces: see the file netns\n");
-            break;
+        if warning == Warning::Held {
+            net.is_told(Notice::Held);
         }
         logged = logged.saturating_add(1);
-        let held = HeldRules {
+        if logged > MOST {
+            continue;
+        }
+        let rules = WarnedRules {
+            warning,
             ruleset,
             scope,
             families,
         };
-        pr_info!(
-            "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
-            format_args!("{held}"),
-            handle.id().inum,
-        );
+        let inum = handle.id().inum;
+        match warning {
+            Warning::Held => pr_info!(
+                "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+            Warning::NatOk => pr_info!(
+                "rules {} say nat=ok, and NAT is in use in netns {}: no flow that is translated there may have an end that the rules name, or its answers go out untranslated\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+            Warning::OneDevice => pr_warn!(
+                "rules {} name one device in netns {}, which forwards: packets that come in by another one, as answers do, do not match; name both devices, or say oneway\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+        }
+    }
+    if logged > MOST {
+        let what = match warning {
+            Warning::Held => "rules are held",
+            Warning::NatOk => "rules say nat=ok, and NAT is in use,",
+            Warning::OneDevice => "rules name one device",
+        };
+        pr_info!("{} in further namespaces: see the file netns\n", what);
     }
     Ok(())
 }

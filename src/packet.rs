@@ -33,6 +33,10 @@ use crate::{
             Unmarked, //
         },
     },
+    notice::{
+        Notice,
+        Notices, //
+    },
     pure::{
         matcher::plan::{
             Lookup,
@@ -64,6 +68,7 @@ pub(crate) struct NetState {
     handle: NetHandle,
     view: Pointer<View<Slot>>,
     counters: Counters<{ Counter::COUNT }>,
+    notices: Notices,
 }
 
 impl NetState {
@@ -73,6 +78,7 @@ impl NetState {
             handle,
             view: Pointer::new(view),
             counters: Counters::new()?,
+            notices: Notices::new(),
         })
     }
 
@@ -84,6 +90,13 @@ impl NetState {
     /// Has the packets from now on decided by `view`.
     pub(crate) fn publish(&self, view: Shared<View<Slot>>) {
         drop(self.view.swap(view));
+        self.notices.reset();
+    }
+
+    /// Notes that a notice is logged, and returns whether it was since the view was published. Any
+    /// context.
+    pub(crate) fn is_told(&self, notice: Notice) -> bool {
+        self.notices.is_told(notice)
     }
 
     /// Returns the count of a counter, over all CPUs.
@@ -191,9 +204,15 @@ impl NetState {
     #[inline(never)]
     fn guard(&self, skb: Unmarked<'_>, state: HookState<'_>, entry: &Entry<Slot>) -> Accept {
         match state.nat_in_use(state.family()) {
-            true => entry.slot().hold(self.counter(Counter::Held)),
+            true => self.hold(entry),
             false => skb.skip(self.counter(Counter::Skipped), entry.slot()),
         }
+    }
+
+    /// Leaves a packet of a rule tracked, as NAT is in use.
+    fn hold(&self, entry: &Entry<Slot>) -> Accept {
+        self.notices.tell(Notice::Held, self.handle.id().inum);
+        entry.slot().hold(self.counter(Counter::Held))
     }
 
     /// Decides on any packet, by any view that is not idle.
@@ -203,7 +222,11 @@ impl NetState {
         let skb = match skb.unmarked() {
             Ok(skb) => skb,
             Err(Marked::Entry) => return self.counter(Counter::Entry).count(),
-            Err(Marked::Template) => return self.counter(Counter::Template).count(),
+            Err(Marked::Template) => {
+                self.notices
+                    .tell(Notice::Template, self.handle.id().inum);
+                return self.counter(Counter::Template).count();
+            }
             Err(Marked::Untracked) => return self.counter(Counter::Untracked).count(),
         };
         let context = Context {
@@ -229,7 +252,7 @@ impl NetState {
         match view.decide(&key, quoted.as_ref(), is_local, nat_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
-            Verdict::Held(entry) => entry.slot().hold(self.counter(Counter::Held)),
+            Verdict::Held(entry) => self.hold(entry),
             Verdict::Skip { entry, followed } => {
                 if followed {
                     let _ = self.counter(Counter::Followed).count();

@@ -225,7 +225,7 @@ impl Writer {
     /// Logs a commit of the current task. `writing` is not held.
     fn log(&self, done: Commit) {
         log::commit(done, format_args!("by {}", TaskName::current()));
-        log::held(&self.nets);
+        log::warn(&self.nets);
     }
 
     /// Notes a refusal for `last_error`, and returns its error.

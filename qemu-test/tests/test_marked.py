@@ -151,7 +151,7 @@ def test_loopback_with_an_entry(ctskip, lab, family):
     ns.udp_echo(7, address=loopback(family))
     ns.track()
     ns.nft(
-        "table inet mark { chain output { type filter hook output priority 0; udp dport 7 meta mark set 5;"
+        "table inet marks { chain output { type filter hook output priority 0; udp dport 7 meta mark set 5;"
         " }; }"
     )
     left = growth(ctskip)

@@ -15,7 +15,6 @@ mod command;
 mod corpus;
 mod hash;
 mod header;
-mod held;
 mod linear;
 mod listing;
 mod load;
@@ -30,6 +29,7 @@ mod shapes;
 mod show;
 mod text;
 mod verdict;
+mod warning;
 
 /// A packet's key, and where it is an ICMP error, the key of the packet that it quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
