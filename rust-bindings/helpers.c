@@ -305,27 +305,36 @@ void ctskip_slot_zero(void *slot)
 /**
  * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
  * @net: the namespace
- * @dev: the packet's device, or NULL; in a VRF, the VRF's addresses count
+ * @dev: the packet's device, or NULL; its broadcast addresses count, and its VRF's local routes
  * @address: the address
  *
  * Addresses of devices, those of local routes (127.0.0.0/8 and AnyIP among them), multicast and
- * broadcast addresses are.
+ * broadcast addresses are. As inet_addr_type_dev_table(), which takes ten times as long for an
+ * address of a device.
  *
  * Context: Any context, under the RCU read lock.
  */
 bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 address)
 {
+	const struct in_device *in_dev;
+	const struct in_ifaddr *ifa;
+
+	if (ipv4_is_multicast(address) || ipv4_is_lbcast(address))
+		return true;
 	/* Nobody's address: the source of a host that has none yet. */
 	if (ipv4_is_zeronet(address))
 		return false;
-	switch (inet_addr_type_dev_table(net, dev, address)) {
-	case RTN_LOCAL:
-	case RTN_BROADCAST:
-	case RTN_MULTICAST:
+	if (__ip_dev_find(net, address, false))
 		return true;
-	default:
+	if (!dev)
 		return false;
-	}
+	in_dev = __in_dev_get_rcu(dev);
+	if (in_dev)
+		in_dev_for_each_ifa_rcu(ifa, in_dev)
+			if (ifa->ifa_broadcast == address)
+				return true;
+	return l3mdev_fib_table_rcu(dev) &&
+	       inet_addr_type_dev_table(net, dev, address) == RTN_LOCAL;
 }
 
 #if IS_ENABLED(CONFIG_IPV6)

@@ -110,7 +110,8 @@ fn log_warning(
             ipv4: due(Family::Ipv4),
             ipv6: due(Family::Ipv6),
         };
-        if families.is_empty() {
+        let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
+        if families.is_empty() || !warning.may_be_about(ruleset.sections(scope).needs()) {
             continue;
         }
         let rules = match &mut warned {
@@ -120,7 +121,6 @@ fn log_warning(
                 warned.insert(found)
             }
         };
-        let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
         if !rules.in_scope(scope).meet(families) {
             continue;
         }

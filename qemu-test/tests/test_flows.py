@@ -514,6 +514,26 @@ def test_local_addresses_of_routes(ctskip, lab, family):
         assert server.entries(family, "udp") == []
 
 
+def test_local_of_many(ctskip, lab):
+    """Broadcast and multicast addresses are every host's."""
+    client, server = lab.pair()
+    server.track()
+    network = server.addr(V4).rsplit(".", 1)[0]
+    watch = server.watch("udp dport 7")
+    rule = ctskip.add(f"udp dport=7 local=dst netns={server.inode}")
+    addresses = ("255.255.255.255", f"{network}.255", "224.0.0.251")
+    with client.socket(V4.af, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        for address in addresses:
+            s.sendto(b"hello", (address, 7))
+    with client.socket(V6.af, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        s.sendto(b"hello", ("ff02::1", 7))
+    assert watch.more("prerouting", 4) == {"untracked": 4}
+    assert ctskip.counter(rule)["packets"] == 4
+
+
 def test_local_in_a_container(ctskip, lab, family):
     """A client in a container asks a server far away: no other namespace on the way is an end."""
     client, host, server = lab.routed()

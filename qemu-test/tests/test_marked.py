@@ -306,6 +306,18 @@ def test_vrf_with_local(ctskip, lab, vrf, family):
     assert host.entries(family, "udp") == []
 
 
+def test_vrf_with_local_routes(ctskip, lab, vrf, family):
+    """AnyIP in a VRF: a local route in its table."""
+    client, host = vrf
+    prefix, address = family.pick(("10.77.0.0/16", "10.77.1.9"), ("fd00:77::/64", "fd00:77::9"))
+    host.run(f"ip -{family.version} route add local {prefix} dev vrf0 table 100")
+    client.run(f"ip -{family.version} route add {prefix} via {host.addr(family)}")
+    watch = host.watch("udp dport 7")
+    ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
+    client.udp_send(address, 7)
+    assert set(watch.more("prerouting", 1)) == {"untracked"}
+
+
 def test_vrf_passes_its_port_first(ctskip, lab, vrf, family):
     client, host = vrf
     address = host.addr(family)

@@ -155,6 +155,8 @@ fn assert_warned(warning: Warning, text: &str, expected: &str) {
     assert_eq!(warned.to_string(), expected, "{text}");
     let sums = Warned::new(warning, &ruleset).unwrap();
     assert_eq!(sums.in_scope(Scope::Init).is_empty(), expected.is_empty());
+    let needs = ruleset.sections(Scope::Init).needs();
+    assert!(expected.is_empty() || warning.may_be_about(needs));
 }
 
 #[test]
@@ -170,4 +172,6 @@ fn rules_that_name_one_device() {
                 udp dport=4 dev=eth0,eth1\nudp dport=5 dev=eth*\nudp dport=6 dev=lo\nudp dport=7\n";
     assert_warned(Warning::OneDevice, text, "1,2");
     assert_warned(Warning::OneDevice, "udp dport=3 dev=eth0 oneway\n", "");
+    let without = compiled("udp dport=3\n").sections(Scope::Init).needs();
+    assert!(!Warning::OneDevice.may_be_about(without));
 }

@@ -16,13 +16,17 @@ use crate::pure::{
         scope::Scope,
         words::fixed_bits, //
     },
-    packet::header::{
-        Key,
-        Transport, //
+    packet::{
+        ends::Ends,
+        header::{
+            Key,
+            Transport, //
+        },
     },
     rule::{
         protocol,
         Family,
+        Local,
         Prefix,
         Range, //
     },
@@ -37,6 +41,8 @@ struct LinearRow<S> {
     /// See [`rest`].
     rest: u64,
     rest_bits: u64,
+    /// The end of the packet that must be an address of its namespace.
+    local: Option<Local>,
     /// `None` ends the rows, and matches all.
     entry: Option<Entry<S>>,
 }
@@ -66,6 +72,7 @@ impl<S> RowList<S> {
             address_bits: 0,
             rest: 0,
             rest_bits: 0,
+            local: None,
             entry: None,
         }))
     }
@@ -109,7 +116,7 @@ impl<S: Clone> LinearTable<S> {
     /// Appends a rule; [`None`] where there is no room, or where it specifies more than a row can.
     fn push(&mut self, entry: &Entry<S>) -> Option<()> {
         let rule = entry.rule();
-        if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() || rule.local().is_some() {
+        if fixed_bits(rule).1 != 0 || rule.devices().next().is_some() {
             return None;
         }
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {
@@ -126,9 +133,15 @@ impl<S: Clone> LinearTable<S> {
                         for destination_port in or_any(rule.destination_ports()) {
                             let source = (bits(source), port_bits(source_port)?);
                             let destination = (bits(destination), port_bits(destination_port)?);
-                            self.0.push(row(entry, protocol, source, destination))?;
+                            self.0.push(LinearRow {
+                                local: rule.local(),
+                                ..row(entry, protocol, source, destination)
+                            })?;
                             if !rule.oneway() {
-                                self.0.push(row(entry, protocol, destination, source))?;
+                                self.0.push(LinearRow {
+                                    local: rule.local().map(Local::opposite),
+                                    ..row(entry, protocol, destination, source)
+                                })?;
                             }
                         }
                     }
@@ -140,11 +153,16 @@ impl<S: Clone> LinearTable<S> {
 }
 
 impl<S> LinearTable<S> {
-    /// Returns the first rule that matches `key`. Any context.
+    /// Returns the first rule that matches `key`, whose ends are `ends`: asked for only if `LOCAL`, which
+    /// must be true where a rule says `local=`. Any context.
     ///
     /// Fails for a packet that the table is not made for: [`Ruleset::lookup`] finds its rule.
     #[inline(always)]
-    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Unsupported> {
+    pub fn first_match<const LOCAL: bool>(
+        &self,
+        key: &Key,
+        ends: impl Ends,
+    ) -> Result<Option<&Entry<S>>, Unsupported> {
         let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
         else {
             return Err(Unsupported);
@@ -155,6 +173,7 @@ impl<S> LinearTable<S> {
         let found = rows.iter().find(|row| {
             (addresses ^ row.addresses) & row.address_bits == 0
                 && (rest ^ row.rest) & row.rest_bits == 0
+                && (!LOCAL || row.local.is_none_or(|end| ends.is_local(end)))
         });
         Ok(found.and_then(|row| row.entry.as_ref()))
     }
@@ -195,6 +214,7 @@ fn row<S: Clone>(
         address_bits: addresses(source.1, destination.1),
         rest: rest(protocol.unwrap_or(0), source_port.0, destination_port.0),
         rest_bits: rest(protocol_bits, source_port.1, destination_port.1),
+        local: None,
         entry: Some(entry.clone()),
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`Plan::Idle`] | no rule holds, or the mode is off | none |
 //! | [`Plan::Linear`] | few rules hold, and these are plain | [`linear`](super::linear) |
+//! | [`Plan::LinearLocal`] | as `Linear`, and a rule says `local=` | [`linear`](super::linear) |
 //! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
 //! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
 //! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
@@ -52,7 +53,7 @@ use crate::pure::{
 
 /// By which engine the packets of a namespace are looked up.
 ///
-/// Each plan is one bit: see [`View::dispatch`].
+/// Each plan but the last is one bit: see [`View::dispatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Plan {
@@ -69,10 +70,12 @@ pub enum Plan {
     /// By hash tables and trees, and by the tables and trees of the rules added since; deleted rules are
     /// left out.
     Changed = 1 << 5,
-    /// As [`Self::Changed`], and nothing is skipped.
-    Observe = 1 << 6,
+    /// As [`Self::Linear`], by rules that may say `local=`.
+    LinearLocal = 1 << 6,
     /// As [`Self::Changed`], with every field of the key: [`Needs::ALL`].
     Full = 1 << 7,
+    /// As [`Self::Changed`], and nothing is skipped. No bit: what none of the others is.
+    Observe = 0,
 }
 
 impl Plan {
@@ -92,7 +95,10 @@ impl Plan {
         } else if mode == Mode::Observe {
             Self::Observe
         } else if linear.is_some() {
-            Self::Linear
+            match needs.has(Needs::LOCAL) {
+                true => Self::LinearLocal,
+                false => Self::Linear,
+            }
         } else if needs.has(Needs::RARE) {
             Self::Full
         } else if !ruleset.is_whole() {
@@ -116,7 +122,7 @@ pub struct View<S> {
     ruleset: Arc<Ruleset<S>>,
     /// The rules that hold here.
     sections: Sections,
-    /// These rules again, where they are few and plain; for [`Plan::Linear`] only.
+    /// These rules again, where they are few and plain; for [`Plan::Linear`] and [`Plan::LinearLocal`].
     linear: LinearTable<S>,
 }
 
@@ -172,7 +178,7 @@ impl<S> View<S> {
         let is = |plan: Plan| self.plan as u8 & plan as u8 != 0;
 
         if is(Plan::Linear) {
-            return path.fast::<LinearLookup>(self);
+            return path.fast::<LinearLookup<false>>(self);
         }
         if is(Plan::Idle) {
             return path.idle();
@@ -188,6 +194,9 @@ impl<S> View<S> {
         }
         if is(Plan::Changed) {
             return path.fast::<ChangedLookup<false>>(self);
+        }
+        if is(Plan::LinearLocal) {
+            return path.fast::<LinearLookup<true>>(self);
         }
         if is(Plan::Full) {
             return path.fast::<ChangedLookup<true>>(self);
@@ -257,10 +266,10 @@ pub trait Lookup {
     ) -> Option<&'v Entry<S>>;
 }
 
-/// Looks a packet up for [`Plan::Linear`].
-pub struct LinearLookup;
+/// Looks a packet up for [`Plan::Linear`], or with `LOCAL` for [`Plan::LinearLocal`].
+pub struct LinearLookup<const LOCAL: bool>;
 
-impl Lookup for LinearLookup {
+impl<const LOCAL: bool> Lookup for LinearLookup<LOCAL> {
     const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
@@ -269,9 +278,17 @@ impl Lookup for LinearLookup {
         key: &Key,
         is_local: impl Fn(u128) -> bool,
     ) -> Option<&'v Entry<S>> {
-        match view.linear.first_match(key) {
-            Ok(found) => found,
-            Err(Unsupported) => ChangedLookup::<false>::first_match(view, key, is_local),
+        let found = match LOCAL {
+            true => {
+                let ends = AskedEnds::new(key, &is_local);
+                view.linear.first_match::<true>(key, &ends)
+            }
+            false => view.linear.first_match::<false>(key, NoEnds),
+        };
+        match (found, LOCAL) {
+            (Ok(found), _) => found,
+            (Err(Unsupported), true) => ChangedLookup::<true>::first_match(view, key, is_local),
+            (Err(Unsupported), false) => ChangedLookup::<false>::first_match(view, key, is_local),
         }
     }
 }

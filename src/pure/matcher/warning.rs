@@ -19,6 +19,7 @@ use crate::pure::{
         ruleset::Ruleset,
         scope::Scope, //
     },
+    packet::header::Needs,
     rule::{
         Action,
         Device,
@@ -51,6 +52,12 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// Returns whether one of some rules may be of this kind, by the fields that these need: most tables
+    /// need not be gone through.
+    pub fn may_be_about(self, needs: Needs) -> bool {
+        self != Self::OneDevice || needs.has(Needs::DEVICE)
+    }
+
     /// Returns whether `rule` is of this kind.
     fn is_about(self, rule: &Rule) -> bool {
         match self {
