@@ -113,6 +113,9 @@ BAD = (
     ("udp dport=53; tcp dport=x", "x", None),
     ("udp dport=53; tcp dport=70000", "70000", None),
     ("udp dport=1; udp dport=2; udp dst=10.0.0.1/8 dport=3", "10.0.0.1/8", None),
+    ("add udp dprot=53", "dprot", "unknown"),
+    ("udp dport=53; insert udp dport=54", "insert", "rules only"),
+    ("udp dport=53; flush", "flush", "rules only"),
     ("udp dport=53 netns=1", "1", "no such"),
     (f"udp dport=53 netns=pid:{NOBODY}", f"pid:{NOBODY}", "no such"),
     ("udp dport=53 id=1; tcp dport=53 id=1", "id=1", None),
@@ -182,6 +185,7 @@ TYPED = {
     f"rules={PLUS}": (TWO, TWO, TWO),
     f'rules="{PLUS}"': (TWO, TWO, TWO),
     "rules=udp+dport=53 rules=tcp+dst=10.0.0.0/8+dport=6379": (TWO, TWO, TWO),
+    "rules=add+udp+dport=53": (ONE, ONE, ONE),
     f"'rules=\"{SPACES}\"'": (TWO, TWO, TWO),
     # Older ones do not quote what the shell has unquoted.
     f'rules="{SPACES}"': (TWO, None, None),

@@ -129,12 +129,22 @@ def test_ids_ascend_and_are_not_given_again(ctskip):
 
 @pytest.mark.own_module
 def test_ids_when_the_highest_is_taken(ctskip):
+    """None is given a second time."""
     assert ctskip.load() == 0
     assert ctskip.add("udp dport=1") == 1
-    assert ctskip.add("udp dport=2 id=4294967295") == 4294967295
-    ctskip.commit("udp dport=5 id=3", "udp dport=3", "udp dport=4")
-    ids = [line["id"] for line in ctskip.counters()]
-    assert len(set(ids)) == 5 and all(0 < number < 2**32 for number in ids), ids
+    assert ctskip.add("udp dport=2 id=4294967294") == 4294967294
+    assert ctskip.add("udp dport=3") == 4294967295
+    for text in (
+        "udp dport=4\n",
+        "delete 4294967295\nudp dport=4\n",
+        "load\nudp dport=4\ncommit\n",
+    ):
+        assert ctskip.refused(text) == "ENOSPC"
+        assert "no number is left" in ctskip.last_error()["error"]
+    assert ctskip.add("udp dport=4 id=7") == 7
+    ctskip.commit("delete 4294967295")
+    ctskip.commit("delete 4294967294")
+    assert ctskip.add("udp dport=5") == 8
 
 
 # --- one write, one transaction ------------------------------------------------------------------
@@ -191,6 +201,7 @@ REFUSED = [
     ("add udp dport=2 id=0", "EINVAL", "0"),
     ("add udp dport=2 id=4294967296", "EINVAL", "4294967296"),
     ("udp+dport=1+", "EINVAL", "+"),
+    ("add udp+dport=1+", "EINVAL", "+"),
     ("insert", "EINVAL", ""),
     ("insert before={0}", "EINVAL", ""),
     ("insert before=x udp dport=1", "EINVAL", "x"),
@@ -351,6 +362,9 @@ def test_the_most_rules(ctskip, capsys):
         head.read(200)
         first = head.read(200).split("\n")[0].rpartition("id=")[2]
     ctskip.commit(f"delete {first}", "sctp dport=1")
+    assert ctskip.header()["rules"] == MOST
+    # The other way round as well: the rules are counted at the end.
+    ctskip.commit("sctp dport=2", f"delete {int(first) + 1}")
     assert ctskip.header()["rules"] == MOST
     with capsys.disabled():
         print(f"\n{MOST} rules loaded twice in {taken:.1f} s", end=" ")

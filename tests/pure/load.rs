@@ -457,22 +457,37 @@ fn numbers_of_a_load() {
         &world,
     );
     assert_eq!(ids(&next), [8, 7, 9]);
-    let next = loaded(
-        &Table::new(),
-        "load\nudp dport=1\nudp dport=2 id=4294967295\nudp dport=3\nudp dport=4 id=1\nudp dport=5\ncommit\n",
-        &world,
-    );
-    assert_eq!(ids(&next), [2, u32::MAX, 3, 1, 4]);
-    let base = table("udp dport=1 id=4294967293\n", &world);
-    let next = loaded(
-        &base,
-        &format!("load\n{}commit\n", lines(&[2, 1, 3, 4])),
-        &world,
-    );
-    assert_eq!(ids(&next), [u32::MAX - 1, u32::MAX - 2, 1, 2]);
     // What went, does not come back under its number.
+    let base = table("udp dport=1 id=4294967293\n", &world);
     let next = loaded(&base, "load\nudp dport=9 id=5\ncommit\n", &world);
     assert_eq!(ids(&changed(&next, "udp any\n", &world)), [5, u32::MAX - 1]);
+    // There is no number behind the highest one.
+    let text = format!("load\n{}commit\n", lines(&[2, 1, 3]));
+    let next = loaded(&base, &text, &world);
+    assert_eq!(ids(&next), [u32::MAX - 1, u32::MAX - 2, u32::MAX]);
+    const NONE_LEFT: &str = "no number is left: a rule has the highest one, 4294967295";
+    for (text, line) in [
+        (format!("load\n{}commit\n", lines(&[2, 1, 3, 4])), 5),
+        (
+            "load\nudp dport=9\nudp dport=8 id=4294967295\ncommit\n".to_owned(),
+            2,
+        ),
+    ] {
+        let report = load(&base, &text, &world).map(drop).err().unwrap();
+        let refusal = report.refusal();
+        assert_eq!((refusal.errno, refusal.what), (Errno::NoSpc, NONE_LEFT));
+        assert_eq!(report.line(), line);
+    }
+    // Not even where the one that has it goes by the same load; behind it, there is.
+    let report = load(&next, "load\nudp dport=9\ncommit\n", &world);
+    assert_eq!(report.map(drop).err().unwrap().refusal().what, NONE_LEFT);
+    let text = format!("load\n{}commit\n", lines(&[2, 1]));
+    let next = loaded(&next, &text, &world);
+    let next = loaded(&next, "load\nudp dport=9\ncommit\n", &world);
+    assert_eq!(ids(&next), [u32::MAX]);
+    let next = loaded(&next, "load\ncommit\n", &world);
+    let next = loaded(&next, "load\nudp dport=9\ncommit\n", &world);
+    assert_eq!(ids(&next), [1]);
 }
 
 #[test]

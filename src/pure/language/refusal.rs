@@ -24,7 +24,7 @@ pub enum Errno {
     NoEnt,
     /// ESRCH: no such network namespace.
     Srch,
-    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules.
+    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules, or no id is left.
     NoSpc,
     /// EBUSY: another writer's `load` is open.
     Busy,
@@ -46,6 +46,9 @@ impl Errno {
         }
     }
 }
+
+/// The commands, at the start of what is expected in place of an unknown word.
+pub(super) const COMMANDS_EXPECTED: &str = "add insert delete flush load, ";
 
 /// The refusal of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,15 @@ impl Refusal {
             expected,
             likely: None,
         }
+    }
+
+    /// Returns the refusal where no command may stand: it expects none.
+    pub fn without_commands(mut self) -> Self {
+        self.expected = self
+            .expected
+            .strip_prefix(COMMANDS_EXPECTED)
+            .unwrap_or(self.expected);
+        self
     }
 
     /// Returns the refusal with the spelling that was probably meant.

@@ -166,6 +166,7 @@ impl Load {
         namespaces: &dyn Namespaces,
     ) -> Result<(), Refusal> {
         let mut words = statement.words();
+        let mut text = statement;
         let command = first_word(statement);
         if !matches!(progress, Progress::Open) {
             return Err(behind_the_end(command.column));
@@ -196,13 +197,13 @@ impl Load {
                     "rules, then commit or abort",
                 ));
             }
-            b"add" => {
-                words.next();
-            }
+            b"add" => text = statement.behind(command),
             _ => {}
         }
-        let parsed = rule(statement, words, namespaces, self.replacement.tag())?;
-        self.replacement.push(self.line, command.column, parsed)
+        let parsed = rule(statement, text, namespaces, self.replacement.tag())
+            .map_err(Refusal::without_commands)?;
+        self.replacement.check(command.column, &parsed)?;
+        self.replacement.push(self.line, parsed)
     }
 }
 
