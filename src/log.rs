@@ -88,7 +88,7 @@ fn log_held(nets: &Nets) -> Result {
     let ruleset = &*published.ruleset;
     let mut may_be_held = None;
     let mut logged = 0usize;
-    for net in &all {
+    for net in all.iter().filter(|net| net.has_hooks()) {
         let handle = net.handle();
         let nat = |family| handle.with(|net| net.nat_in_use(family)) == Some(true);
         let families = Families {

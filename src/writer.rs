@@ -363,7 +363,7 @@ impl PerNet for NetState {
     }
 
     fn no_room(this: &Arc<Self>, writer: &Arc<Writer>) -> Result {
-        writer.nets.no_room(this.handle())
+        writer.nets.no_room(this)
     }
 
     fn exit(this: &Arc<Self>, writer: &Arc<Writer>) {

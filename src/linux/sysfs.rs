@@ -272,6 +272,26 @@ fn read_lines(
     }
 }
 
+/// As [`read_lines()`], of the text that `file` has now. Where that changes while the first page of
+/// it is written, begins anew: the reader has nothing yet.
+fn read_file(
+    file: &impl File,
+    state: &mut OpenState,
+    offset: u64,
+    page: &mut [u8],
+) -> Result<usize> {
+    /// The most attempts.
+    const MOST: usize = 10;
+
+    for _ in 1..MOST {
+        match read_lines(&file.lines()?, state, offset, page) {
+            Err(error) if error == estale() && offset == 0 => {}
+            result => return result,
+        }
+    }
+    read_lines(&file.lines()?, state, offset, page)
+}
+
 /// The open file that a call is for.
 ///
 /// # Invariants
@@ -512,7 +532,7 @@ unsafe extern "C" fn read<T: File>(
         };
 
         let mut state = file.open_state();
-        let n = read_lines(&this.lines()?, &mut state, offset, page)?;
+        let n = read_file(this, &mut state, offset, page)?;
 
         file.set_open_state(state);
         Ok(n)
