@@ -97,6 +97,9 @@ u64 ctskip_percpu_sum(void __percpu *counter);
 void *ctskip_alloc_slots(void);
 struct ctskip_slot ctskip_slot_sum(void *slot);
 void ctskip_slot_zero(void *slot);
+u64 *ctskip_alloc_observed(size_t slots);
+u64 ctskip_observed_sum(const u64 *observed, size_t stride);
+void ctskip_observed_zero(u64 *observed, size_t stride);
 
 /* helpers.c: the last step of a packet. */
 unsigned int ctskip_count(void __percpu *counter);
@@ -104,6 +107,7 @@ unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb
 			       void *slot);
 unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot);
 unsigned int ctskip_hold(void __percpu *counter, void *slot);
+unsigned int ctskip_observe(void __percpu *counter, u64 *observed, size_t stride);
 
 /* params.c */
 char *ctskip_param_take_rules(void);

@@ -277,8 +277,53 @@ void ctskip_slot_zero(void *slot)
 		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
 }
 
+/**
+ * ctskip_alloc_observed() - allocate counters of observed packets
+ * @slots: the number of slots
+ *
+ * Context: Process context; may sleep.
+ * Return: So many zeroed counters for each CPU, for the caller to kvfree(), or NULL.
+ */
+u64 *ctskip_alloc_observed(size_t slots)
+{
+	return kvcalloc(nr_cpu_ids, array_size(slots, sizeof(u64)), GFP_KERNEL);
+}
+
+/**
+ * ctskip_observed_sum() - sum a counter of observed packets over all CPUs
+ * @observed: the first CPU's counter
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context. Packets may be counted at the same time.
+ * Return: The sum.
+ */
+u64 ctskip_observed_sum(const u64 *observed, size_t stride)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(observed[cpu * stride]);
+	return sum;
+}
+
+/**
+ * ctskip_observed_zero() - zero a counter of observed packets
+ * @observed: the first CPU's counter, at which no packet is counted yet
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context.
+ */
+void ctskip_observed_zero(u64 *observed, size_t stride)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		observed[cpu * stride] = 0;
+}
+
 /*
- * The last step of a packet (percpu.rs, skb.rs). Each of these four returns what the hook function
+ * The last step of a packet (percpu.rs, skb.rs). Each of these returns what the hook function
  * then returns. They are not traced, which would cost each packet an instruction.
  */
 
@@ -346,6 +391,23 @@ unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
 {
 	preempt_disable_notrace();
 	add(&slot_here(slot)->held, 1);
+	preempt_enable_notrace();
+	return ctskip_count(counter);
+}
+
+/**
+ * ctskip_observe() - count a packet that a rule would have skipped
+ * @counter: a counter of its namespace, a u64
+ * @observed: the first CPU's counter of the rule
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_observe(void __percpu *counter, u64 *observed, size_t stride)
+{
+	preempt_disable_notrace();
+	add(&observed[raw_smp_processor_id() * stride], 1);
 	preempt_enable_notrace();
 	return ctskip_count(counter);
 }

@@ -226,6 +226,7 @@ impl Lines for CountersText {
             packets: totals.packets,
             bytes: totals.bytes,
             held: totals.held,
+            observed: totals.observed,
         };
         write!(out, "{}", CounterLine(entry, counts))?;
         Ok(true)

@@ -267,7 +267,7 @@ impl NetState {
                 }
                 match view.mode() {
                     Mode::Skip => skb.skip(self.counter(Counter::Skipped), entry.slot()),
-                    _ => skb.count_for(self.counter(Counter::Observed), entry.slot()),
+                    _ => entry.slot().observe(self.counter(Counter::Observed)),
                 }
             }
         }

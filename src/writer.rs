@@ -153,6 +153,9 @@ impl Writer {
     /// Fails with `ENOMEM`.
     pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
         let slots = SlotPool::new()?;
+        if mode == Mode::Observe {
+            slots.observe()?;
+        }
         let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
         let in_force = InForce::new(&queue, published, mode, icmp_errors)?;
         let nets = Arc::pin_init(Nets::new(in_force), GFP_KERNEL)?;
@@ -291,7 +294,12 @@ impl Writer {
         };
         let (published, last) = self.nets.published();
         if mode != last {
-            self.publish(published, mode)
+            let ready = match mode {
+                Mode::Observe => self.slots.observe(),
+                _ => Ok(()),
+            };
+            ready
+                .and_then(|()| self.publish(published, mode))
                 .map_err(|_| self.refuse(NoMemory.into()))?;
             log::mode(mode);
         }

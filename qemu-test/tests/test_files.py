@@ -121,10 +121,10 @@ def test_counters(ctskip, lab, family):
     length = family.pick(20, 40) + 8
     # Each packet is seen where it leaves and where it arrives; four have answers.
     packets, size = 16, 16 * (length + 100)
-    line = rf'id=\d+ packets={packets} bytes={size} held=0 tag=dns +rule="(.*)"'
+    line = rf'id=\d+ packets={packets} bytes={size} held=0 observed=0 tag=dns +rule="(.*)"'
     assert re.fullmatch(line, first).group(1) == f"skip udp dst={address} dport=53 tag=dns"
     packets, size = 6, 6 * (length + 10)
-    line = rf'id=\d+ packets={packets} bytes={size} held=0 tag= +rule="(.*)"'
+    line = rf'id=\d+ packets={packets} bytes={size} held=0 observed=0 tag= +rule="(.*)"'
     assert re.fullmatch(line, second).group(1) == f"track {family.ip} udp any"
 
 
@@ -476,7 +476,7 @@ def test_lines_keep_their_place_while_counters_grow(listed, lab):
             text += piece
             if len(text) < 5000:
                 ns.udp_send("127.0.0.1", 53, count=11)
-    pattern = r'id=\d+ packets=\d+ bytes=\d+ held=\d+ tag=\S* +rule="[^"]+"'
+    pattern = r'id=\d+ packets=\d+ bytes=\d+ held=\d+ observed=\d+ tag=\S* +rule="[^"]+"'
     lines = text.splitlines()
     assert len(lines) == 1001 and all(re.fullmatch(pattern, line) for line in lines)
     assert len(lines[0]) + len("id= rule=") > 60

@@ -201,7 +201,7 @@ class Ctskip:
         return [line for line in self.text("rules").splitlines() if not line.startswith("#")]
 
     def counters(self):
-        """Return a dict for each rule, in order: id, packets, bytes, held, tag, rule."""
+        """Return a dict for each rule, in order: id, packets, bytes, held, observed, tag, rule."""
         return [numbers(line) for line in self.text("counters").splitlines()]
 
     def counter(self, rule_id):
