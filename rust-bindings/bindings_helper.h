@@ -80,6 +80,11 @@ bool ctskip_current_in_init_net(void);
 pid_t ctskip_current(char *comm);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
+bool ctskip_opened_in_init_user_ns(const struct file *file);
+
+/* helpers.c: the log. */
+bool ctskip_may_log_refusal(void);
+bool ctskip_may_log_denial(void);
 
 /* helpers.c: RCU and the workqueue. */
 void ctskip_check_rcu(void);

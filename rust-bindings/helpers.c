@@ -8,14 +8,17 @@
  *
  * The wrappers say, beside each call, why its arguments are valid.
  */
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
@@ -75,6 +78,46 @@ void ctskip_get_file(struct file *file)
 unsigned long ctskip_file_count(const struct file *file)
 {
 	return file_count((struct file *)file);
+}
+
+/**
+ * ctskip_opened_in_init_user_ns() - test the user namespace of an open file's opener
+ * @file: the open file
+ *
+ * Context: Any context.
+ * Return: true if the opener was in the initial user namespace when it opened the file.
+ */
+bool ctskip_opened_in_init_user_ns(const struct file *file)
+{
+	return file->f_cred->user_ns == &init_user_ns;
+}
+
+/* The log (ratelimit.rs). */
+
+/**
+ * ctskip_may_log_refusal() - count a line about a refused write
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_refusal(void)
+{
+	static DEFINE_RATELIMIT_STATE(refusals, 60 * HZ, 10);
+
+	return ___ratelimit(&refusals, "ctskip: refused writes");
+}
+
+/**
+ * ctskip_may_log_denial() - count a line about a call that failed with EPERM
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_denial(void)
+{
+	static DEFINE_RATELIMIT_STATE(denials, 30 * 60 * HZ, 3);
+
+	return ___ratelimit(&denials, "ctskip: EPERM");
 }
 
 /* RCU and the workqueue (rcu.rs, workqueue.rs). */

@@ -213,6 +213,12 @@ impl Nets {
         (state.nets.get(index).cloned(), state.left)
     }
 
+    /// Returns the number of namespaces, and how many of them have no room for the hooks.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.nets.len(), state.without_hooks)
+    }
+
     /// Returns the length of the lines of `netns`, and makes it `room` where that is more.
     pub(crate) fn line_len(&self, room: usize) -> usize {
         let mut state = self.state.lock();

@@ -97,6 +97,23 @@ def test_loading_twice(ctskip):
     assert ctskip.rules() == ["skip udp dport=53 id=1"]
 
 
+def test_the_log_says_that_it_is_loaded(ctskip, lab, dmesg):
+    lab.ns()
+    assert ctskip.load(rules="udp dport=1; add udp dport=2", mode="observe") == 0
+    version = re.escape(ctskip.read("version").strip())
+    found = dmesg.wait(
+        rf"ctskip: version {version}: mode observe, 2 rules, (\d+) namespaces, 0 of them without hooks"
+    )
+    assert int(found[1]) >= 2
+    assert ctskip.unload() == 0
+    assert ctskip.load() == 0
+    dmesg.wait(rf"ctskip: version {version}: mode skip, 0 rules, ")
+    assert ctskip.unload() == 0
+    dmesg.clear()
+    assert ctskip.load(rules="nonsense") == errno.EINVAL
+    assert "ctskip: version" not in dmesg.text()
+
+
 # --- a bad rules= ------------------------------------------------------------------------------------
 
 

@@ -381,6 +381,7 @@ fn errno_names() {
         (Errno::NoSpc, "ENOSPC"),
         (Errno::Busy, "EBUSY"),
         (Errno::NoMem, "ENOMEM"),
+        (Errno::Canceled, "ECANCELED"),
     ] {
         assert_eq!(errno.name(), name);
     }

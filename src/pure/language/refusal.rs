@@ -30,6 +30,8 @@ pub enum Errno {
     Busy,
     /// ENOMEM: out of memory.
     NoMem,
+    /// ECANCELED: a `load` ended without `commit`. No write fails with it.
+    Canceled,
 }
 
 impl Errno {
@@ -43,6 +45,7 @@ impl Errno {
             Self::NoSpc => "ENOSPC",
             Self::Busy => "EBUSY",
             Self::NoMem => "ENOMEM",
+            Self::Canceled => "ECANCELED",
         }
     }
 }

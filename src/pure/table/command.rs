@@ -83,14 +83,6 @@ pub fn full_page(text: &[u8]) -> Report {
     Report::new(refusal, number, last)
 }
 
-/// Returns whether a write that is no piece of a `load` may be the first part of a text that was cut.
-///
-/// Then it is refused ([`full_page`], [`run`]), and the text behind it must not be carried out either.
-/// `page` is the most bytes that the kernel hands over at once.
-pub fn may_be_cut(text: &[u8], page: usize) -> bool {
-    text.len() >= page || !matches!(text.last(), None | Some(b'\n'))
-}
-
 /// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
 /// Returns the new table, or [`None`] where nothing changes. Process context, may sleep.
