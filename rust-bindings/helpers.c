@@ -8,15 +8,18 @@
  *
  * The wrappers say, beside each call, why its arguments are valid.
  */
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/inetdevice.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
 #include <net/addrconf.h>
 #include <net/ip6_fib.h>
@@ -98,6 +101,46 @@ void ctskip_get_file(struct file *file)
 unsigned long ctskip_file_count(const struct file *file)
 {
 	return file_count((struct file *)file);
+}
+
+/**
+ * ctskip_opened_in_init_user_ns() - test the user namespace of an open file's opener
+ * @file: the open file
+ *
+ * Context: Any context.
+ * Return: true if the opener was in the initial user namespace when it opened the file.
+ */
+bool ctskip_opened_in_init_user_ns(const struct file *file)
+{
+	return file->f_cred->user_ns == &init_user_ns;
+}
+
+/* The log (ratelimit.rs). */
+
+/**
+ * ctskip_may_log_refusal() - count a line about a refused write
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_refusal(void)
+{
+	static DEFINE_RATELIMIT_STATE(refusals, 60 * HZ, 10);
+
+	return ___ratelimit(&refusals, "ctskip: refused writes");
+}
+
+/**
+ * ctskip_may_log_denial() - count a line about a call that failed with EPERM
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_denial(void)
+{
+	static DEFINE_RATELIMIT_STATE(denials, 30 * 60 * HZ, 3);
+
+	return ___ratelimit(&denials, "ctskip: EPERM");
 }
 
 /* RCU and the workqueue (rcu.rs, workqueue.rs). */
@@ -393,8 +436,53 @@ bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u
 #endif
 }
 
+/**
+ * ctskip_alloc_observed() - allocate counters of observed packets
+ * @slots: the number of slots
+ *
+ * Context: Process context; may sleep.
+ * Return: So many zeroed counters for each CPU, for the caller to kvfree(), or NULL.
+ */
+u64 *ctskip_alloc_observed(size_t slots)
+{
+	return kvcalloc(nr_cpu_ids, array_size(slots, sizeof(u64)), GFP_KERNEL);
+}
+
+/**
+ * ctskip_observed_sum() - sum a counter of observed packets over all CPUs
+ * @observed: the first CPU's counter
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context. Packets may be counted at the same time.
+ * Return: The sum.
+ */
+u64 ctskip_observed_sum(const u64 *observed, size_t stride)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(observed[cpu * stride]);
+	return sum;
+}
+
+/**
+ * ctskip_observed_zero() - zero a counter of observed packets
+ * @observed: the first CPU's counter, at which no packet is counted yet
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context.
+ */
+void ctskip_observed_zero(u64 *observed, size_t stride)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		observed[cpu * stride] = 0;
+}
+
 /*
- * The last step of a packet (percpu.rs, skb.rs). Each of these four returns what the hook function
+ * The last step of a packet (percpu.rs, skb.rs). Each of these returns what the hook function
  * then returns. They are not traced, which would cost each packet an instruction.
  */
 
@@ -462,6 +550,23 @@ unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
 {
 	preempt_disable_notrace();
 	add(&slot_here(slot)->held, 1);
+	preempt_enable_notrace();
+	return ctskip_count(counter);
+}
+
+/**
+ * ctskip_observe() - count a packet that a rule would have skipped
+ * @counter: a counter of its namespace, a u64
+ * @observed: the first CPU's counter of the rule
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_observe(void __percpu *counter, u64 *observed, size_t stride)
+{
+	preempt_disable_notrace();
+	add(&observed[raw_smp_processor_id() * stride], 1);
 	preempt_enable_notrace();
 	return ctskip_count(counter);
 }

@@ -73,9 +73,11 @@ impl kernel::Module for Ctskip {
         if let Some(rules) = params::take_rules() {
             writer.load_parameter(&rules)?;
         }
+        let files = KBox::pin_init(Files::new(writer.clone()), GFP_KERNEL)
+            .inspect_err(|_| writer.nets().unload())?;
+        log::loaded(writer.nets());
         Ok(Self {
-            _files: KBox::pin_init(Files::new(writer.clone()), GFP_KERNEL)
-                .inspect_err(|_| writer.nets().unload())?,
+            _files: files,
             _nets: nets,
             writer,
             _queue: queue,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lines of the kernel's log that a change of the table leaves.
+//! The lines of the kernel's log that changes of the table leave, and writes that were refused.
+//!
+//! No line has a rule's text: who may read the log need not know the table. Only `rules=` has no other
+//! place for what is wrong with it.
 
 use core::fmt::Display;
 
@@ -9,6 +12,8 @@ use kernel::prelude::*;
 use crate::{
     linux::{
         net::Net,
+        params,
+        ratelimit,
         task::TaskName, //
     },
     nets::Nets,
@@ -27,6 +32,13 @@ use crate::{
         },
         packet::verdict::Mode,
         rule::Family,
+        table::{
+            load::LeftOut,
+            session::{
+                Lost,
+                LostLoad, //
+            }, //
+        },
     },
 };
 
@@ -58,6 +70,78 @@ pub(crate) fn mode(mode: Mode) {
         mode.name(),
         format_args!("{}", TaskName::current())
     );
+}
+
+/// Logs that the module is loaded.
+pub(crate) fn loaded(nets: &Nets) {
+    let (published, mode) = nets.published();
+    let (all, without_hooks) = nets.count();
+    pr_info!(
+        "version {}: mode {}, {} rules, {} namespaces, {} of them without hooks\n",
+        params::version(),
+        mode.name(),
+        published.table().entries().len(),
+        all,
+        without_hooks,
+    );
+}
+
+/// Logs a refused write of `writer`, unless many others were logged of late: a script may loop.
+pub(crate) fn refused(report: &Report, writer: TaskName) {
+    if !ratelimit::refusals() {
+        return;
+    }
+    let refusal = report.refusal();
+    let (errno, what) = (refusal.errno.name(), refusal.what);
+    match report.line() {
+        0 => pr_info!(
+            "refused a write by {}: {}: {}\n",
+            format_args!("{writer}"),
+            errno,
+            what,
+        ),
+        line => pr_info!(
+            "refused a write by {}: {}, line {} column {}: {}; see last_error\n",
+            format_args!("{writer}"),
+            errno,
+            line,
+            report.column(),
+            what,
+        ),
+    }
+}
+
+/// Logs a `load` that was lost, as [`refused()`].
+pub(crate) fn lost(load: &LostLoad<TaskName>) {
+    if !ratelimit::refusals() {
+        return;
+    }
+    let LostLoad { how, writer, rules } = load;
+    match how {
+        Lost::Closed => pr_info!(
+            "the load by {} is dropped with its {} rules: its file was closed without commit\n",
+            format_args!("{writer}"),
+            rules,
+        ),
+        Lost::Superseded => pr_info!(
+            "the load by {} is dropped with its {} rules: it was silent for 10 s, and {} took over\n",
+            format_args!("{writer}"),
+            rules,
+            format_args!("{}", TaskName::current()),
+        ),
+    }
+}
+
+/// Logs which rules a `load lenient` of the current task has left out, as [`refused()`].
+pub(crate) fn left_out(left_out: LeftOut) {
+    if ratelimit::refusals() {
+        pr_info!(
+            "{} rules of the load by {} are left out, as their namespaces do not exist: the first in line {}\n",
+            left_out.rules,
+            format_args!("{}", TaskName::current()),
+            left_out.line,
+        );
+    }
 }
 
 /// Logs why the parameter `rules` is refused.
@@ -103,7 +187,7 @@ fn log_warning(
     let ruleset = &*published.ruleset;
     let mut warned = None;
     let mut logged = 0usize;
-    for net in &all {
+    for net in all.iter().filter(|net| net.has_hooks()) {
         let handle = net.handle();
         let due = |family| handle.with(|net| is_due(net, family)) == Some(true);
         let families = Families {

@@ -7,11 +7,18 @@
 
 use core::marker::PhantomData;
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        ordering,
+        Atomic, //
+    },
+};
 
 use crate::{
     linux::{
         accept::Accept,
+        conntrack,
         net::NetHandle,
         netfilter::{
             Handler,
@@ -69,17 +76,41 @@ pub(crate) struct NetState {
     view: Pointer<View<Slot>>,
     counters: Counters<{ Counter::COUNT }>,
     notices: Notices,
+    /// Whether there was no room for the hooks.
+    without_hooks: Atomic<bool>,
+    /// The number of packets that conntrack had dropped when ctskip came.
+    dropped_before: u64,
 }
 
 impl NetState {
     /// The state of the namespace of `handle`, decided by `view` at first.
     pub(crate) fn new(handle: NetHandle, view: Shared<View<Slot>>) -> Result<Self> {
+        let usage = handle.with(conntrack::usage).flatten();
         Ok(Self {
             handle,
             view: Pointer::new(view),
             counters: Counters::new()?,
             notices: Notices::new(),
+            without_hooks: Atomic::new(false),
+            dropped_before: usage.map_or(0, |usage| usage.drop),
         })
+    }
+
+    /// Takes note that there is no room for the hooks: no packet comes.
+    pub(crate) fn set_without_hooks(&self) {
+        self.without_hooks.store(true, ordering::Relaxed);
+    }
+
+    /// Returns whether the hooks are there.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !self.without_hooks.load(ordering::Relaxed)
+    }
+
+    /// Returns how many of the `all` packets that conntrack has dropped, it dropped since ctskip came.
+    ///
+    /// It counts from zero where nf_conntrack was loaded anew.
+    pub(crate) fn dropped_since(&self, all: u64) -> u64 {
+        all.checked_sub(self.dropped_before).unwrap_or(all)
     }
 
     /// The namespace.
@@ -259,7 +290,7 @@ impl NetState {
                 }
                 match view.mode() {
                     Mode::Skip => skb.skip(self.counter(Counter::Skipped), entry.slot()),
-                    _ => skb.count_for(self.counter(Counter::Observed), entry.slot()),
+                    _ => entry.slot().observe(self.counter(Counter::Observed)),
                 }
             }
         }

@@ -523,6 +523,7 @@ fn a_write_ends_in_a_newline() {
 fn the_parameter_is_refused_what_was_cut() {
     const COMMENT: &str = "a comment, which would hide the rest of the rules";
     const CUT: &str = "nothing behind the last separator: the rest was cut";
+    const COMMAND: &str = "a command in the first table, which has rules only";
     const PARAMETER: &[Mistake] = &[
         ("^#", INVAL, COMMENT, ""),
         ("udp dport=53; ^# tcp dport=53", INVAL, COMMENT, ""),
@@ -533,12 +534,12 @@ fn the_parameter_is_refused_what_was_cut() {
         ("udp dport=53;\n^;", INVAL, CUT, ""),
         ("udp+dport=53^+", INVAL, STRAY, ""),
         ("^udp", INVAL, BROAD, ""),
-        ("^flush", INVAL, UNKNOWN, ""),
-        ("udp dport=53; ^delete 1", INVAL, UNKNOWN, ""),
-        ("^add udp dport=53", INVAL, UNKNOWN, ""),
-        ("^insert udp dport=53", INVAL, UNKNOWN, ""),
-        ("^load", INVAL, UNKNOWN, ""),
-        ("udp dport=53; ^commit", INVAL, UNKNOWN, ""),
+        ("^flush", INVAL, COMMAND, ""),
+        ("udp dport=53; ^delete 1", INVAL, COMMAND, ""),
+        ("add ^add udp dport=53", INVAL, UNKNOWN, ""),
+        ("^insert udp dport=53", INVAL, COMMAND, ""),
+        ("^load", INVAL, COMMAND, ""),
+        ("udp dport=53; ^commit", INVAL, COMMAND, ""),
         (
             "udp dport=53 id=5; tcp dport=53 ^id=5",
             Errno::Exist,

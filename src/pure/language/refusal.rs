@@ -24,12 +24,14 @@ pub enum Errno {
     NoEnt,
     /// ESRCH: no such network namespace.
     Srch,
-    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules.
+    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules, or no id is left.
     NoSpc,
     /// EBUSY: another writer's `load` is open.
     Busy,
     /// ENOMEM: out of memory.
     NoMem,
+    /// ECANCELED: a `load` ended without `commit`. No write fails with it.
+    Canceled,
 }
 
 impl Errno {
@@ -43,9 +45,13 @@ impl Errno {
             Self::NoSpc => "ENOSPC",
             Self::Busy => "EBUSY",
             Self::NoMem => "ENOMEM",
+            Self::Canceled => "ECANCELED",
         }
     }
 }
+
+/// The commands, at the start of what is expected in place of an unknown word.
+pub(super) const COMMANDS_EXPECTED: &str = "add insert delete flush load, ";
 
 /// The refusal of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +106,15 @@ impl Refusal {
             expected,
             likely: None,
         }
+    }
+
+    /// Returns the refusal where no command may stand: it expects none.
+    pub fn without_commands(mut self) -> Self {
+        self.expected = self
+            .expected
+            .strip_prefix(COMMANDS_EXPECTED)
+            .unwrap_or(self.expected);
+        self
     }
 
     /// Returns the refusal with the spelling that was probably meant.

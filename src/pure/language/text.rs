@@ -5,7 +5,8 @@
 //! A newline or `;` ends a statement, `#` starts a comment that runs to the end of the line. In a
 //! statement that holds no white space `+` stands for a space and `++` for `;`: so a rule passes
 //! through shells, boot loaders and insmod in one piece. Only between two flags of TCP, as in
-//! `flags=syn+ack`, it stays what it is.
+//! `flags=syn+ack`, it stays what it is. A rule behind a command may be written so, too:
+//! `add udp+dport=53`.
 
 use crate::pure::rule::TcpFlags;
 
@@ -59,6 +60,25 @@ impl<'a> Statement<'a> {
                 column: column(line, word),
             })
         })
+    }
+
+    /// Returns what stands behind `word`, one of its words: the rule behind a command. It may be empty.
+    ///
+    /// Where that holds no white space, `+` stands for a space in it, whatever stands ahead.
+    pub fn behind(&self, word: Word<'_>) -> Self {
+        let end = word.column.saturating_add(word.text.len());
+        let at = end.saturating_sub(self.column());
+        let rest = self.text.get(at..).unwrap_or_default();
+        // A `+` that nothing follows is not taken off: it is a stray one.
+        let text = match rest.strip_prefix(b"+") {
+            Some(text) if self.plus && !text.is_empty() => text,
+            _ => rest.trim_ascii_start(),
+        };
+        Self {
+            line: self.line,
+            text,
+            plus: !text.iter().any(u8::is_ascii_whitespace),
+        }
     }
 
     /// Returns its offset in the line.
