@@ -324,12 +324,22 @@ LIKELY = [
     ("udp dpotr=53", "dpotr", "dport="),
     ("upd dport=53", "upd", "udp"),
     ("notrack udp dport=53", "notrack", "skip"),
+    ("udp dst=10.0.0.1 ports=53", "ports=", "dport="),
+    ("udp dport=53 uid=1000", "uid=", ""),
+    # Other languages.
+    ("udp dport=domain", "domain", "53"),
+    ("udp dport=53:60", "53:60", "53-60"),
+    ("udp dst=10.0.0.0/255.0.0.0", "255", "10.0.0.0/8"),
+    # What matches nothing.
+    ("udp dst=::ffff:10.0.0.1 dport=53", "::ffff", "10.0.0.1"),
+    ("udp dport=53 dev=eth0.100@eth0", "eth0.100@", "eth0.100"),
+    ("udp dport=53 dev=any", "any", ""),
     ("icmpv6 type=8", "icmpv6", "icmp6"),
     ("udp daddr=10.0.0.1", "daddr", "dst="),
     ("tcp dst=10.1.2.3/8", "10.1.2.3", "10.0.0.0/8"),
     ("tcp src=fd00::1/64 any", "fd00", "fd00::/64"),
     ("delte 5", "delte", "delete"),
-    ("tcp dev=eth+ any", "eth+", "*"),
+    ("tcp dev=eth+ any", "eth+", "eth*"),
     ("udp", "udp", ""),
     ("xyzzyxyzzy", "xyzzy", ""),
 ]

@@ -199,7 +199,7 @@ REFUSED = [
     ("delete x", "EINVAL", "x"),
     ("delete {0} {0}", "EINVAL", "{0}"),
     ("delete tag=", "EINVAL", ""),
-    ("delete tag=a/b", "EINVAL", "a/b"),
+    ("delete tag=a=b", "EINVAL", "a=b"),
     ("flush all", "EINVAL", "all"),
     ("commit", "EINVAL", "commit"),
     ("abort", "EINVAL", "abort"),

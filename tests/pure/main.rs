@@ -29,6 +29,7 @@ mod session;
 mod shapes;
 mod show;
 mod text;
+mod value;
 mod verdict;
 
 /// A packet's key, and where it is an ICMP error, the key of the packet that it quotes.

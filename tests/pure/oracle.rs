@@ -126,6 +126,12 @@ fn families() {
     assert_matches("udp any", &[four, six], &[]);
     assert_matches("ip udp any", &[four], &[six]);
     assert_matches("ip6 udp any", &[six], &[four]);
+    // Protocols say it: IGMP is IPv4's, and the number of an extension header is no protocol of IPv6.
+    for number in [2, 0, 51, 59] {
+        let of = |address| key(number, address, address, Transport::Unknown);
+        let (four, six) = (of("10.0.0.1"), of("2001:db8::1"));
+        assert_matches(&format!("proto={number} any"), &[four], &[six]);
+    }
     // Addresses say it: the same bits in the other family are others.
     assert_matches("udp dst=0.0.0.0/0", &[four], &[six]);
     assert_matches("udp dst=::/0", &[six], &[four]);

@@ -10,7 +10,11 @@ use core::fmt::{
 
 use crate::pure::{
     alloc::NoMemory,
-    language::print::DisplayPrefix, //
+    language::print::DisplayPrefix,
+    rule::{
+        Device,
+        Range, //
+    }, //
 };
 
 /// The errno of a refusal, as in `docs/files.md`.
@@ -67,8 +71,12 @@ pub struct Refusal {
 pub enum Likely {
     /// A word or term of the language.
     Word(&'static str),
-    /// The prefix without the bits beyond its length.
+    /// A prefix, in place of the one that is written.
     Prefix(DisplayPrefix),
+    /// A port or a range of ports.
+    Ports(Range<u16>),
+    /// The name of a device, or the start of names.
+    Device(Device),
 }
 
 impl Display for Likely {
@@ -76,6 +84,8 @@ impl Display for Likely {
         match self {
             Self::Word(word) => f.write_str(word),
             Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Ports(ports) => ports.fmt(f),
+            Self::Device(device) => device.fmt(f),
         }
     }
 }
@@ -103,9 +113,8 @@ impl Refusal {
     }
 
     /// Returns the refusal with the spelling that was probably meant.
-    pub const fn likely(mut self, likely: Option<Likely>) -> Self {
-        self.likely = likely;
-        self
+    pub fn likely(self, likely: Option<Likely>) -> Self {
+        Self { likely, ..self }
     }
 }
 

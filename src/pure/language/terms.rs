@@ -41,7 +41,9 @@ use crate::pure::{
 pub(super) struct Header {
     /// Returns whether a protocol has the header.
     pub(super) is_of: fn(u8) -> bool,
-    /// The mistake, where another protocol, or none, is named.
+    /// The mistake, where no protocol is named.
+    pub(super) alone: &'static str,
+    /// The mistake, where another protocol is named.
     pub(super) what: &'static str,
     /// The protocols that are expected.
     pub(super) expected: &'static str,
@@ -49,6 +51,7 @@ pub(super) struct Header {
 
 const PORTS: Option<Header> = Some(Header {
     is_of: protocol::has_ports,
+    alone: "a port without a protocol, for which `any` does not stand",
     what: "a port where not every protocol has ports",
     expected: "tcp, udp or sctp, and no other protocol",
 });
@@ -68,7 +71,7 @@ pub(super) struct Syntax {
     /// The header that the term is about, where not every protocol has it.
     pub(super) header: Option<Header>,
     /// Reads the term into the rule.
-    pub(super) read: fn(&mut Reader<'_>, &Written<'_>) -> Result<(), Refusal>,
+    pub(super) read: for<'a> fn(&mut Reader<'a>, &Written<'a>) -> Result<(), Refusal>,
     /// Prints the term of a rule, in the canonical form.
     print: fn(&Rule, &mut Formatter<'_>) -> fmt::Result,
 }
@@ -97,7 +100,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     Syntax {
         term: Term::Action,
         listed: &["skip", "track"],
-        aliases: &[("notrack", "skip"), ("untracked", "skip"), ("ct", "track")],
+        aliases: &[("notrack", "skip"), ("untracked", "skip")],
         read: |reader, written| {
             reader.rule.action = match written.key {
                 b"track" => Action::Track,
@@ -139,7 +142,12 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Sources,
         is_list: true,
         listed: &["src="],
-        aliases: &[("saddr=", "src="), ("source=", "src=")],
+        aliases: &[
+            ("saddr=", "src="),
+            ("sip=", "src="),
+            ("source=", "src="),
+            ("srcip=", "src="),
+        ],
         read: |reader, written| reader.prefixes(written, Element::Source),
         print: |rule, f| print::prefixes(f, " src=", rule, rule.sources()),
         ..Syntax::DEFAULT
@@ -148,7 +156,13 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Destinations,
         is_list: true,
         listed: &["dst="],
-        aliases: &[("daddr=", "dst="), ("destination=", "dst=")],
+        aliases: &[
+            ("daddr=", "dst="),
+            ("dip=", "dst="),
+            ("dest=", "dst="),
+            ("destination=", "dst="),
+            ("dstip=", "dst="),
+        ],
         read: |reader, written| reader.prefixes(written, Element::Destination),
         print: |rule, f| print::prefixes(f, " dst=", rule, rule.destinations()),
         ..Syntax::DEFAULT
@@ -157,12 +171,9 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::SourcePorts,
         is_list: true,
         listed: &["sport="],
+        aliases: &[("sports=", "sport="), ("srcport=", "sport=")],
         header: PORTS,
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::ports(item, at).map(Element::SourcePort)
-            })
-        },
+        read: |reader, written| reader.ports(written, Element::SourcePort),
         print: |rule, f| print::list(f, " sport=", rule.source_ports()),
         ..Syntax::DEFAULT
     },
@@ -170,13 +181,14 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::DestinationPorts,
         is_list: true,
         listed: &["dport="],
-        aliases: &[("port=", "dport=")],
+        aliases: &[
+            ("port=", "dport="),
+            ("ports=", "dport="),
+            ("dports=", "dport="),
+            ("dstport=", "dport="),
+        ],
         header: PORTS,
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::ports(item, at).map(Element::DestinationPort)
-            })
-        },
+        read: |reader, written| reader.ports(written, Element::DestinationPort),
         print: |rule, f| print::list(f, " dport=", rule.destination_ports()),
         ..Syntax::DEFAULT
     },
@@ -184,15 +196,16 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::IcmpTypes,
         is_list: true,
         listed: &["type="],
+        aliases: &[("icmp-type=", "type="), ("icmpv6-type=", "type=")],
         header: Some(Header {
             is_of: |number| matches!(number, protocol::ICMP | protocol::ICMP6),
+            alone: "a type without a protocol, for which `any` does not stand",
             what: "a type where not every protocol is ICMP",
             expected: "icmp or icmp6, and no other protocol",
         }),
         read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::icmp_types(item, at).map(Element::IcmpType)
-            })
+            reader.icmp_types = Some(*written);
+            Ok(())
         },
         print: |rule, f| print::list(f, " type=", rule.icmp_types()),
         ..Syntax::DEFAULT
@@ -203,6 +216,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         aliases: &[("tcp-flags=", "flags=")],
         header: Some(Header {
             is_of: |number| number == protocol::TCP,
+            alone: "flags without a protocol, for which `any` does not stand",
             what: "flags where not every protocol is TCP",
             expected: "tcp, and no other protocol",
         }),
@@ -228,12 +242,20 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Devices,
         is_list: true,
         listed: &["dev="],
-        aliases: &[("iif=", "dev="), ("iface=", "dev=")],
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::device(item, at).map(Element::Device)
-            })
-        },
+        aliases: &[
+            ("in=", "dev="),
+            ("out=", "dev="),
+            ("if=", "dev="),
+            ("iif=", "dev="),
+            ("oif=", "dev="),
+            ("iifname=", "dev="),
+            ("oifname=", "dev="),
+            ("ifname=", "dev="),
+            ("iface=", "dev="),
+            ("interface=", "dev="),
+            ("device=", "dev="),
+        ],
+        read: |reader, written| reader.devices(written),
         print: |rule, f| print::list(f, " dev=", rule.devices()),
         ..Syntax::DEFAULT
     },
@@ -252,6 +274,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Netns,
         listed: &["netns="],
         unlisted: &["netns!="],
+        aliases: &[("ns=", "netns="), ("pid=", "netns=pid:")],
         read: |reader, written| {
             let Written { key, value, at, .. } = *written;
             reader.rule.netns = match key {
@@ -290,6 +313,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     Syntax {
         term: Term::Any,
         listed: &["any"],
+        unlisted: &["all"],
         print: |rule, f| print::word(f, " any", !rule.is_narrow()),
         ..Syntax::DEFAULT
     },
@@ -336,12 +360,20 @@ const COMMAND_ALIASES: [(&str, &str); 4] = [
 
 /// Returns the words of a list of protocols.
 const fn protocol_words() -> [&'static str; protocol::NAMES.len() + 1] {
-    let [a, b, c, d, e, f, g, h, i] = protocol::NAMES;
-    [a, b, c, d, e, f, g, h, i, "proto="]
+    let mut words = ["proto="; protocol::NAMES.len() + 1];
+    let (mut room, mut names): (&mut [&str], &[&str]) = (&mut words, &protocol::NAMES);
+    while let ([place, rest @ ..], [name, behind @ ..]) = (room, names) {
+        *place = *name;
+        (room, names) = (rest, behind);
+    }
+    words
 }
 
+/// A term as it is written, and its row.
+pub(super) type Found<'w> = (&'static Syntax, Written<'w>);
+
 /// Returns the term that `word` is, and the parts of the word; refuses an unknown word.
-pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Refusal> {
+pub(super) fn find(word: Word<'_>) -> Result<Found<'_>, Refusal> {
     let Word { text, column } = word;
     let first = text.split(|b| *b == b',').next().unwrap_or_default();
     let (key, value) = match text.iter().position(|b| *b == b'=') {
@@ -373,15 +405,18 @@ pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Ref
     Ok((syntax.ok_or_else(|| unknown_word(word))?, written))
 }
 
+/// Returns the words of other tools, each with the word of the language for it.
+fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TERMS.iter().flat_map(|row| row.aliases).copied()
+}
+
 /// Reads an element of a list of protocols.
 fn read_protocol(item: &[u8], at: usize) -> Result<Element, Refusal> {
-    const EXPECTED: &str =
-        "tcp, udp, sctp, icmp, icmp6, gre, esp, ah, ipip or a number from 0 to 255";
     let number = || value::number(item).and_then(|n| u8::try_from(n).ok());
     protocol::number(item)
         .or_else(number)
         .map(Element::Protocol)
-        .ok_or_else(|| Refusal::invalid(at, "not a protocol", EXPECTED).likely(likely(item)))
+        .ok_or_else(|| Refusal::invalid(at, "not a protocol", PROTOCOLS).likely(likely(item)))
 }
 
 /// Reads `ip` or `ip6`.
@@ -420,11 +455,12 @@ fn likely(text: &[u8]) -> Option<Likely> {
     if is_known {
         return None;
     }
-    let aliases = TERMS.iter().flat_map(|row| row.aliases);
-    let mut aliases = aliases.chain(&COMMAND_ALIASES);
+    let mut aliases = aliases().chain(COMMAND_ALIASES);
     let alias = aliases.find(|(alias, _)| alias.as_bytes().eq_ignore_ascii_case(key));
     let word = match alias {
-        Some((_, word)) => Some(*word),
+        Some((_, word)) => Some(word),
+        // Another operator than `=` says something else.
+        None if key.iter().any(|b| b"!<>~".contains(b)) => None,
         None => nearest.word(),
     };
     word.map(Likely::Word)
@@ -467,6 +503,32 @@ const EXPECTED_LEN: usize = {
             words = rest;
         }
         rows = behind;
+    }
+    len
+};
+
+/// The protocols that are expected in place of an unknown one.
+const PROTOCOLS: &str = match core::str::from_utf8(&PROTOCOLS_BYTES) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+const PROTOCOLS_END: &str = "or a number from 0 to 255";
+const PROTOCOLS_BYTES: [u8; PROTOCOLS_LEN] = {
+    let mut bytes = [0; PROTOCOLS_LEN];
+    let (mut room, mut names): (&mut [u8], &[&str]) = (&mut bytes, &protocol::NAMES);
+    while let [name, rest @ ..] = names {
+        room = put(put(room, name), ", ");
+        names = rest;
+    }
+    assert!(put(room, PROTOCOLS_END).is_empty());
+    bytes
+};
+const PROTOCOLS_LEN: usize = {
+    let mut len = PROTOCOLS_END.len();
+    let mut names: &[&str] = &protocol::NAMES;
+    while let [name, rest @ ..] = names {
+        len = len.wrapping_add(name.len()).wrapping_add(2);
+        names = rest;
     }
     len
 };
