@@ -334,6 +334,7 @@ LIKELY = [
     ("udp dst=::ffff:10.0.0.1 dport=53", "::ffff", "10.0.0.1"),
     ("udp dport=53 dev=eth0.100@eth0", "eth0.100@", "eth0.100"),
     ("udp dport=53 dev=any", "any", ""),
+    ("udp dst=0.0.0.0/0", "udp", ""),
     ("icmpv6 type=8", "icmpv6", "icmp6"),
     ("udp daddr=10.0.0.1", "daddr", "dst="),
     ("tcp dst=10.1.2.3/8", "10.1.2.3", "10.0.0.0/8"),

@@ -254,7 +254,7 @@ def test_addresses(bench):
     bench.check(f"udp dst={prefix}", skipped=to("A", "B"), tracked=to("Far", "Other"))
     bench.check(f"udp dst={shorter}", skipped=to("A", "Far"), tracked=to("Other"))
     bench.check(f"udp dst={pair}", skipped=to("B", "D"), tracked=to("A"))
-    bench.check(f"udp dst={everything}", skipped=[*to("A", "Other"), "in C.* > S.*"])
+    bench.check(f"udp dst={everything} any", skipped=[*to("A", "Other"), "in C.* > S.*"])
     # A range is the prefixes that it is made of: here .1 and .2-.3.
     span = f"{a}-{names['D']}"
     bench.check(f"udp dst={span}", skipped=[*to("A", "B", "D"), "in B.7 > S.*"], tracked=to("Far"))
@@ -305,7 +305,7 @@ def test_ports(bench):
     bench.check(
         "udp dport=0-1023", skipped=["in C.* > S.1", "in C.* > S.1023"], tracked=["in C.* > S.1024"]
     )
-    bench.check("udp dport=0-65535", skipped=["in C.* > S.1", "in C.* > S.65535"])
+    bench.check("udp dport=0-65535 any", skipped=["in C.* > S.1", "in C.* > S.65535"])
 
 
 # --- protocols ---------------------------------------------------------------------------------------
@@ -364,6 +364,9 @@ def test_any(bench):
     broad = [
         "udp",
         f"dst={server}",
+        f"udp dst={bench.family.pick('0.0.0.0/0', '::/0')}",
+        "udp dport=0-65535",
+        f"{bench.family.icmp} type=0-255",
         "dport=53 any",
         "type=8 any",
         bench.family.ip,

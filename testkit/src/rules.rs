@@ -375,17 +375,27 @@ impl Spec {
         }
     }
 
-    /// Returns whether the rule need not say `any`.
+    /// Returns whether the rule need not say `any`: it names a protocol, and something that leaves
+    /// packets out.
     fn is_narrow(&self) -> bool {
-        let lists = [
-            self.sources.is_empty(),
-            self.destinations.is_empty(),
-            self.source_ports.is_empty(),
-            self.destination_ports.is_empty(),
-            self.types.is_empty(),
-            self.mark.is_none(),
-        ];
-        !self.protocols.is_empty() && lists.contains(&false)
+        let ports =
+            |ranges: &[(u16, u16)]| leave_out(1, u16::MAX, ranges, |last| last.checked_add(1));
+        let prefixes = |prefixes: &[(u128, u8)]| {
+            let end = |(value, len): &(u128, u8)| {
+                let host = u128::MAX.checked_shr((*len).into()).unwrap_or(0);
+                (*value, value | host)
+            };
+            let ends: Vec<_> = prefixes.iter().map(end).collect();
+            leave_out(0, u128::MAX, &ends, |last| last.checked_add(1))
+        };
+        let types = leave_out(0, u8::MAX, &self.types, |last| last.checked_add(1));
+        !self.protocols.is_empty()
+            && (prefixes(&self.sources)
+                || prefixes(&self.destinations)
+                || ports(&self.source_ports)
+                || ports(&self.destination_ports)
+                || types
+                || self.mark.is_some())
     }
 
     /// Returns the rule written in that style.
@@ -545,6 +555,20 @@ fn type_name(is_icmp6: bool, number: u8) -> Option<&'static str> {
         (true, 143) => "mld2-listener-report",
         _ => return None,
     })
+}
+
+/// Returns whether there are ranges, and a number from `least` to `most` that is in none of them: if there
+/// is one, then `least`, or one behind the end of a range.
+fn leave_out<T: Copy + Ord>(
+    least: T,
+    most: T,
+    ranges: &[(T, T)],
+    next: impl Fn(T) -> Option<T>,
+) -> bool {
+    let behind = ranges.iter().filter_map(|(_, last)| next(*last));
+    let mut candidates = [least].into_iter().chain(behind);
+    let is_out = |n: &T| !ranges.iter().any(|(first, last)| first <= n && n <= last);
+    !ranges.is_empty() && candidates.any(|n| (least..=most).contains(&n) && is_out(&n))
 }
 
 fn set<T: Ord>(elements: impl Iterator<Item = T>) -> BTreeSet<T> {

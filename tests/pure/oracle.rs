@@ -133,8 +133,8 @@ fn families() {
         assert_matches(&format!("proto={number} any"), &[four], &[six]);
     }
     // Addresses say it: the same bits in the other family are others.
-    assert_matches("udp dst=0.0.0.0/0", &[four], &[six]);
-    assert_matches("udp dst=::/0", &[six], &[four]);
+    assert_matches("udp dst=0.0.0.0/0 any", &[four], &[six]);
+    assert_matches("udp dst=::/0 any", &[six], &[four]);
     assert_matches(
         "udp dst=10.0.0.0/8",
         &[four],
@@ -211,7 +211,7 @@ fn ports_and_their_direction() {
     let ends = udp("10.0.0.1", 0, "10.0.0.2", 65535);
     assert_matches("udp sport=0 dport=65535 oneway", &[ends], &[query]);
     assert_matches(
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         &[ends, query, answer],
         &[fragment(query)],
     );
@@ -492,7 +492,7 @@ fn icmp_types_without_an_answer() {
     assert_matches("icmp type=9 local=dst", &[icmp(9)], &[at_output(icmp(9))]);
     // Lists and ranges of types.
     assert_matches(
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         &[icmp(0), icmp(3), icmp(255)],
         &[fragment(icmp(0))],
     );
@@ -524,7 +524,7 @@ fn errors() {
     }
     for text in [
         "icmp type=3",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=3",
         "icmp type=3 dst=10.0.0.2 oneway",
     ] {
@@ -546,7 +546,7 @@ fn packets_without_ports_or_type() {
     for text in [
         "udp dport=53",
         "udp sport=4000",
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         "udp sport=0-65535 dport=0-65535 dst=10.0.0.2",
         "track udp dport=53",
         "track udp dport=53 dst=10.0.0.2",
@@ -565,7 +565,7 @@ fn packets_without_ports_or_type() {
     let ping = fragment(icmp(8));
     for text in [
         "icmp type=8",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=8",
         "icmp,icmp6 type=0",
     ] {

@@ -514,6 +514,16 @@ const MISTAKES: &[Mistake] = &[
     ("^skip", INVAL, BROAD, ""),
     ("^mark=1", INVAL, BROAD, ""),
     ("^tcp flags=ack", INVAL, BROAD, ""),
+    // What leaves nothing out is no limit.
+    ("^udp dst=0.0.0.0/0", INVAL, BROAD, ""),
+    ("^udp src=::/0 dst=::/0", INVAL, BROAD, ""),
+    ("^udp dst=0.0.0.0-255.255.255.255", INVAL, BROAD, ""),
+    ("^udp dst=128.0.0.0/1,0.0.0.0/1", INVAL, BROAD, ""),
+    ("^udp dport=0-65535", INVAL, BROAD, ""),
+    ("^udp dport=1-65535", INVAL, BROAD, ""),
+    ("^udp sport=1024-65535,0-1023", INVAL, BROAD, ""),
+    ("^icmp type=0-255", INVAL, BROAD, ""),
+    ("^tcp dst=0.0.0.0/0 dport=0-65535 flags=syn dev=eth0 netns=init", INVAL, BROAD, ""),
     ("add ^netns=init udp dev=eth0 local=dst oneway nat=ok tag=a id=7", INVAL, BROAD, ""),
     (
         "tcp,udp sport=1,2,3 dst=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9,\
@@ -717,8 +727,8 @@ fn limits() {
     ))
     .is_err());
     for text in [
-        "udp dport=0-65535,0,65535",
-        "icmp type=0-255",
+        "udp dport=0-65535,0,65535 any",
+        "icmp type=0-255 any",
         "udp dst=0.0.0.0/0 src=255.255.255.255",
         "udp dst=::/0 src=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         "udp dport=53 dev=fifteen-letters,fifteen-letters*",

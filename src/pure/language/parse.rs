@@ -80,8 +80,8 @@ pub fn parse<'a>(
         return Err(Refusal::invalid(
             reader.first_column(),
             "a rule that matches a great deal; it may have been cut at a space",
-            "a protocol and an address, port, type or mark (quote what has spaces); or `any`, to say \
-             it on purpose",
+            "a protocol and an address, port, type or mark that leaves some out (quote what has spaces); \
+             or `any`, to say it on purpose",
         ));
     }
     Ok(Parsed {
