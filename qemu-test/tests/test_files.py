@@ -326,6 +326,12 @@ LIKELY = [
     ("notrack udp dport=53", "notrack", "skip"),
     ("udp dst=10.0.0.1 ports=53", "ports=", "dport="),
     ("udp dport=53 uid=1000", "uid=", ""),
+    # A negation is told the rule ahead, never its opposite.
+    ("udp src!=10.0.0.0/8", "!=", "insert track udp src=10.0.0.0/8"),
+    ("udp dst=10.0.0.0/8 dport!=53", "!=", "insert track udp dst=10.0.0.0/8 dport=53"),
+    ("udp dport=53 mark!=1", "!=", "insert track udp dport=53 mark=0x1"),
+    ("udp dport=53 dev!=eth0", "!=", "insert track udp dport=53 dev=eth0"),
+    ("udp dport=53 dev=!eth0", "!", "insert track udp dport=53 dev=eth0"),
     # Other languages.
     ("udp dport=domain", "domain", "53"),
     ("udp dport=53:60", "53:60", "53-60"),

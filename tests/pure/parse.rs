@@ -12,6 +12,7 @@ use ctskip_pure::{
         },
         report::Report, //
     },
+    rule::Action,
     table::{
         command,
         load::Load,
@@ -100,6 +101,43 @@ proptest! {
         text.push(b'\n');
         check(&text);
         checks::rules(&text);
+    }
+
+    /// Of a rule with a negated term, the hint is the `track` rule that matches what the term is not to
+    /// match: what the rule would match with the term as it is, and nothing else.
+    #[test]
+    fn a_hint_never_turns_the_meaning_round(
+        spec in made(512, |source| Spec::make(source, Kind::Any(3))),
+        style in made(42, Style::make),
+        which in any::<Index>(),
+        how in 0..4u8,
+    ) {
+        let spec = Spec { action: None, nat_ok: false, id: None, ..spec };
+        let text = spec.text(&style).replace('+', " ");
+        let words: Vec<&str> = text.split(' ').collect();
+        let can_be_negated = |word: &&&str| {
+            let is_own = ["tag=", "netns!=", "netns=init", "any", "all", "oneway"];
+            let is_own = is_own.iter().any(|own| word.starts_with(own));
+            !(is_own || how == 2 && word.contains(','))
+        };
+        let words_of_terms: Vec<&&str> = words.iter().filter(can_be_negated).collect();
+        // In a device's name `+` is not a space, and flags are joined by it.
+        prop_assume!(!words_of_terms.is_empty() && spec.flags.is_none());
+        prop_assume!(spec.devices.iter().all(|(name, _)| !name.contains('+')));
+        let term = **which.get(&words_of_terms);
+        let negated = match (term.split_once('='), how) {
+            (Some((key, value)), 0 | 1) => format!("{key}!={value}"),
+            (Some((key, value)), 2) => format!("{key}=!{value}"),
+            (_, 3) => format!("! {term}"),
+            _ => format!("!{term}"),
+        };
+        let replaced = words.iter().map(|word| if *word == term { &*negated } else { word });
+        let text = replaced.collect::<Vec<_>>().join(" ");
+        let refusal = read(&text).unwrap_err();
+        let rule = rule(&Spec { action: Some(Action::Track), ..spec }.text(&Style::plain()));
+        let expected = format!("insert {rule}");
+        let expected = if expected.len() > 160 { String::new() } else { expected };
+        prop_assert_eq!(likely(&refusal), expected, "{}", text);
     }
 
 }
@@ -211,6 +249,8 @@ const NO_TYPES: &str = "a type without a protocol, for which `any` does not stan
 const NO_FLAGS: &str = "flags without a protocol, for which `any` does not stand";
 const COLON: &str = "a range with `:`, as iptables writes it";
 const SERVICE: &str = "a name where the number of a port is needed";
+const NOT: &str = "a negation, which no term has but netns!=init";
+const NOT_INIT: &str = "only the initial namespace can be left out";
 const TYPE: &str = "not the name of an ICMP type";
 const TYPE_OF_BOTH: &str = "the name of a type, which has one number in ICMP and another in ICMPv6";
 const MAPPED: &str = "an IPv4 address in the form of IPv6, which no packet has";
@@ -298,6 +338,56 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53^\u{b}any", INVAL, "a character that no rule has", ""),
     ("udp dport=53 ^\0", INVAL, "a character that no rule has", ""),
     ("udp dport=53 tag=caf^\u{e9}", INVAL, "a character that no rule has", ""),
+    // There is no negation: the hint is the rule ahead that leaves the same out.
+    ("udp dst=10.0.0.0/8 dport^!=53", INVAL, NOT, "insert track udp dst=10.0.0.0/8 dport=53"),
+    ("udp dport^!=53", INVAL, NOT, "insert track udp dport=53"),
+    ("udp dport=^!53", INVAL, NOT, "insert track udp dport=53"),
+    ("udp ^!dport=53", INVAL, NOT, "insert track udp dport=53"),
+    ("udp ^! dport=53", INVAL, NOT, "insert track udp dport=53"),
+    ("udp ^not dport=53", INVAL, NOT, "insert track udp dport=53"),
+    ("udp+dport^!=53", INVAL, NOT, "insert track udp dport=53"),
+    ("skip udp port^!=53,60-70", INVAL, NOT, "insert track udp dport=53,60-70"),
+    ("udp sport^!=53", INVAL, NOT, "insert track udp sport=53"),
+    ("dst^!=10.0.0.0/8 any", INVAL, NOT, "insert track dst=10.0.0.0/8 any"),
+    ("udp dst=^!10.0.0.0/8 any", INVAL, NOT, "insert track udp dst=10.0.0.0/8"),
+    ("udp src^!=10.0.0.1-10.0.0.2 tag=a", INVAL, NOT, "insert track udp src=10.0.0.1,10.0.0.2 tag=a"),
+    ("udp saddr^!=10.0.0.1", INVAL, NOT, "insert track udp src=10.0.0.1"),
+    ("udp dport=53 dev^!=lo", INVAL, NOT, "insert track udp dport=53 dev=lo"),
+    ("udp dport=53 dev=^!eth0", INVAL, NOT, "insert track udp dport=53 dev=eth0"),
+    ("udp dev^!=lo any", INVAL, NOT, "insert track udp dev=lo any"),
+    ("udp dport=53 mark^!=1", INVAL, NOT, "insert track udp dport=53 mark=0x1"),
+    ("icmp type^!=echo-request", INVAL, NOT, "insert track icmp type=8"),
+    ("tcp dport=80 flags^!=syn", INVAL, NOT, "insert track tcp dport=80 flags=syn"),
+    ("udp dport=53 local^!=dst", INVAL, NOT, "insert track udp dport=53 local=dst"),
+    ("proto^!=17 any", INVAL, NOT, "insert track udp any"),
+    ("proto=^!17 any", INVAL, NOT, "insert track udp any"),
+    ("^!udp any", INVAL, NOT, "insert track udp any"),
+    ("udp dport=53 oneway src^!=10.0.0.1", INVAL, NOT, "insert track udp src=10.0.0.1 dport=53 oneway"),
+    ("udp dport=53 netns!=^4026532001", INVAL, NOT_INIT, "insert track udp dport=53 netns=4026532001"),
+    ("udp dport^!=53 netns!=init", INVAL, NOT, "insert track udp dport=53 netns!=init"),
+    // What only the rule itself says is left out.
+    ("skip udp dport^!=53 nat=ok id=7 any", INVAL, NOT, "insert track udp dport=53"),
+    // Each negated term has a rule of its own.
+    ("udp dst^!=10.0.0.1 dport!=53", INVAL, NOT, "insert track udp dst=10.0.0.1"),
+    ("udp dport^!=53 dev!=lo src=10.0.0.1", INVAL, NOT, "insert track udp src=10.0.0.1 dport=53"),
+    // No rule ahead says what these say, or it is not plain what they say.
+    ("track udp dport^!=53", INVAL, NOT, ""),
+    ("udp dport^!=53 track", INVAL, NOT, ""),
+    ("udp dport^!=domain", INVAL, NOT, ""),
+    ("udp dport=^!53,54", INVAL, NOT, ""),
+    ("udp dport=53,^!54", INVAL, NOT, ""),
+    ("tcp,^!udp any", INVAL, NOT, ""),
+    ("udp dport^!=!53", INVAL, NOT, ""),
+    ("udp ^!dport!=53", INVAL, NOT, ""),
+    ("udp ^!", INVAL, NOT, ""),
+    ("udp ^! !", INVAL, NOT, ""),
+    ("udp dport=53 tag^!=a", INVAL, NOT, ""),
+    ("udp dport=53 id^!=7", INVAL, NOT, ""),
+    ("udp dport=53 nat^!=ok", INVAL, NOT, ""),
+    ("udp dport=53 ^!oneway", INVAL, NOT, ""),
+    ("udp dport^!=53 frob", INVAL, NOT, ""),
+    ("udp dport^!=53 src=10.0.0.256", INVAL, NOT, ""),
+    ("udp dport=53 netns!=^4026532999", INVAL, NOT_INIT, ""),
     // Protocols.
     ("tcp,^udpp,sctp dport=80", INVAL, "not a protocol", "udp"),
     ("proto=^256 any", INVAL, "not a protocol", ""),
@@ -497,7 +587,6 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 netns=^4294967296", INVAL, NETNS, ""),
     ("udp dport=53 netns=^4026532999", Errno::Srch, NO_NETNS, ""),
     ("udp dport=53 netns=^pid:77", Errno::Srch, NO_NETNS, ""),
-    ("udp dport=53 netns!=^4026532001", INVAL, "only the initial namespace can be left out", ""),
     ("udp dport=53 nat=^yes", INVAL, "not a value of nat=", ""),
     ("track udp dport=53 ^nat=ok", INVAL, "nat=ok on a track rule, which leaves packets to NAT anyway", ""),
     ("udp dport=53 tag=^", INVAL, TAG, ""),

@@ -5,10 +5,12 @@
 //! [`text`] cuts a write into statements and words, and [`statement`] reads the words of one. [`parse`]
 //! reads a rule from its words, by the table of terms ([`terms`]), whose rows use [`reader`], [`value`],
 //! [`names`] and [`print`]; [`check`] looks at the rule as a whole. [`refusal`] and [`report`] say why a
-//! text is refused and where. What was probably meant is found by [`spelling`].
+//! text is refused and where. What was probably meant is found by [`spelling`] and
+//! [`negation`].
 
 mod check;
 mod names;
+mod negation;
 pub mod parse;
 pub mod print;
 mod reader;

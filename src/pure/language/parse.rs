@@ -34,11 +34,15 @@
 use crate::pure::{
     language::{
         check,
+        negation,
         reader::{
             Reader,
             Term, //
         },
-        refusal::Refusal,
+        refusal::{
+            Likely,
+            Refusal, //
+        },
         terms,
         text::Word, //
     },
@@ -65,15 +69,17 @@ pub struct Parsed {
 /// `namespaces` finds what `netns=` names; `tag` is for a rule that names none. Process context, may
 /// sleep.
 pub fn parse<'a>(
-    words: impl Iterator<Item = Word<'a>>,
+    words: impl Iterator<Item = Word<'a>> + Clone,
     namespaces: &dyn Namespaces,
     tag: Option<&Tag>,
 ) -> Result<Parsed, Refusal> {
     let mut reader = Reader::new(namespaces, tag);
     // Most rules have no more.
     reader.rule.elements.reserve(4)?;
-    for word in words {
-        read_word(&mut reader, word)?;
+    for word in words.clone() {
+        if let Err(refusal) = read_word(&mut reader, word) {
+            return Err(explained(refusal, word, words, namespaces));
+        }
     }
     let rule = check::whole(&mut reader)?;
     if !rule.is_narrow() && reader.column(Term::Any).is_none() {
@@ -100,6 +106,30 @@ fn read_word<'a>(reader: &mut Reader<'a>, word: Word<'a>) -> Result<(), Refusal>
             "printable ASCII",
         ));
     }
+    if let Some(at) = negation::place(word.text) {
+        return Err(negation::refusal(word.column.saturating_add(at)));
+    }
     let (syntax, written) = terms::find(word)?;
     check::term(reader, syntax, &written)
+}
+
+/// Returns the refusal of `word`, one of `words`, with a rule that says what was probably meant, where
+/// that is simple to tell.
+///
+/// Where there is no memory for the rule, the refusal does without.
+#[inline(never)]
+fn explained<'a>(
+    refusal: Refusal,
+    word: Word<'a>,
+    words: impl Iterator<Item = Word<'a>>,
+    namespaces: &dyn Namespaces,
+) -> Refusal {
+    let likely = |rule: Option<Rule>, likely: fn(Rule) -> Likely| {
+        rule.map(likely).and_then(Likely::if_short)
+    };
+    if negation::is_negated(word.text) {
+        let rule = negation::rule_ahead(words, namespaces);
+        return refusal.likely(likely(rule, Likely::Ahead));
+    }
+    refusal
 }

@@ -5,7 +5,8 @@
 use core::fmt::{
     self,
     Display,
-    Formatter, //
+    Formatter,
+    Write, //
 };
 
 use crate::pure::{
@@ -13,7 +14,8 @@ use crate::pure::{
     language::print::DisplayPrefix,
     rule::{
         Device,
-        Range, //
+        Range,
+        Rule, //
     }, //
 };
 
@@ -52,7 +54,7 @@ impl Errno {
 }
 
 /// The refusal of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The errno of the write.
     pub errno: Errno,
@@ -67,7 +69,7 @@ pub struct Refusal {
 }
 
 /// A spelling that was probably meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Likely {
     /// A word or term of the language.
     Word(&'static str),
@@ -77,6 +79,18 @@ pub enum Likely {
     Ports(Range<u16>),
     /// The name of a device, or the start of names.
     Device(Device),
+    /// A rule to put ahead of the one that is written.
+    Ahead(Rule),
+}
+
+impl Likely {
+    /// The most bytes of a rule that is shown: nobody reads a longer one.
+    const MOST: usize = 160;
+
+    /// Returns this, unless it is too long to be read.
+    pub(super) fn if_short(self) -> Option<Self> {
+        write!(Room(Self::MOST), "{self}").is_ok().then_some(self)
+    }
 }
 
 impl Display for Likely {
@@ -86,7 +100,18 @@ impl Display for Likely {
             Self::Prefix(prefix) => prefix.fmt(f),
             Self::Ports(ports) => ports.fmt(f),
             Self::Device(device) => device.fmt(f),
+            Self::Ahead(rule) => write!(f, "insert {rule}"),
         }
+    }
+}
+
+/// A sink that has room for so many bytes, and keeps none.
+struct Room(usize);
+
+impl Write for Room {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.checked_sub(text.len()).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 

@@ -405,6 +405,17 @@ pub(super) fn find(word: Word<'_>) -> Result<Found<'_>, Refusal> {
     Ok((syntax.ok_or_else(|| unknown_word(word))?, written))
 }
 
+/// Returns the term whose word is `stem` and a `=`, and the word; also where another tool calls it so.
+pub(super) fn by_stem(stem: &[u8]) -> Option<(&'static Syntax, &'static str)> {
+    let is = |word: &str| word.strip_suffix('=').map(str::as_bytes) == Some(stem);
+    let alias = aliases().find(|(alias, _)| is(alias));
+    TERMS.iter().find_map(|row| {
+        let mut words = row.words();
+        let word = words.find(|word| is(word) || alias.is_some_and(|(_, own)| own == *word))?;
+        Some((row, word))
+    })
+}
+
 /// Returns the words of other tools, each with the word of the language for it.
 fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
     TERMS.iter().flat_map(|row| row.aliases).copied()

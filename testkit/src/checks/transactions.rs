@@ -58,7 +58,7 @@ fn told(report: &Report) -> (u32, usize, String) {
 fn check(report: &Report, text: &[u8]) {
     if let Some(number) = (report.line() as usize).checked_sub(1) {
         let line = text.split(|byte| *byte == b'\n').nth(number);
-        refused(*report.refusal(), line.expect("a line of the text"));
+        refused(report.refusal(), line.expect("a line of the text"));
     }
 }
 
