@@ -333,6 +333,9 @@ LIKELY = [
     ("udp dport=53 dev!=eth0", "!=", "insert track udp dport=53 dev=eth0"),
     ("udp dport=53 dev=!eth0", "!", "insert track udp dport=53 dev=eth0"),
     # Other languages.
+    ("-p udp --dport 53", "-p", "udp dport=53"),
+    ("ip daddr 10.0.0.1 udp dport 53 notrack", "daddr", "udp dst=10.0.0.1 dport=53"),
+    ("udp dport={53,54}", "{", "udp dport=53,54"),
     ("udp dport=domain", "domain", "53"),
     ("udp dport=53:60", "53:60", "53-60"),
     ("udp dst=10.0.0.0/255.0.0.0", "255", "10.0.0.0/8"),

@@ -128,6 +128,10 @@ fn hints() {
             "insert track udp dst=10.0.0.0/8 dport=53 tag=t",
         ),
         ("udp dev=!lo any", "insert track udp dev=lo any"),
+        (
+            "-p udp -s 10.0.0.1,10.0.0.2 --dport 53",
+            "udp src=10.0.0.1,10.0.0.2 dport=53",
+        ),
     ] {
         let whole = read(text).unwrap_err();
         let mut without = 0;

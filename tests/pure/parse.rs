@@ -140,6 +140,46 @@ proptest! {
         prop_assert_eq!(likely(&refusal), expected, "{}", text);
     }
 
+    /// A rule that is written as for iptables or nft is shown as it is here.
+    #[test]
+    fn a_hint_says_what_the_other_tool_says(
+        spec in made(512, |source| Spec::make(source, Kind::Plain)),
+        is_nft in any::<bool>(),
+    ) {
+        let spec = Spec {
+            action: None,
+            family: spec.family,
+            protocols: spec.protocols,
+            sources: spec.sources,
+            destinations: spec.destinations,
+            source_ports: spec.source_ports,
+            destination_ports: spec.destination_ports,
+            ..Spec::default()
+        };
+        let text = rule(&spec.text(&Style::plain())).to_string();
+        let own = text.strip_prefix("skip ").unwrap();
+        let mut words: Vec<String> = Vec::new();
+        for word in own.split(' ') {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let list = format!("{{ {} }}", value.replace(',', ", "));
+            words.push(match (key, is_nft) {
+                ("any", _) => continue,
+                ("ip" | "ip6", _) => word.to_owned(),
+                ("src", true) => format!("ip saddr {list}"),
+                ("dst", true) => format!("ip daddr {list}"),
+                ("sport" | "dport", true) => format!("th {key} {list}"),
+                (_, true) => format!("meta l4proto {{{word}}}"),
+                ("src", false) => format!("-s {value}"),
+                ("dst", false) => format!("--destination {value}"),
+                ("sport" | "dport", false) => {
+                    format!("-m multiport --{key}s {}", value.replace('-', ":"))
+                }
+                (_, false) => format!("-p {word}"),
+            });
+        }
+        let text = words.join(" ");
+        prop_assert_eq!(likely(&read(&text).unwrap_err()), own, "{}", text);
+    }
 }
 
 /// What a refusal shows as probably meant.
@@ -249,6 +289,8 @@ const NO_TYPES: &str = "a type without a protocol, for which `any` does not stan
 const NO_FLAGS: &str = "flags without a protocol, for which `any` does not stand";
 const COLON: &str = "a range with `:`, as iptables writes it";
 const SERVICE: &str = "a name where the number of a port is needed";
+const BRACES: &str = "braces around a list, as nft writes them";
+const FOREIGN: &str = "a word of iptables or nft";
 const NOT: &str = "a negation, which no term has but netns!=init";
 const NOT_INIT: &str = "only the initial namespace can be left out";
 const TYPE: &str = "not the name of an ICMP type";
@@ -388,6 +430,49 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport^!=53 frob", INVAL, NOT, ""),
     ("udp dport^!=53 src=10.0.0.256", INVAL, NOT, ""),
     ("udp dport=53 netns!=^4026532999", INVAL, NOT_INIT, ""),
+    // Rules of iptables and nft.
+    ("^-p udp --dport 53", INVAL, FOREIGN, "udp dport=53"),
+    ("^-p+udp+--dport+53", INVAL, FOREIGN, "udp dport=53"),
+    ("^--dport=53 -p=udp", INVAL, FOREIGN, ""),
+    ("udp ^--dport=53", INVAL, FOREIGN, "udp dport=53"),
+    ("^-A PREROUTING -t raw -p tcp -m multiport --dports 80,8000:8010 -d 10.0.0.1/255.0.0.0 -j CT --notrack", INVAL,
+     FOREIGN, "tcp dst=10.0.0.0/8 dport=80,8000-8010"),
+    ("^iptables -t raw -I OUTPUT -p udp -m udp --sport domain -s 10.0.0.1 -j NOTRACK", INVAL, FOREIGN,
+     "udp src=10.0.0.1 sport=53"),
+    ("^ip6tables -p ipv6-icmp --icmpv6-type echo-request", INVAL, FOREIGN, "icmp6 type=128"),
+    ("^iptables -p udp --dport 53", INVAL, FOREIGN, "ip udp dport=53"),
+    ("^-p icmp --icmp-type echo-request -i eth+", INVAL, FOREIGN, "icmp type=8 dev=eth*"),
+    ("^-p udp -m mark --mark 1/3", INVAL, FOREIGN, "udp mark=0x1/0x3"),
+    ("^-p udp", INVAL, FOREIGN, "udp any"),
+    ("ip ^daddr 10.0.0.1 udp dport 53 notrack", INVAL, FOREIGN, "udp dst=10.0.0.1 dport=53"),
+    ("udp ^dport 53", INVAL, FOREIGN, "udp dport=53"),
+    ("udp ^dport = 53", INVAL, FOREIGN, "udp dport=53"),
+    ("udp ^dst = 10.0.0.1", INVAL, FOREIGN, "udp dst=10.0.0.1"),
+    ("udp ^dport { 53, 54 } counter", INVAL, FOREIGN, "udp dport=53,54"),
+    ("udp ^port 53", INVAL, FOREIGN, "udp dport=53"),
+    ("track udp ^dport 53", INVAL, FOREIGN, "track udp dport=53"),
+    ("^meta l4proto { tcp, udp } th dport 53", INVAL, FOREIGN, "tcp,udp dport=53"),
+    ("^meta l4proto icmpv6 icmpv6 type echo-request", INVAL, FOREIGN, "icmp6 type=128"),
+    ("^iifname \"eth0\" ip saddr 10.0.0.0/8 ip protocol udp udp sport 53 udp dport 53", INVAL, FOREIGN,
+     "udp src=10.0.0.0/8 sport=53 dport=53 dev=eth0"),
+    ("^nft add rule inet raw prerouting udp dport 53 notrack", INVAL, FOREIGN, "udp dport=53"),
+    ("add ^rule raw prerouting udp dport 53 notrack", INVAL, FOREIGN, "udp dport=53"),
+    ("udp dport=^{53,54}", INVAL, BRACES, "udp dport=53,54"),
+    ("udp dport=^{53,54} frob", INVAL, BRACES, ""),
+    ("udp ^dst { 10.0.0.1, 10.0.0.2 }", INVAL, FOREIGN, "udp dst=10.0.0.1,10.0.0.2"),
+    // A hint leaves nothing out.
+    ("^-p udp ! --dport 53", INVAL, FOREIGN, ""),
+    ("^-p udp --dport ! 53", INVAL, FOREIGN, ""),
+    ("^-p udp --dport 53 -m owner --uid-owner 7", INVAL, FOREIGN, ""),
+    ("^-p udp --dport 53 -j ACCEPT", INVAL, FOREIGN, ""),
+    ("^-p udp --dport 53 -m statistic", INVAL, FOREIGN, ""),
+    ("udp ^dport 53 ct state new", INVAL, UNKNOWN, "dport="),
+    ("udp ^dport != 53", INVAL, UNKNOWN, "dport="),
+    ("udp ^dport { 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17 }", INVAL, UNKNOWN, "dport="),
+    ("udp ^dport { 53, 54", INVAL, UNKNOWN, "dport="),
+    ("ip ^daddr 10.0.0.1 udp dport 53 tcp dport 53", INVAL, FOREIGN, ""),
+    ("^-p", INVAL, FOREIGN, ""),
+    ("^-j NOTRACK", INVAL, FOREIGN, ""),
     // Protocols.
     ("tcp,^udpp,sctp dport=80", INVAL, "not a protocol", "udp"),
     ("proto=^256 any", INVAL, "not a protocol", ""),

@@ -5,10 +5,11 @@
 //! [`text`] cuts a write into statements and words, and [`statement`] reads the words of one. [`parse`]
 //! reads a rule from its words, by the table of terms ([`terms`]), whose rows use [`reader`], [`value`],
 //! [`names`] and [`print`]; [`check`] looks at the rule as a whole. [`refusal`] and [`report`] say why a
-//! text is refused and where. What was probably meant is found by [`spelling`] and
-//! [`negation`].
+//! text is refused and where. What was probably meant is found by [`spelling`], [`negation`] and
+//! [`foreign`].
 
 mod check;
+mod foreign;
 mod names;
 mod negation;
 pub mod parse;

@@ -34,6 +34,7 @@
 use crate::pure::{
     language::{
         check,
+        foreign,
         negation,
         reader::{
             Reader,
@@ -131,5 +132,14 @@ fn explained<'a>(
         let rule = negation::rule_ahead(words, namespaces);
         return refusal.likely(likely(rule, Likely::Ahead));
     }
-    refusal
+    if !foreign::may_be(word.text) {
+        return refusal;
+    }
+    let rule = likely(foreign::rule(words, namespaces), Likely::Rule);
+    let is_known = terms::find(word).is_ok();
+    match rule {
+        None if is_known || !foreign::is(word.text) => refusal,
+        Some(rule) if is_known => refusal.likely(Some(rule)),
+        rule => foreign::refusal(word.column).likely(rule),
+    }
 }

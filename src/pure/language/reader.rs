@@ -5,7 +5,11 @@
 use crate::pure::{
     alloc::Vec,
     language::{
-        refusal::Refusal,
+        print::DisplayPrefix,
+        refusal::{
+            Likely,
+            Refusal, //
+        },
         text::column,
         value, //
     },
@@ -84,6 +88,8 @@ pub(super) struct Written<'w> {
 pub(super) struct Reader<'a> {
     /// Finds what `netns=` names.
     pub(super) namespaces: &'a dyn Namespaces,
+    /// Whether values are read as iptables and nft do, where it is plain what they mean.
+    is_lenient: bool,
     /// The column of each term that was read.
     columns: [Option<usize>; Term::COUNT],
     /// `id=`.
@@ -99,10 +105,19 @@ impl<'a> Reader<'a> {
     pub(super) fn new(namespaces: &'a dyn Namespaces, tag: Option<&Tag>) -> Self {
         Self {
             namespaces,
+            is_lenient: false,
             columns: [None; Term::COUNT],
             id: None,
             icmp_types: None,
             rule: RuleDraft::new(tag.copied()),
+        }
+    }
+
+    /// Returns a reader that reads values as iptables and nft do, where it is plain what they mean.
+    pub(super) fn lenient(namespaces: &'a dyn Namespaces) -> Self {
+        Self {
+            is_lenient: true,
+            ..Self::new(namespaces, None)
         }
     }
 
@@ -200,6 +215,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), Refusal> {
         // The family as other terms said it so far, and from here on as the first address says it.
         let mut family = self.rule.family;
+        let is_lenient = self.is_lenient;
         self.items(written, |elements, item, at| {
             let mut check = |own| match *family.get_or_insert(own) == own {
                 true => Ok(()),
@@ -213,7 +229,13 @@ impl<'a> Reader<'a> {
                 }
                 return Ok(());
             }
-            let (own, prefix) = value::prefix(item, at)?;
+            let (own, prefix) = match value::prefix(item, at) {
+                Err(Refusal {
+                    likely: Some(Likely::Prefix(DisplayPrefix(own, prefix))),
+                    ..
+                }) if is_lenient => (own, prefix),
+                found => found?,
+            };
             check(own)?;
             Ok(elements.push(element(prefix))?)
         })?;
@@ -227,13 +249,25 @@ impl<'a> Reader<'a> {
         written: &Written<'_>,
         element: fn(Range<u16>) -> Element,
     ) -> Result<(), Refusal> {
-        self.list(written, |item, at| value::ports(item, at).map(element))
+        let is_lenient = self.is_lenient;
+        self.list(written, |item, at| match value::ports(item, at) {
+            Err(Refusal {
+                likely: Some(Likely::Ports(ports)),
+                ..
+            }) if is_lenient => Ok(element(ports)),
+            found => found.map(element),
+        })
     }
 
     /// Reads a list of devices.
     pub(super) fn devices(&mut self, written: &Written<'_>) -> Result<(), Refusal> {
-        self.list(written, |item, at| {
-            value::device(item, at).map(Element::Device)
+        let is_lenient = self.is_lenient;
+        self.list(written, |item, at| match value::device(item, at) {
+            Err(Refusal {
+                likely: Some(Likely::Device(device)),
+                ..
+            }) if is_lenient => Ok(Element::Device(device)),
+            found => found.map(Element::Device),
         })
     }
 

@@ -13,6 +13,7 @@ use crate::pure::{
     alloc::NoMemory,
     language::print::DisplayPrefix,
     rule::{
+        Action,
         Device,
         Range,
         Rule, //
@@ -79,6 +80,8 @@ pub enum Likely {
     Ports(Range<u16>),
     /// The name of a device, or the start of names.
     Device(Device),
+    /// The whole rule, as this language says it.
+    Rule(Rule),
     /// A rule to put ahead of the one that is written.
     Ahead(Rule),
 }
@@ -100,8 +103,31 @@ impl Display for Likely {
             Self::Prefix(prefix) => prefix.fmt(f),
             Self::Ports(ports) => ports.fmt(f),
             Self::Device(device) => device.fmt(f),
+            Self::Rule(rule) => {
+                // `skip` is what a rule does that does not say it.
+                let behind = match rule.action() {
+                    Action::Skip => "skip ".len(),
+                    Action::Track => 0,
+                };
+                write!(Tail { behind, to: f }, "{rule}")
+            }
             Self::Ahead(rule) => write!(f, "insert {rule}"),
         }
+    }
+}
+
+/// A sink that leaves out the first bytes of a text.
+struct Tail<'a, W> {
+    /// The number of bytes that are left out yet.
+    behind: usize,
+    to: &'a mut W,
+}
+
+impl<W: Write> Write for Tail<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left_out = self.behind.min(text.len());
+        self.behind = self.behind.saturating_sub(left_out);
+        self.to.write_str(text.get(left_out..).unwrap_or_default())
     }
 }
 

@@ -416,6 +416,13 @@ pub(super) fn by_stem(stem: &[u8]) -> Option<(&'static Syntax, &'static str)> {
     })
 }
 
+/// Returns the word of the language for the protocol that other tools call `name`; else the name itself.
+pub(super) fn protocol_alias(name: &[u8]) -> &[u8] {
+    let mut names = aliases().filter(|(_, own)| protocol::number(own.as_bytes()).is_some());
+    let own = names.find(|(alias, _)| alias.as_bytes() == name);
+    own.map_or(name, |(_, own)| own.as_bytes())
+}
+
 /// Returns the words of other tools, each with the word of the language for it.
 fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
     TERMS.iter().flat_map(|row| row.aliases).copied()
