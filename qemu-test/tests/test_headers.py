@@ -125,7 +125,12 @@ def test_fragments_put_together(ctskip, wire):
 
 @pytest.mark.parametrize(
     "named",
-    ["udp dport=53", "track udp dport=53", "udp dport=0-65535", "track udp sport=0-65535"],
+    [
+        "udp dport=53",
+        "track udp dport=53",
+        "udp dport=0-65535 any",
+        "track udp sport=0-65535 any",
+    ],
 )
 def test_fragments_without_conntrack(ctskip, wire, named):
     """The first has ports and matches; later ones match no rule that names a port."""
@@ -256,8 +261,8 @@ def test_cut_short(ctskip, wire, family):
     padded = [packet + struct.pack("!2H", 53, 53) * 4 for packet in sent]
     wire.watch()
     ctskip.add(
-        "tcp,udp,sctp dport=0-65535",
-        "tcp,udp,sctp sport=0-65535",
+        "tcp,udp,sctp dport=0-65535 any",
+        "tcp,udp,sctp sport=0-65535 any",
         f"{family.icmp} dst={wire.here} type=0-255",
     )
     states = wire.states(*sent, *padded)

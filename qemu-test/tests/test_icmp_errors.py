@@ -523,7 +523,7 @@ def test_quoted_cut_short(ctskip, target, family):
     if later:
         without_ports.append(later)
     no_header = [b"", whole[:1], whole[: header - 1]]
-    ctskip.add("udp sport=0-65535", "udp dport=53")
+    ctskip.add("udp sport=0-65535 any", "udp dport=53")
     followed = growth(ctskip)
     packets = [target.error(quoted) for quoted in without_ports]
     assert target.states(*packets) == {"invalid": len(packets)}

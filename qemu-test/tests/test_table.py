@@ -143,8 +143,8 @@ def test_ids_when_the_highest_is_taken(ctskip):
         assert ctskip.refused(text) == "ENOSPC"
         assert "no number is left" in ctskip.last_error()["error"]
     assert ctskip.add("udp dport=4 id=7") == 7
-    ctskip.commit("delete 4294967295")
     ctskip.commit("delete 4294967294")
+    ctskip.commit("delete 4294967295")
     assert ctskip.add("udp dport=5") == 8
 
 
@@ -211,7 +211,7 @@ REFUSED = [
     ("delete x", "EINVAL", "x"),
     ("delete {0} {0}", "EINVAL", "{0}"),
     ("delete tag=", "EINVAL", ""),
-    ("delete tag=a/b", "EINVAL", "a/b"),
+    ("delete tag=a=b", "EINVAL", "a=b"),
     ("flush all", "EINVAL", "all"),
     ("commit", "EINVAL", "commit"),
     ("abort", "EINVAL", "abort"),

@@ -30,6 +30,7 @@ use ctskip_testkit::world::{
     failing_in_turn,
     key,
     netns,
+    read,
     run,
     table,
     text_of,
@@ -110,6 +111,42 @@ fn loads() {
     assert_all_or_nothing(9, fed(text, 4096));
     let same = "load tag=b\nudp dport=2 netns=4026532001\ncommit\n";
     assert_all_or_nothing(6, fed(same, 4096));
+}
+
+/// A hint that there is no memory for is left out, and the refusal stays what it is.
+#[test]
+fn hints() {
+    for (text, hint) in [
+        (
+            "udp dst=10.0.0.0/8 dport!=53 tag=t",
+            "insert track udp dst=10.0.0.0/8 dport=53 tag=t",
+        ),
+        ("udp dev=!lo any", "insert track udp dev=lo any"),
+        (
+            "-p udp -s 10.0.0.1,10.0.0.2 --dport 53",
+            "udp src=10.0.0.1,10.0.0.2 dport=53",
+        ),
+    ] {
+        let whole = read(text).unwrap_err();
+        let mut without = 0;
+        failing_in_turn(
+            || read(text),
+            |result| {
+                let refusal = result.unwrap_err();
+                if refusal.errno == Errno::NoMem {
+                    return false;
+                }
+                assert_eq!((refusal.errno, refusal.what), (whole.errno, whole.what));
+                let Some(likely) = refusal.likely else {
+                    without += 1;
+                    return false;
+                };
+                assert_eq!(likely.to_string(), hint);
+                true
+            },
+        );
+        assert!(without > 0, "{text}");
+    }
 }
 
 #[test]

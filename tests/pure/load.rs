@@ -344,7 +344,7 @@ fn what_a_load_refuses() {
             (1, 14),
         ),
         ("load tag=\ncommit\n", "not a tag", (1, 10)),
-        ("load tag=a/b\ncommit\n", "not a tag", (1, 10)),
+        ("load tag=a=b\ncommit\n", "not a tag", (1, 10)),
         ("load\nadd\ncommit\n", "a rule is missing", (1, 4)),
         (
             "load\nudp dport=1\n tcp frob\ncommit\n",

@@ -27,7 +27,9 @@ mod ruleset;
 mod session;
 mod shapes;
 mod show;
+mod terms;
 mod text;
+mod value;
 mod verdict;
 mod warning;
 

@@ -126,9 +126,15 @@ fn families() {
     assert_matches("udp any", &[four, six], &[]);
     assert_matches("ip udp any", &[four], &[six]);
     assert_matches("ip6 udp any", &[six], &[four]);
+    // Protocols say it: IGMP is IPv4's, and the number of an extension header is no protocol of IPv6.
+    for number in [2, 0, 51, 59] {
+        let of = |address| key(number, address, address, Transport::Unknown);
+        let (four, six) = (of("10.0.0.1"), of("2001:db8::1"));
+        assert_matches(&format!("proto={number} any"), &[four], &[six]);
+    }
     // Addresses say it: the same bits in the other family are others.
-    assert_matches("udp dst=0.0.0.0/0", &[four], &[six]);
-    assert_matches("udp dst=::/0", &[six], &[four]);
+    assert_matches("udp dst=0.0.0.0/0 any", &[four], &[six]);
+    assert_matches("udp dst=::/0 any", &[six], &[four]);
     assert_matches(
         "udp dst=10.0.0.0/8",
         &[four],
@@ -205,7 +211,7 @@ fn ports_and_their_direction() {
     let ends = udp("10.0.0.1", 0, "10.0.0.2", 65535);
     assert_matches("udp sport=0 dport=65535 oneway", &[ends], &[query]);
     assert_matches(
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         &[ends, query, answer],
         &[fragment(query)],
     );
@@ -550,7 +556,7 @@ fn icmp_types_without_an_answer() {
     );
     // Lists and ranges of types.
     assert_matches(
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         &[icmp(0), icmp(3), icmp(255)],
         &[fragment(icmp(0))],
     );
@@ -582,7 +588,7 @@ fn errors() {
     }
     for text in [
         "icmp type=3",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=3",
         "icmp type=3 dst=10.0.0.2 oneway",
     ] {
@@ -604,7 +610,7 @@ fn packets_without_ports_or_type() {
     for text in [
         "udp dport=53",
         "udp sport=4000",
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         "udp sport=0-65535 dport=0-65535 dst=10.0.0.2",
         "track udp dport=53",
         "track udp dport=53 dst=10.0.0.2",
@@ -623,7 +629,7 @@ fn packets_without_ports_or_type() {
     let ping = fragment(icmp(8));
     for text in [
         "icmp type=8",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=8",
         "icmp,icmp6 type=0",
     ] {

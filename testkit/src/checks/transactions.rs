@@ -58,7 +58,7 @@ fn told(report: &Report) -> (u32, usize, String) {
 fn check(report: &Report, text: &[u8]) {
     if let Some(number) = (report.line() as usize).checked_sub(1) {
         let line = text.split(|byte| *byte == b'\n').nth(number);
-        refused(*report.refusal(), line.expect("a line of the text"));
+        refused(report.refusal(), line.expect("a line of the text"));
     }
 }
 
@@ -80,7 +80,7 @@ fn check_load(report: &Report, text: &[u8]) {
     let number = [number + ahead, number].into_iter().find(|number| {
         let line = text.split(|byte| *byte == b'\n').nth(*number);
         line.is_some_and(|line| {
-            Report::new(*report.refusal(), report.line(), line).excerpt() == report.excerpt()
+            Report::new(report.refusal().clone(), report.line(), line).excerpt() == report.excerpt()
         })
     });
     // A refusal at the end has no line at hand.
