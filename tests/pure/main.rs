@@ -28,6 +28,7 @@ mod ruleset;
 mod session;
 mod shapes;
 mod show;
+mod terms;
 mod text;
 mod value;
 mod verdict;

@@ -22,3 +22,12 @@ pub(crate) mod statement;
 mod terms;
 pub mod text;
 pub(crate) mod value;
+
+#[cfg(not(MODULE))]
+pub use {
+    names::icmp_type_names,
+    terms::{
+        table,
+        Row, //
+    },
+};

@@ -143,6 +143,13 @@ pub(super) fn icmp_types(family: Family) -> &'static [(&'static str, u8)] {
     }
 }
 
+/// Returns the names of the ICMP types of a family, each with its number, for the test that holds the document
+/// to them.
+#[cfg(not(MODULE))]
+pub fn icmp_type_names(family: Family) -> &'static [(&'static str, u8)] {
+    icmp_types(family)
+}
+
 /// Returns the port of the service `name`, in upper or lower case.
 pub(super) fn service(name: &[u8]) -> Option<u16> {
     let is = |(known, _): &&(&str, u16)| known.as_bytes().eq_ignore_ascii_case(name);

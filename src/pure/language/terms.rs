@@ -4,7 +4,8 @@
 //!
 //! A new term is a variant of [`Term`], a row of [`TERMS`], a function that reads its value
 //! ([`value`]) and one that prints it ([`print`]). The messages that list the terms, the likely
-//! spellings, the check of the protocols and the canonical text all come from the table.
+//! spellings, the check of the protocols and the canonical text all come from the table, and the tables of
+//! `docs/rules.md` are held to it ([`table`]).
 
 use core::fmt::{
     self,
@@ -25,7 +26,10 @@ use crate::pure::{
             Refusal, //
         },
         spelling::Nearest,
-        text::Word,
+        text::{
+            self,
+            Word, //
+        },
         value, //
     },
     rule::{
@@ -33,7 +37,8 @@ use crate::pure::{
         Action,
         Element,
         Family,
-        Rule, //
+        Rule,
+        TcpFlags, //
     }, //
 };
 
@@ -212,7 +217,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     },
     Syntax {
         term: Term::Flags,
-        listed: &["flags="],
+        listed: &[text::FLAGS],
         aliases: &[("tcp-flags=", "flags=")],
         header: Some(Header {
             is_of: |number| number == protocol::TCP,
@@ -368,6 +373,27 @@ const fn protocol_words() -> [&'static str; protocol::NAMES.len() + 1] {
     }
     words
 }
+
+// `+` joins two flags of TCP, where it stands for a space otherwise: so no flag is a word.
+const _: () = {
+    let mut rows: &[Syntax] = &TERMS;
+    let mut words: &[&str] = &COMMANDS;
+    let mut others: &[&str] = &[];
+    loop {
+        (words, others) = match (words, others, rows) {
+            ([word, rest @ ..], ..) => {
+                assert!(TcpFlags::bit(word.as_bytes()).is_none(), "a word is a flag");
+                (rest, others)
+            }
+            ([], [_, ..], _) => (others, words),
+            ([], [], [row, rest @ ..]) => {
+                rows = rest;
+                (row.listed, row.unlisted)
+            }
+            ([], [], []) => break,
+        };
+    }
+};
 
 /// A term as it is written, and its row.
 pub(super) type Found<'w> = (&'static Syntax, Written<'w>);
@@ -570,4 +596,28 @@ impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         TERMS.iter().try_for_each(|row| (row.print)(self, f))
     }
+}
+
+/// A term's words, for the test that holds the document to them.
+#[cfg(not(MODULE))]
+pub struct Row {
+    /// Whether the term is a list.
+    pub is_list: bool,
+    /// The words that messages list.
+    pub listed: &'static [&'static str],
+    /// Further words.
+    pub unlisted: &'static [&'static str],
+    /// Words of other tools, and the words of the language for them.
+    pub aliases: &'static [(&'static str, &'static str)],
+}
+
+/// Returns the words of each term, in the order of the table.
+#[cfg(not(MODULE))]
+pub fn table() -> impl Iterator<Item = Row> {
+    TERMS.iter().map(|row| Row {
+        is_list: row.is_list,
+        listed: row.listed,
+        unlisted: row.unlisted,
+        aliases: row.aliases,
+    })
 }

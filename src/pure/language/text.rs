@@ -9,6 +9,9 @@
 
 use crate::pure::rule::TcpFlags;
 
+/// The key of the term whose values are flags of TCP.
+pub(super) const FLAGS: &str = "flags=";
+
 /// One statement of a line: a rule or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
@@ -91,11 +94,12 @@ fn is_space(byte: u8, plus: bool) -> bool {
 /// space.
 ///
 /// There, a `+` between two flags of TCP joins them: `tcp+flags=syn+ack+dport=80` is `tcp`,
-/// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag.
+/// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag: the table of terms asks
+/// for that.
 fn word_len(text: &[u8], plus: bool) -> usize {
     let is_end = |b: &u8| is_space(*b, plus);
     let mut len = text.iter().position(is_end).unwrap_or(text.len());
-    if plus && text.starts_with(b"flags=") {
+    if plus && text.starts_with(FLAGS.as_bytes()) {
         let pieces = text.split(is_end).skip(1);
         let is_flag = |piece: &&[u8]| {
             let name = piece.split(|b| *b == b'/').next();

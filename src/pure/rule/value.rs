@@ -390,11 +390,15 @@ impl TcpFlags {
     }
 
     /// Returns the bit of the flag with the name `name`.
-    pub fn bit(name: &[u8]) -> Option<u8> {
-        let place = Self::NAMES
-            .iter()
-            .position(|known| known.as_bytes() == name)?;
-        1u8.checked_shl(u32::try_from(place).ok()?)
+    pub const fn bit(name: &[u8]) -> Option<u8> {
+        let (mut names, mut bit): (&[&str], u8) = (&Self::NAMES, 1);
+        while let [known, rest @ ..] = names {
+            if is_same(known.as_bytes(), name) {
+                return Some(bit);
+            }
+            (names, bit) = (rest, bit.wrapping_shl(1));
+        }
+        None
     }
 
     /// Returns the bits that must be set.
@@ -411,6 +415,17 @@ impl TcpFlags {
     pub fn matches(&self, flags: Option<u8>) -> bool {
         flags.is_some_and(|flags| flags & self.mask == self.value)
     }
+}
+
+/// Returns whether two texts are the same, also when the module is built.
+const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([x, rest @ ..], [y, others @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (rest, others);
+    }
+    a.is_empty() && b.is_empty()
 }
 
 /// A network namespace that exists.
