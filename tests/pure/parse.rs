@@ -907,7 +907,7 @@ fn limits() {
         "udp dst=0.0.0.0/0 src=255.255.255.255",
         "udp dst=::/0 src=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         "udp dport=53 dev=fifteen-letters,fifteen-letters*",
-        "udp dport=53 tag=a-name-of-sixty-three-characters-is-as-long-as-there-is-room.fo",
+        "udp dport=53 tag=a-name-of-sixty-three-characters-is-as-long-as-there-is-room.xy",
         "udp mark=4294967295 id=4294967295",
         "udp mark=0x80000000/0x80000000 id=1",
         "proto=0,255 any",
