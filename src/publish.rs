@@ -122,8 +122,7 @@ fn view(
 ) -> impl Init<View<Slot>> {
     let (ruleset, sections) = (ruleset.clone(), ruleset.sections(scope));
     let linear = init!(LinearTable {
-        pre_routing <- init_array_from_fn(|_| LinearRow::END),
-        local_out <- init_array_from_fn(|_| LinearRow::END),
+        rows <- init_array_from_fn(|_| LinearRow::END),
     });
     let view = init!(View {
         plan: Plan::Idle,

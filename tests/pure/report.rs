@@ -55,7 +55,7 @@ fn reports_show_the_line_with_a_caret() {
 #[test]
 fn reports_of_a_text_as_a_whole_have_no_place() {
     let refusal = Refusal::new(Errno::TooBig, 0, "what", "expected");
-    let shown = Report::of_all(refusal, format_args!("{} rules", 7));
+    let shown = Report::of_all(refusal.clone(), format_args!("{} rules", 7));
     assert_eq!((shown.line(), shown.excerpt()), (0, "7 rules"));
     assert_eq!(
         shown.to_string(),

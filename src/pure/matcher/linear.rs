@@ -16,14 +16,16 @@ use crate::pure::{
         scope::Scope,
         words::fixed_bits, //
     },
-    packet::header::{
-        Key,
-        Transport, //
+    packet::{
+        ends::Ends,
+        header::{
+            Key,
+            Transport, //
+        },
     },
     rule::{
         protocol,
         Family,
-        HookPoint,
         Local,
         Prefix,
         Range, //
@@ -39,6 +41,8 @@ pub(crate) struct LinearRow<S> {
     /// See [`rest`].
     rest: u64,
     rest_bits: u64,
+    /// The end of the packet that must be an address of its namespace.
+    local: Option<Local>,
     /// `None` ends the rows, and matches all.
     entry: Option<Entry<S>>,
 }
@@ -63,11 +67,12 @@ impl<S> LinearRow<S> {
         address_bits: 0,
         rest: 0,
         rest_bits: 0,
+        local: None,
         entry: None,
     };
 }
 
-/// The rows of one hook, in the order of the rules.
+/// The rows, in the order of the rules.
 ///
 /// The last row is always an end: so a search needs no length.
 type RowList<S> = [LinearRow<S>; LINEAR_ROWS + 1];
@@ -84,8 +89,7 @@ fn push<S>(to: &mut RowList<S>, row: LinearRow<S>) -> Option<()> {
 /// It takes about a kilobyte. So the kernel makes it where it stays, of [ends](LinearRow::END) only, and
 /// [fills](Self::fill) it there.
 pub struct LinearTable<S> {
-    pub(crate) pre_routing: RowList<S>,
-    pub(crate) local_out: RowList<S>,
+    pub(crate) rows: RowList<S>,
 }
 
 /// A packet that these rules are not made for.
@@ -96,8 +100,7 @@ impl<S: Clone> LinearTable<S> {
     #[cfg(not(MODULE))]
     pub fn empty() -> Self {
         Self {
-            pre_routing: [const { LinearRow::END }; LINEAR_ROWS + 1],
-            local_out: [const { LinearRow::END }; LINEAR_ROWS + 1],
+            rows: [const { LinearRow::END }; LINEAR_ROWS + 1],
         }
     }
 
@@ -121,7 +124,7 @@ impl<S: Clone> LinearTable<S> {
             .filter(|entry| ruleset.holds_in(scope, entry.rule().netns()));
         let has_all = held.all(|entry| self.push(entry).is_some());
         if !has_all {
-            for row in self.pre_routing.iter_mut().chain(&mut self.local_out) {
+            for row in &mut self.rows {
                 *row = LinearRow::END;
             }
         }
@@ -137,12 +140,6 @@ impl<S: Clone> LinearTable<S> {
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {
             return Some(());
         }
-        let (pre_routing, local_out) = (HookPoint::PreRouting, HookPoint::LocalOut);
-        let (written, exchanged) = match rule.local() {
-            None => (&[pre_routing, local_out][..], &[pre_routing, local_out][..]),
-            Some(Local::Destination) => (&[pre_routing][..], &[local_out][..]),
-            Some(Local::Source) => (&[local_out][..], &[pre_routing][..]),
-        };
         for protocol in or_any(rule.protocols()) {
             // Rules for other protocols match no packet with ports.
             if !protocol.is_none_or(protocol::has_ports) {
@@ -154,10 +151,21 @@ impl<S: Clone> LinearTable<S> {
                         for destination_port in or_any(rule.destination_ports()) {
                             let source = (bits(source), port_bits(source_port)?);
                             let destination = (bits(destination), port_bits(destination_port)?);
-                            self.push_at(written, || row(entry, protocol, source, destination))?;
+                            push(
+                                &mut self.rows,
+                                LinearRow {
+                                    local: rule.local(),
+                                    ..row(entry, protocol, source, destination)
+                                },
+                            )?;
                             if !rule.oneway() {
-                                let row = || row(entry, protocol, destination, source);
-                                self.push_at(exchanged, row)?;
+                                push(
+                                    &mut self.rows,
+                                    LinearRow {
+                                        local: rule.local().map(Local::opposite),
+                                        ..row(entry, protocol, destination, source)
+                                    },
+                                )?;
                             }
                         }
                     }
@@ -166,38 +174,29 @@ impl<S: Clone> LinearTable<S> {
         }
         Some(())
     }
-
-    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> LinearRow<S>) -> Option<()> {
-        for point in points {
-            let list = match point {
-                HookPoint::PreRouting => &mut self.pre_routing,
-                HookPoint::LocalOut => &mut self.local_out,
-            };
-            push(list, row())?;
-        }
-        Some(())
-    }
 }
 
 impl<S> LinearTable<S> {
-    /// Returns the first rule that matches `key`. Any context.
+    /// Returns the first rule that matches `key`, whose ends are `ends`: asked for only if `LOCAL`, which
+    /// must be true where a rule says `local=`. Any context.
     ///
     /// Fails for a packet that the table is not made for: [`Ruleset::lookup`] finds its rule.
     #[inline(always)]
-    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Unsupported> {
+    pub fn first_match<const LOCAL: bool>(
+        &self,
+        key: &Key,
+        ends: impl Ends,
+    ) -> Result<Option<&Entry<S>>, Unsupported> {
         let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
         else {
             return Err(Unsupported);
         };
-        let rows = match key.point {
-            HookPoint::PreRouting => &self.pre_routing,
-            HookPoint::LocalOut => &self.local_out,
-        };
         let addresses = addresses(key.source, key.destination);
         let rest = rest(key.protocol, source, destination);
-        let found = rows.iter().find(|row| {
+        let found = self.rows.iter().find(|row| {
             (addresses ^ row.addresses) & row.address_bits == 0
                 && (rest ^ row.rest) & row.rest_bits == 0
+                && (!LOCAL || row.local.is_none_or(|end| ends.is_local(end)))
         });
         Ok(found.and_then(|row| row.entry.as_ref()))
     }
@@ -238,6 +237,7 @@ fn row<S: Clone>(
         address_bits: addresses(source.1, destination.1),
         rest: rest(protocol.unwrap_or(0), source_port.0, destination_port.0),
         rest_bits: rest(protocol_bits, source_port.1, destination_port.1),
+        local: None,
         entry: Some(entry.clone()),
     }
 }

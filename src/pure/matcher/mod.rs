@@ -51,7 +51,6 @@
 //! 13 nodes of 17, and 12 to 15 rows of 20, of rules with the same prefixes.
 
 pub mod dearest;
-pub mod held;
 pub mod limits;
 pub mod linear;
 #[cfg(not(MODULE))]
@@ -59,6 +58,7 @@ pub mod oracle;
 pub mod plan;
 pub mod ruleset;
 pub mod scope;
+pub mod warning;
 
 mod cells;
 mod combination;

@@ -6,5 +6,6 @@
 //! [`counter`] says what is counted.
 
 pub mod counter;
+pub mod ends;
 pub mod header;
 pub mod verdict;
