@@ -223,7 +223,7 @@ def test_a_commit_goes_by_the_mode_that_is_set_meanwhile(ctskip, lab):
     assert ctskip.mode == ctskip.header()["mode"] == "observe"
     ns.udp_send("127.0.0.1", 53)
     assert ns.count() == 1
-    assert ctskip.counters()[0]["packets"] == 2
+    assert ctskip.counters()[0]["observed"] == 2
 
 
 @pytest.mark.own_module
@@ -235,7 +235,8 @@ def test_an_unload_ends_a_compile(ctskip):
     start = time.monotonic()
     assert ctskip.unload() == 0
     assert time.monotonic() - start < SOON
-    assert compile.end() == errno.EINTR
+    # Python writes again after EINTR, and then there is no file any more.
+    assert compile.end() == errno.ENODEV
 
 
 # --- memory --------------------------------------------------------------------------------------
