@@ -26,7 +26,7 @@
 #include <net/addrconf.h>
 #include <net/ip6_fib.h>
 #include <net/ip6_route.h>
-#if __has_include(<net/ipv6_stubs.h>)
+#ifdef CTSKIP_IPV6_STUB
 #include <net/ipv6_stubs.h>
 #endif
 #include <net/ip_fib.h>
@@ -403,11 +403,11 @@ bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 
 /* The flags (RTF_) of the route to a destination. As nft's fib expression looks it up. */
 static u32 ipv6_route_flags(struct net *net, struct flowi6 *fl6)
 {
-#if __has_include(<net/ipv6_stubs.h>) || IS_MODULE(CONFIG_NFT_FIB_IPV6)
+#if defined(CTSKIP_IPV6_STUB) || IS_MODULE(CONFIG_NFT_FIB_IPV6)
 	struct fib6_result res = {};
 	int error;
 
-#if __has_include(<net/ipv6_stubs.h>)
+#ifdef CTSKIP_IPV6_STUB
 	error = ipv6_stub->fib6_lookup(net, 0, fl6, &res, 0);
 #else
 	error = fib6_lookup(net, 0, fl6, &res, 0);

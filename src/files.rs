@@ -15,8 +15,7 @@ use kernel::{
 use crate::{
     linux::{
         compat::estale,
-        conntrack,
-        params,
+        conntrack, params,
         sysfs::{
             Attribute,
             Directory,

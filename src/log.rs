@@ -183,11 +183,7 @@ pub(crate) fn warn(nets: &Nets) {
 }
 
 /// Logs `warning` for each namespace of which `is_due` is true for a family. Fails with `ENOMEM`.
-fn log_warning(
-    nets: &Nets,
-    warning: Warning,
-    is_due: impl Fn(Net<'_>, Family) -> bool,
-) -> Result {
+fn log_warning(nets: &Nets, warning: Warning, is_due: impl Fn(Net<'_>, Family) -> bool) -> Result {
     let (all, _) = nets.nets()?;
     let (published, _) = nets.published();
     let ruleset = &*published.ruleset;

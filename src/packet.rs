@@ -254,8 +254,7 @@ impl NetState {
             Ok(skb) => skb,
             Err(Marked::Entry) => return self.counter(Counter::Entry).count(),
             Err(Marked::Template) => {
-                self.notices
-                    .tell(Notice::Template, self.handle.id().inum);
+                self.notices.tell(Notice::Template, self.handle.id().inum);
                 return self.counter(Counter::Template).count();
             }
             Err(Marked::Untracked) => return self.counter(Counter::Untracked).count(),

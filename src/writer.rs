@@ -366,11 +366,7 @@ impl Writer {
     /// Tells what a write has brought about beside its own outcome. `writing` is held.
     ///
     /// `was_taken`: whether it was not refused. Has it seen later whether files are closed that are kept.
-    fn tell(
-        self: &Arc<Self>,
-        session: &mut Session<HeldWriter, MonotonicClock>,
-        was_taken: bool,
-    ) {
+    fn tell(self: &Arc<Self>, session: &mut Session<HeldWriter, MonotonicClock>, was_taken: bool) {
         let Events { lost, left_out } = session.events();
         if let Some(load) = lost {
             log::lost(&load);

@@ -223,7 +223,7 @@ def test_a_commit_goes_by_the_mode_that_is_set_meanwhile(ctskip, lab):
     assert ctskip.mode == ctskip.header()["mode"] == "observe"
     ns.udp_send("127.0.0.1", 53)
     assert ns.count() == 1
-    assert ctskip.counters()[0]["observed"] == 2
+    assert ctskip.counters()[0]["observed"] == 1  # the entry is there where it comes in again
 
 
 @pytest.mark.own_module

@@ -477,9 +477,8 @@ def test_redirect_of_linux(ctskip, lab):
     for options in (quote, bytes([2, 1]) + bytes(6) + quote):
         before = followed()
         body = bytes(32) + options
-        assert target.states(
-            icmp_message(target.from_, target.here, 137, 0, body=body)
-        ) == {"untracked": 1}
+        redirect = icmp_message(target.from_, target.here, 137, body=body)
+        assert target.states(redirect) == {"untracked": 1}
         assert followed() == before + 1
 
 
