@@ -10,15 +10,22 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/list_nulls.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/netfilter/nf_conntrack_core.h>
+#include <net/netfilter/nf_conntrack_helper.h>
+#include <net/netfilter/nf_conntrack_labels.h>
+#include <net/netfilter/nf_conntrack_zones.h>
 #include <net/netns/generic.h>
 
 #include <asm/local64.h>
@@ -174,6 +181,230 @@ u32 ctskip_conntrack_buckets(void)
 	buckets = READ_ONCE(*size);
 	symbol_put(nf_conntrack_htable_size);
 	return buckets;
+}
+
+/* What a sweep uses of nf_conntrack: each symbol keeps that module from being unloaded. */
+struct conntrack_symbols {
+	typeof(nf_conntrack_hash) *hash;
+	typeof(nf_conntrack_htable_size) *buckets;
+	typeof(nf_conntrack_locks) *locks;
+	typeof(nf_conntrack_lock) *lock;
+	typeof(nf_ct_delete) *delete;
+};
+
+static void put_symbols(const struct conntrack_symbols *symbols)
+{
+	if (symbols->hash)
+		symbol_put(nf_conntrack_hash);
+	if (symbols->buckets)
+		symbol_put(nf_conntrack_htable_size);
+	if (symbols->locks)
+		symbol_put(nf_conntrack_locks);
+	if (symbols->lock)
+		symbol_put(nf_conntrack_lock);
+	if (symbols->delete)
+		symbol_put(nf_ct_delete);
+}
+
+static bool get_symbols(struct conntrack_symbols *symbols)
+{
+	symbols->hash = symbol_get(nf_conntrack_hash);
+	symbols->buckets = symbol_get(nf_conntrack_htable_size);
+	symbols->locks = symbol_get(nf_conntrack_locks);
+	symbols->lock = symbol_get(nf_conntrack_lock);
+	symbols->delete = symbol_get(nf_ct_delete);
+	if (symbols->hash && symbols->buckets && symbols->locks && symbols->lock &&
+	    symbols->delete)
+		return true;
+	put_symbols(symbols);
+	return false;
+}
+
+/*
+ * Takes a reference on each entry whose reply lies in a bucket: so each entry of the hash is taken
+ * once, also one of which only the reply is there (IPS_NAT_CLASH). As get_next_corpse() of
+ * net/netfilter/nf_conntrack_core.c, but for the resizing of the hash: that waits for each bucket's
+ * lock. So the size holds while the lock is held, and entries lie in the same buckets as long as it
+ * is @size.
+ *
+ * Returns the number of entries; where it is over @room, no reference was taken. Returns -EAGAIN
+ * where the size is not @size any more, which it then is.
+ */
+static int take_bucket(const struct conntrack_symbols *symbols, unsigned int bucket,
+		       unsigned int *size, struct nf_conn **entries, int room)
+{
+	spinlock_t *lock = &(*symbols->locks)[bucket % CONNTRACK_LOCKS];
+	struct nf_conntrack_tuple_hash *h;
+	struct hlist_nulls_node *n;
+	int count = 0;
+	int i;
+
+	local_bh_disable();
+	symbols->lock(lock);
+	if (*symbols->buckets != *size) {
+		*size = *symbols->buckets;
+		count = -EAGAIN;
+	} else if (bucket < *size) {
+		hlist_nulls_for_each_entry(h, n, &(*symbols->hash)[bucket], hnnode) {
+			if (NF_CT_DIRECTION(h) != IP_CT_DIR_REPLY)
+				continue;
+			if (count < room)
+				entries[count] = nf_ct_tuplehash_to_ctrack(h);
+			count++;
+		}
+		for (i = 0; count <= room && i < count; i++)
+			refcount_inc(&entries[i]->ct_general.use);
+	}
+	spin_unlock(lock);
+	local_bh_enable();
+	return count;
+}
+
+static void describe_tuple(struct ctskip_tuple *to, const struct nf_conntrack_tuple *tuple)
+{
+	memcpy(to->source, &tuple->src.u3, sizeof(to->source));
+	memcpy(to->destination, &tuple->dst.u3, sizeof(to->destination));
+	memcpy(to->source_port, &tuple->src.u.all, sizeof(to->source_port));
+	memcpy(to->destination_port, &tuple->dst.u.all, sizeof(to->destination_port));
+	to->protocol = tuple->dst.protonum;
+}
+
+static bool has_helper(const struct nf_conn *ct)
+{
+	const struct nf_ct_ext *ext = ct->ext;
+	const struct nf_conn_help *help;
+
+	/* Not nfct_help(), which calls into nf_conntrack on some kernels. */
+	if (!ext || !__nf_ct_ext_exist(ext, NF_CT_EXT_HELPER))
+		return false;
+	help = (const void *)ext + ext->offset[NF_CT_EXT_HELPER];
+	return rcu_access_pointer(help->helper);
+}
+
+static bool has_label(const struct nf_conn *ct)
+{
+	const struct nf_conn_labels *labels = nf_ct_labels_find(ct);
+
+	return labels && memchr_inv(labels->bits, 0, sizeof(labels->bits));
+}
+
+/*
+ * The caller has a reference on the entry: so it is not made another one, its extensions stay, and
+ * its namespace does not end, as that waits for all of its entries: see
+ * nf_conntrack_cleanup_net_list().
+ */
+static void describe(struct ctskip_conn *conn, const struct nf_conn *ct)
+{
+	unsigned long status = READ_ONCE(ct->status);
+
+	memset(conn, 0, sizeof(*conn));
+	conn->net = nf_ct_net(ct);
+	describe_tuple(&conn->original, &ct->tuplehash[IP_CT_DIR_ORIGINAL].tuple);
+	describe_tuple(&conn->reply, &ct->tuplehash[IP_CT_DIR_REPLY].tuple);
+	conn->ipv6 = nf_ct_l3num(ct) == NFPROTO_IPV6;
+	conn->translated = status & (IPS_NAT_MASK | IPS_SEQ_ADJUST);
+	conn->expected = (status & IPS_EXPECTED) || ct->master;
+	conn->helped = has_helper(ct);
+	conn->offloaded = status & (IPS_OFFLOAD | IPS_HW_OFFLOAD);
+#if IS_ENABLED(CONFIG_NF_CONNTRACK_MARK)
+	conn->marked = READ_ONCE(ct->mark);
+#endif
+	conn->labelled = has_label(ct);
+	/* Not nf_ct_zone(), which asks for nf_conntrack where there are no zones. */
+#ifdef CONFIG_NF_CONNTRACK_ZONES
+	conn->zoned = ct->zone.id != NF_CT_DEFAULT_ZONE_ID;
+#endif
+}
+
+/* An entry that is dying has left the hash, or is about to. */
+static bool is_wanted(const struct nf_conn *ct)
+{
+	return !nf_ct_is_dying(ct) &&
+	       (nf_ct_l3num(ct) == NFPROTO_IPV4 || nf_ct_l3num(ct) == NFPROTO_IPV6);
+}
+
+/**
+ * ctskip_conntrack_sweep() - look at all entries of conntrack, and delete some
+ * @begin: called ahead of the first entry, and again where all entries are looked at anew
+ * @is_to_go: called for each entry of IPv4 or IPv6; returns whether it is to be deleted
+ * @data: passed to both
+ * @deleted: where the number of deleted entries is written
+ *
+ * One walk of the hash for all namespaces. It holds the lock of one bucket at a time, and nothing
+ * while it looks at entries and deletes them. Where the hash is resized meanwhile, it begins anew.
+ * What is not in the hash is not seen: an entry comes there when its first packet has been through
+ * all hooks.
+ *
+ * Symbols of nf_conntrack are taken for the length of the call only.
+ *
+ * Context: Process context; may sleep.
+ * Return: 0, also where nf_conntrack is not loaded, -EINTR if the current task was killed, or
+ *	   -ENOMEM.
+ */
+int ctskip_conntrack_sweep(void (*begin)(void *data),
+			   bool (*is_to_go)(void *data, const struct ctskip_conn *conn),
+			   void *data, u64 *deleted)
+{
+	struct conntrack_symbols symbols;
+	struct nf_conn **entries;
+	struct ctskip_conn conn;
+	unsigned int bucket = 0;
+	unsigned int size = 0;
+	int room = 128;
+	int count = 0;
+	int i;
+
+	*deleted = 0;
+	if (!get_symbols(&symbols))
+		return 0;
+	entries = kvmalloc_array(room, sizeof(*entries), GFP_KERNEL);
+	if (!entries)
+		count = -ENOMEM;
+
+	while (count >= 0) {
+		if (fatal_signal_pending(current)) {
+			count = -EINTR;
+			break;
+		}
+		count = take_bucket(&symbols, bucket, &size, entries, room);
+		if (count == -EAGAIN) {
+			bucket = 0;
+			count = 0;
+			begin(data);
+			continue;
+		}
+		if (bucket >= size)
+			break;
+		if (count > room) {
+			/* A chain this long is left by a hash that was made smaller. */
+			room = count;
+			kvfree(entries);
+			entries = kvmalloc_array(room, sizeof(*entries), GFP_KERNEL);
+			if (!entries)
+				count = -ENOMEM;
+			continue;
+		}
+		for (i = 0; i < count; i++) {
+			struct nf_conn *ct = entries[i];
+
+			if (is_wanted(ct)) {
+				describe(&conn, ct);
+				if (is_to_go(data, &conn)) {
+					symbols.delete(ct, 0, 0);
+					(*deleted)++;
+				}
+			}
+			/* Not nf_ct_put(), which calls into nf_conntrack. */
+			nf_conntrack_put(&ct->ct_general);
+			cond_resched();
+		}
+		bucket++;
+		cond_resched();
+	}
+
+	kvfree(entries);
+	put_symbols(&symbols);
+	return count < 0 ? count : 0;
 }
 
 /* Counters of a namespace: a u64 for each CPU (percpu.rs). */

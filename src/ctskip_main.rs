@@ -14,7 +14,7 @@
 //!
 //! [`linux`] says how Linux is called: all wrappers, and all `unsafe` code. [`pure`] says what is
 //! decided, with no kernel in it. The files in between say who does it when. Each uses only those before
-//! it: [`packet`], [`publish`], [`nets`], [`log`], [`writer`], [`files`].
+//! it: [`packet`], [`publish`], [`nets`], [`purge`], [`log`], [`writer`], [`files`].
 
 #![crate_name = "ctskip"]
 
@@ -40,6 +40,7 @@ mod log;
 mod nets;
 mod packet;
 mod publish;
+mod purge;
 pub mod pure;
 mod writer;
 

@@ -2,13 +2,21 @@
 
 //! The lines of the kernel's log that a change of the table leaves.
 
-use core::fmt::Display;
+use core::fmt::{
+    self,
+    Display,
+    Formatter, //
+};
 
 use kernel::prelude::*;
 
 use crate::{
     linux::task::TaskName,
     nets::Nets,
+    purge::{
+        End,
+        Outcome, //
+    },
     pure::{
         language::report::Report,
         matcher::held::{
@@ -16,7 +24,10 @@ use crate::{
             HeldRules,
             MayBeHeld, //
         },
-        packet::verdict::Mode,
+        packet::{
+            conn::Kept,
+            verdict::Mode, //
+        },
         rule::Family,
     },
 };
@@ -40,6 +51,37 @@ pub(crate) fn commit(commit: Commit, why: impl Display) {
         commit.removed,
         format_args!("{why}"),
     );
+}
+
+/// Logs a purge of the current task: the numbers of rules, of entries deleted, and of those kept.
+pub(crate) fn purge(outcome: &Outcome) {
+    pr_info!(
+        "purge of {} rules, by {}: {}\n",
+        outcome.rules,
+        format_args!("{}", TaskName::current()),
+        format_args!("{}", Entries(outcome)),
+    );
+}
+
+/// What became of the entries that a purge has looked at.
+struct Entries<'a>(&'a Outcome);
+
+impl Display for Entries<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Outcome { purged, end, .. } = self.0;
+        if let End::Idle(mode) = end {
+            return write!(f, "nothing done, as the mode is {}", mode.name());
+        }
+        write!(f, "deleted={}", purged.deleted)?;
+        for kept in Kept::ALL {
+            write!(f, " {}={}", kept.name(), purged.kept(kept))?;
+        }
+        f.write_str(match end {
+            End::NoMemory => "; not finished: out of memory",
+            End::Killed => "; not finished: killed",
+            End::Whole | End::Idle(_) => "",
+        })
+    }
 }
 
 /// Logs that the current task has set the mode.

@@ -39,6 +39,7 @@ use crate::{
             scope::Scope, //
         },
         packet::{
+            conn::Purged,
             counter::Counter,
             verdict::Mode, //
         },
@@ -70,6 +71,8 @@ struct Registry {
     unloading: bool,
     /// The counts of the namespaces that are gone.
     past: [u64; Counter::COUNT],
+    /// What all purges have done.
+    purged: Purged,
 }
 
 impl Registry {
@@ -90,6 +93,7 @@ impl Nets {
                 without_hooks: 0,
                 unloading: false,
                 past: [0; Counter::COUNT],
+                purged: Purged::default(),
             }),
         })
     }
@@ -233,6 +237,16 @@ impl Nets {
             drop(state);
             nets = KVVec::with_capacity(count.saturating_add(8), GFP_KERNEL)?;
         }
+    }
+
+    /// Counts what a purge has done.
+    pub(crate) fn count_purged(&self, purged: &Purged) {
+        self.state.lock().purged.add(purged);
+    }
+
+    /// Returns what all purges have done since the module was loaded.
+    pub(crate) fn purged(&self) -> Purged {
+        self.state.lock().purged
     }
 
     /// Returns for each namespace that rules of `ruleset` name, in the order of [`Scope::Named`],

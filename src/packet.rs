@@ -7,7 +7,13 @@
 
 use core::marker::PhantomData;
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        ordering,
+        Atomic, //
+    },
+};
 
 use crate::{
     linux::{
@@ -64,6 +70,8 @@ pub(crate) struct NetState {
     handle: NetHandle,
     view: Pointer<View<Slot>>,
     counters: Counters<{ Counter::COUNT }>,
+    /// Whether packets come.
+    has_hooks: Atomic<bool>,
 }
 
 impl NetState {
@@ -73,12 +81,23 @@ impl NetState {
             handle,
             view: Pointer::new(view),
             counters: Counters::new()?,
+            has_hooks: Atomic::new(true),
         })
     }
 
     /// The namespace.
     pub(crate) fn handle(&self) -> &NetHandle {
         &self.handle
+    }
+
+    /// Takes note that no packet will come, as there is no room for the hooks.
+    pub(crate) fn set_without_hooks(&self) {
+        self.has_hooks.store(false, ordering::Relaxed);
+    }
+
+    /// Returns whether packets come.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.has_hooks.load(ordering::Relaxed)
     }
 
     /// Has the packets from now on decided by `view`.

@@ -70,6 +70,10 @@ use crate::{
         InForce,
         Published, //
     },
+    purge::{
+        self,
+        End, //
+    },
     pure::{
         alloc::NoMemory,
         language::{
@@ -86,6 +90,10 @@ use crate::{
         packet::verdict::Mode,
         table::{
             command,
+            selection::{
+                Done,
+                Selection, //
+            },
             session::{
                 Clock,
                 HeldStream,
@@ -203,23 +211,65 @@ impl Writer {
     /// Carries out a write to `rules` through `file`, as a whole or not at all.
     ///
     /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
-    /// text that stands behind a refused one.
+    /// text that stands behind a refused one. Where its purge ends early, what it has committed stays, and it
+    /// fails with `ENOMEM`, or with `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = self.writing.lock();
-        match self.read(&mut writing.session, file, text) {
-            Ok(None) => return Ok(()),
-            Ok(Some(change)) => {
-                if let Ok(done) = self.commit(change) {
-                    writing.session.committed(file);
-                    drop(writing);
-                    self.log(done);
-                    return Ok(());
-                }
-            }
+        let Done { change, purge } = match self.read(&mut writing.session, file, text) {
+            Ok(done) => done,
             Err(Rejection::Rest) => return Err(EINVAL),
             Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
+        };
+        if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.skips() {
+            return Err(self.refuse_idle(text));
         }
-        Err(self.refuse(NoMemory.into()))
+        let commit = match change.map(|change| self.commit(change)).transpose() {
+            Ok(commit) => commit,
+            Err(NoMemory) => return Err(self.refuse_without_memory()),
+        };
+        if commit.is_some() {
+            writing.session.committed(file);
+        }
+        // Under the lock: the rules that it is by stay until it is done.
+        let outcome = purge.map(|selection| purge::purge(&self.nets, selection));
+        drop(writing);
+        if let Some(commit) = commit {
+            self.log(commit);
+        }
+        match outcome {
+            None => Ok(()),
+            Some(outcome) => {
+                log::purge(&outcome);
+                self.end_of_purge(outcome.end)
+            }
+        }
+    }
+
+    /// Returns whether rules act, by the mode.
+    fn skips(&self) -> bool {
+        self.nets.published().1 == Mode::Skip
+    }
+
+    /// Notes the refusal of a purge in a mode in which no rule acts. Not inlined, nor is the next one: their
+    /// reports must not lie below a commit.
+    #[inline(never)]
+    fn refuse_idle(&self, text: &[u8]) -> Error {
+        self.refuse(command::idle_purge(text))
+    }
+
+    /// Notes that memory was wanting.
+    #[inline(never)]
+    fn refuse_without_memory(&self) -> Error {
+        self.refuse(NoMemory.into())
+    }
+
+    /// Returns the result of a write whose purge has ended so.
+    fn end_of_purge(&self, end: End) -> Result {
+        match end {
+            End::Whole | End::Idle(_) => Ok(()),
+            End::NoMemory => Err(self.refuse_without_memory()),
+            End::Killed => Err(EINTR),
+        }
     }
 
     /// Logs a commit of the current task. `writing` is not held.
@@ -244,7 +294,7 @@ impl Writer {
         to_error(errno)
     }
 
-    /// Reads a write, and returns the change that it makes, if any. `writing` is held.
+    /// Reads a write, and returns what it does. `writing` is held.
     ///
     /// Not inlined: its frame must not lie below those of a commit.
     #[inline(never)]
@@ -253,7 +303,7 @@ impl Writer {
         session: &mut Session<HeldFile, MonotonicClock>,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Option<Change<Slot>>, Rejection> {
+    ) -> Result<Done<Slot>, Rejection> {
         let (published, _) = self.nets.published();
         session.write(file, text, published.table(), &*self.nets, &self.slots)
     }
@@ -363,6 +413,7 @@ impl PerNet for NetState {
     }
 
     fn no_room(this: &Arc<Self>, writer: &Arc<Writer>) -> Result {
+        this.set_without_hooks();
         writer.nets.no_room(this.handle())
     }
 

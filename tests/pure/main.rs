@@ -12,6 +12,7 @@ use ctskip_pure::packet::header::Key;
 
 mod alloc;
 mod command;
+mod conn;
 mod corpus;
 mod hash;
 mod header;
@@ -23,6 +24,7 @@ mod oracle;
 mod parse;
 mod plan;
 mod print;
+mod purge;
 mod report;
 mod ruleset;
 mod session;

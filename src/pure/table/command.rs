@@ -38,6 +38,7 @@ use crate::pure::{
             AtLine,
             Replacement, //
         },
+        selection::Done,
         Change,
         Slots,
         Table, //
@@ -81,6 +82,26 @@ pub fn full_page(text: &[u8]) -> Report {
     Report::new(refusal, number, last)
 }
 
+/// Returns the report of the write `text`, which asks for a purge while the mode lets no rule act.
+pub fn idle_purge(text: &[u8]) -> Report {
+    let refusal = |column| {
+        Refusal::invalid(
+            column,
+            "a purge in the mode observe or off, in which no rule acts",
+            "the mode skip",
+        )
+    };
+    for (number, line) in lines(text) {
+        for statement in statements(line) {
+            let word = first_word(statement);
+            if word.text == PURGE {
+                return Report::new(refusal(word.column), number, line);
+            }
+        }
+    }
+    Report::new(refusal(0), 0, b"")
+}
+
 /// Returns whether a write that is no piece of a `load` may be the first part of a text that was cut.
 ///
 /// Then it is refused ([`full_page`], [`run`]), and the text behind it must not be carried out either.
@@ -91,13 +112,14 @@ pub fn may_be_cut(text: &[u8], page: usize) -> bool {
 
 /// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
-/// Returns the new table, or [`None`] where nothing changes. Process context, may sleep.
+/// Returns the new table, if anything changes, and the rules to purge by, if it asks for that. Process
+/// context, may sleep.
 pub fn run<S: Clone + Ord>(
     base: &Table<S>,
     text: &[u8],
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
-) -> Result<Option<Change<S>>, Report> {
+) -> Result<Done<S>, Report> {
     if let Some(cut) = text
         .rsplit(|b| *b == b'\n')
         .next()
@@ -168,6 +190,9 @@ fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The command `purge`.
+const PURGE: &[u8] = b"purge";
+
 /// Carries out one statement of a transaction.
 fn command<S: Clone + Ord>(
     edit: &mut Edit<'_, S>,
@@ -177,7 +202,15 @@ fn command<S: Clone + Ord>(
 ) -> Result<(), Refusal> {
     let command = first_word(statement);
     let words = arguments(statement);
+    if edit.purges() && command.text != PURGE {
+        return Err(Refusal::invalid(
+            command.column,
+            "a command behind a purge",
+            "purge as the last command of its write; the others in a write of their own",
+        ));
+    }
     match command.text {
+        PURGE => purge(edit, statement),
         b"add" => edit.add(rule(statement, words, namespaces, None)?, slots),
         b"insert" => insert(edit, statement, namespaces, slots),
         b"delete" => delete(edit, statement),
@@ -241,4 +274,27 @@ fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> R
         None => (which.text, which.column),
     };
     edit.delete(value::id(id, column)?, which.column)
+}
+
+/// Carries out `purge`, `purge ID[,ID...]` or `purge tag=T`.
+fn purge<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
+    let mut words = arguments(statement);
+    let Some(which) = words.next() else {
+        edit.purge_all();
+        return Ok(());
+    };
+    no_more_words(words)?;
+    if let Some(tag) = which.text.strip_prefix(b"tag=") {
+        let tag = value::tag(tag, which.column.saturating_add(4))?;
+        return edit.purge_tag(&tag, which.column);
+    }
+    let (ids, mut column) = match which.text.strip_prefix(b"id=") {
+        Some(ids) => (ids, which.column.saturating_add(3)),
+        None => (which.text, which.column),
+    };
+    for id in ids.split(|byte| *byte == b',') {
+        edit.purge(value::id(id, column)?, column)?;
+        column = column.saturating_add(id.len()).saturating_add(1);
+    }
+    Ok(())
 }

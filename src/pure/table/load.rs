@@ -64,6 +64,8 @@ pub struct Load {
     line: u32,
     /// Whether its first word, `load`, was read.
     started: bool,
+    /// Whether its end is `commit purge`.
+    purges: bool,
 }
 
 impl Load {
@@ -74,6 +76,7 @@ impl Load {
             partial: Vec::new(),
             line: 0,
             started: false,
+            purges: false,
         }
     }
 
@@ -108,12 +111,22 @@ impl Load {
             };
         }
         self.hold(rest)?;
-        // Nothing that means anything can follow these words, not even on the next line.
+        // Nothing that means anything can follow these words, not even on the next line; but where a write
+        // was cut behind `commit`, its `purge` is the next write.
         Ok(match self.partial.trim_ascii() {
             b"commit" => Progress::Commit,
+            b"commit purge" => {
+                self.purges = true;
+                Progress::Commit
+            }
             b"abort" => Progress::Abort,
             _ => Progress::Open,
         })
+    }
+
+    /// Returns whether its end is `commit purge`.
+    pub fn purges(&self) -> bool {
+        self.purges
     }
 
     /// Makes the new table from `base`; [`None`] where nothing changes. Process context, may sleep.
@@ -179,6 +192,10 @@ impl Load {
             }
             b"commit" => {
                 words.next();
+                let mut behind = words.clone();
+                if behind.next().is_some_and(|word| word.text == b"purge") {
+                    (words, self.purges) = (behind, true);
+                }
                 no_more_words(words)?;
                 *progress = Progress::Commit;
                 return Ok(());
@@ -189,7 +206,7 @@ impl Load {
                 *progress = Progress::Abort;
                 return Ok(());
             }
-            b"load" | b"insert" | b"delete" | b"flush" => {
+            b"load" | b"insert" | b"delete" | b"flush" | b"purge" => {
                 return Err(Refusal::invalid(
                     command.column,
                     "a command inside a load",

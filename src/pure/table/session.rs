@@ -51,7 +51,10 @@ use crate::pure::{
             Load,
             Progress, //
         },
-        Change,
+        selection::{
+            Done,
+            Selection, //
+        },
         Slots,
         Table, //
     },
@@ -176,8 +179,8 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
 
     /// Reads a write through `file`: `text`, of at most a page, for the table `base`.
     ///
-    /// Returns the change that it makes, if any. Once that is in force, [`Self::committed()`] is to be
-    /// called; where it could not be made, nothing is. Process context, may sleep.
+    /// Returns the change that it makes, if any, and the rules to purge by then. Once the change is in force,
+    /// [`Self::committed()`] is to be called; where it could not be made, nothing is. Process context, may sleep.
     pub fn write<F: Stream<Held = H>, S: Clone + Ord>(
         &mut self,
         file: &F,
@@ -185,7 +188,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Rejection> {
+    ) -> Result<Done<S>, Rejection> {
         self.forget_closed();
         let state = self.state(file);
         let open = match self.load.take_if(|_| state == FileState::Loading) {
@@ -248,19 +251,22 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Report> {
+    ) -> Result<Done<S>, Report> {
         file.stop(true);
-        let change = match open.load.feed(text, namespaces)? {
+        let done = match open.load.feed(text, namespaces)? {
             Progress::Open => {
                 open.heard = self.clock.now();
                 self.load = Some(open);
-                None
+                Done::NOTHING
             }
-            Progress::Abort => None,
-            Progress::Commit => open.load.commit(base, slots)?,
+            Progress::Abort => Done::NOTHING,
+            Progress::Commit => Done {
+                purge: open.load.purges().then_some(Selection::Loaded),
+                change: open.load.commit(base, slots)?,
+            },
         };
-        file.stop(change.is_some());
-        Ok(change)
+        file.stop(done.change.is_some());
+        Ok(done)
     }
 
     /// Carries out a write that is no piece of a `load`. Where it may have been cut, the file is stopped.
@@ -271,7 +277,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Rejection> {
+    ) -> Result<Done<S>, Rejection> {
         if command::may_be_cut(text, self.page) {
             file.stop(true);
         }

@@ -26,6 +26,10 @@ use ctskip_pure::{
             Load,
             Progress, //
         },
+        selection::{
+            Done,
+            Selection, //
+        }, //
         session::{
             Clock,
             FileState,
@@ -35,7 +39,6 @@ use ctskip_pure::{
             Stream,
             SILENCE, //
         },
-        Change, //
     },
 };
 
@@ -135,6 +138,8 @@ pub enum Outcome {
     Accepted,
     /// A new table, as text.
     Changed(String),
+    /// A purge: the new table, if anything changes, and the rules.
+    Purges(Option<String>, String),
     /// Refused: the errno, the line, and what is reported.
     Refused(Errno, u32, String),
     /// Refused as the rest of a text, and not reported.
@@ -146,11 +151,24 @@ impl Outcome {
         Self::Refused(report.refusal().errno, report.line(), report.to_string())
     }
 
-    fn of(result: Result<Option<&Change<Slot>>, &Report>) -> Self {
-        match result {
-            Ok(None) => Self::Accepted,
-            Ok(Some(change)) => Self::Changed(text_of(&change.table)),
-            Err(report) => Self::refused(report),
+    fn of(result: Result<&Done<Slot>, &Report>) -> Self {
+        let done = match result {
+            Ok(done) => done,
+            Err(report) => return Self::refused(report),
+        };
+        let table = done.change.as_ref().map(|change| text_of(&change.table));
+        match (table, &done.purge) {
+            (table, Some(by)) => Self::Purges(table, format!("{by:?}")),
+            (None, None) => Self::Accepted,
+            (Some(table), None) => Self::Changed(table),
+        }
+    }
+
+    /// The new table, if anything changes.
+    fn table(&self) -> Option<&str> {
+        match self {
+            Self::Changed(table) | Self::Purges(Some(table), _) => Some(table),
+            _ => None,
         }
     }
 
@@ -213,9 +231,9 @@ impl Desk {
             .write(file, text, &self.table, &self.world, &self.world);
         alloc::fail_after(None);
         match result {
-            Ok(change) => {
-                let outcome = Outcome::of(Ok(change.as_ref()));
-                if let Some(change) = change.filter(|_| commits) {
+            Ok(done) => {
+                let outcome = Outcome::of(Ok(&done));
+                if let Some(change) = done.change.filter(|_| commits) {
                     self.table = change.table;
                     self.session.committed(file);
                 }
@@ -251,7 +269,7 @@ pub enum Op {
 pub const FILES: usize = 3;
 
 /// Texts that are written.
-pub const TEXTS: [&str; 20] = [
+pub const TEXTS: [&str; 24] = [
     "load\n",
     "udp dport=3\n",
     "commit\n",
@@ -272,6 +290,10 @@ pub const TEXTS: [&str; 20] = [
     "tcp any\ntcp any id=1\n",
     "# 34567890123456789012345678901234567890123456789012345678901234\n",
     "load\n# 789012345678901234567890123456789012345678901234567890123",
+    "commit purge\n",
+    "purge\n",
+    "udp dport=5\npurge 1,2\n",
+    "purge tag=a\n",
 ];
 
 /// Times that go by, in milliseconds.
@@ -350,10 +372,12 @@ impl Model {
             }
             Ok(Progress::Abort) => (FileState::Plain, Outcome::Accepted),
             Ok(Progress::Commit) => {
+                let purge = load.purges().then_some(Selection::Loaded);
                 let result = load.commit(&desk.table, world);
-                let outcome = Outcome::of(result.as_ref().map(Option::as_ref));
+                let result = result.map(|change| Done { change, purge });
+                let outcome = Outcome::of(result.as_ref());
                 match outcome {
-                    Outcome::Accepted => (FileState::Plain, outcome),
+                    Outcome::Accepted | Outcome::Purges(None, _) => (FileState::Plain, outcome),
                     _ => (FileState::Stopped, outcome),
                 }
             }
@@ -376,7 +400,7 @@ impl Model {
             return Outcome::refused(&command::full_page(text));
         }
         let result = command::run(&desk.table, text, &desk.world, &desk.world);
-        Outcome::of(result.as_ref().map(Option::as_ref))
+        Outcome::of(result.as_ref())
     }
 
     /// Changes as a write does that was refused for want of memory.
@@ -439,8 +463,8 @@ pub fn play(ops: &[Op]) {
                     assert_eq!(seen, outcome);
                     model = expected;
                 }
-                match seen {
-                    Outcome::Changed(table) if *commits => {
+                match seen.table() {
+                    Some(table) if *commits => {
                         assert_eq!(text_of(&desk.table), table);
                         model.states[*file] = FileState::Plain;
                     }
