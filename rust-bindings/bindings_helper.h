@@ -136,7 +136,7 @@ bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage
 u32 ctskip_conntrack_buckets(void);
 int ctskip_conntrack_sweep(void (*begin)(void *data),
 			   bool (*is_to_go)(void *data, const struct ctskip_conn *conn),
-			   void *data, u64 *deleted);
+			   void *data, void **room, unsigned int size, u64 *deleted);
 
 /* helpers.c: counters and slots. */
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);

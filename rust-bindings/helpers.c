@@ -225,13 +225,13 @@ static bool get_symbols(struct conntrack_symbols *symbols)
  * once, also one of which only the reply is there (IPS_NAT_CLASH). As get_next_corpse() of
  * net/netfilter/nf_conntrack_core.c, but for the resizing of the hash: that waits for each bucket's
  * lock. So the size holds while the lock is held, and entries lie in the same buckets as long as it
- * is @size.
+ * is @buckets.
  *
- * Returns the number of entries; where it is over @room, no reference was taken. Returns -EAGAIN
- * where the size is not @size any more, which it then is.
+ * Returns the number of entries; where it is over @size, no reference was taken. Returns -EAGAIN
+ * where the number of buckets is not @buckets any more, which it then is.
  */
 static int take_bucket(const struct conntrack_symbols *symbols, unsigned int bucket,
-		       unsigned int *size, struct nf_conn **entries, int room)
+		       unsigned int *buckets, void **entries, int size)
 {
 	spinlock_t *lock = &(*symbols->locks)[bucket % CONNTRACK_LOCKS];
 	struct nf_conntrack_tuple_hash *h;
@@ -241,19 +241,19 @@ static int take_bucket(const struct conntrack_symbols *symbols, unsigned int buc
 
 	local_bh_disable();
 	symbols->lock(lock);
-	if (*symbols->buckets != *size) {
-		*size = *symbols->buckets;
+	if (*symbols->buckets != *buckets) {
+		*buckets = *symbols->buckets;
 		count = -EAGAIN;
-	} else if (bucket < *size) {
+	} else if (bucket < *buckets) {
 		hlist_nulls_for_each_entry(h, n, &(*symbols->hash)[bucket], hnnode) {
 			if (NF_CT_DIRECTION(h) != IP_CT_DIR_REPLY)
 				continue;
-			if (count < room)
+			if (count < size)
 				entries[count] = nf_ct_tuplehash_to_ctrack(h);
 			count++;
 		}
-		for (i = 0; count <= room && i < count; i++)
-			refcount_inc(&entries[i]->ct_general.use);
+		for (i = 0; count <= size && i < count; i++)
+			refcount_inc(&((struct nf_conn *)entries[i])->ct_general.use);
 	}
 	spin_unlock(lock);
 	local_bh_enable();
@@ -328,6 +328,8 @@ static bool is_wanted(const struct nf_conn *ct)
  * @begin: called ahead of the first entry, and again where all entries are looked at anew
  * @is_to_go: called for each entry of IPv4 or IPv6; returns whether it is to be deleted
  * @data: passed to both
+ * @room: room for pointers to the entries of one bucket
+ * @size: how many of them have room
  * @deleted: where the number of deleted entries is written
  *
  * One walk of the hash for all namespaces. It holds the lock of one bucket at a time, and nothing
@@ -339,48 +341,46 @@ static bool is_wanted(const struct nf_conn *ct)
  *
  * Context: Process context; may sleep.
  * Return: 0, also where nf_conntrack is not loaded, -EINTR if the current task was killed, or
- *	   -ENOMEM.
+ *	   -ENOMEM if there is no more room for a bucket of more entries.
  */
 int ctskip_conntrack_sweep(void (*begin)(void *data),
 			   bool (*is_to_go)(void *data, const struct ctskip_conn *conn),
-			   void *data, u64 *deleted)
+			   void *data, void **room, unsigned int size, u64 *deleted)
 {
 	struct conntrack_symbols symbols;
-	struct nf_conn **entries;
 	struct ctskip_conn conn;
+	unsigned int buckets = 0;
 	unsigned int bucket = 0;
-	unsigned int size = 0;
-	int room = 128;
+	void **entries = room;
+	void **more = NULL;
 	int count = 0;
 	int i;
 
 	*deleted = 0;
 	if (!get_symbols(&symbols))
 		return 0;
-	entries = kvmalloc_array(room, sizeof(*entries), GFP_KERNEL);
-	if (!entries)
-		count = -ENOMEM;
 
 	while (count >= 0) {
 		if (fatal_signal_pending(current)) {
 			count = -EINTR;
 			break;
 		}
-		count = take_bucket(&symbols, bucket, &size, entries, room);
+		count = take_bucket(&symbols, bucket, &buckets, entries, size);
 		if (count == -EAGAIN) {
 			bucket = 0;
 			count = 0;
 			begin(data);
 			continue;
 		}
-		if (bucket >= size)
+		if (bucket >= buckets)
 			break;
-		if (count > room) {
+		if (count > (int)size) {
 			/* A chain this long is left by a hash that was made smaller. */
-			room = count;
-			kvfree(entries);
-			entries = kvmalloc_array(room, sizeof(*entries), GFP_KERNEL);
-			if (!entries)
+			size = count;
+			kvfree(more);
+			more = kvmalloc_array(size, sizeof(*more), GFP_KERNEL);
+			entries = more;
+			if (!more)
 				count = -ENOMEM;
 			continue;
 		}
@@ -402,7 +402,7 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 		cond_resched();
 	}
 
-	kvfree(entries);
+	kvfree(more);
 	put_symbols(&symbols);
 	return count < 0 ? count : 0;
 }

@@ -15,24 +15,20 @@ use crate::{
     linux::{
         conntrack::{
             sweep,
+            Room,
             Sweep, //
         },
         net::Net,
         percpu::Slot, //
     },
     nets::Nets,
+    publish::Published,
     pure::{
-        alloc::{
-            self,
-            NoMemory, //
-        },
-        matcher::{
-            purge::{
-                Fate,
-                Home,
-                Purge, //
-            },
-            ruleset::Ruleset, //
+        alloc::NoMemory,
+        matcher::purge::{
+            Fate,
+            Home,
+            Purge, //
         },
         packet::{
             conn::{
@@ -53,7 +49,7 @@ pub(crate) enum End {
     Whole,
     /// None was, as no rule acts in this mode.
     Idle(Mode),
-    /// There was no memory for all of it.
+    /// A bucket had more entries than there was memory for.
     NoMemory,
     /// The task was killed.
     Killed,
@@ -69,72 +65,111 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
 }
 
-/// Purges by the selected rules of the table in force. Counts what was done in `nets`.
-///
-/// Where it ends early, what it has deleted stays deleted. Process context; takes up to seconds.
-#[inline(never)]
-pub(crate) fn purge(nets: &Nets, selection: Selection) -> Outcome {
-    let (published, mode) = nets.published();
-    let mut outcome = Outcome {
-        rules: selection.count(published.table()),
-        purged: Purged::default(),
-        end: End::Idle(mode),
-    };
-    if mode == Mode::Skip {
-        outcome.end = match Purging::new(nets, &published.ruleset, selection) {
-            Ok(purging) => purging.run(&mut outcome.purged),
-            Err(NoMemory) => End::NoMemory,
-        };
-        nets.count_purged(&outcome.purged);
-    }
-    outcome
+/// A purge that is prepared: nothing of it is done yet.
+pub(crate) struct Prepared {
+    rules: usize,
+    /// The mode; where that is not skip, no rule acts, and nothing is to be done.
+    mode: Mode,
+    work: Option<KBox<Work>>,
 }
 
-/// A purge under way.
-struct Purging {
+impl Prepared {
+    /// Prepares a purge by the selected rules of `published`, which is in force or will be. All that it needs
+    /// is allocated now: so what is committed with it is committed only where it can be carried out.
+    ///
+    /// Process context; takes up to seconds. Not inlined: its frame must not lie below a commit.
+    #[inline(never)]
+    pub(crate) fn new(
+        nets: &Nets,
+        published: &Published,
+        mode: Mode,
+        selection: Selection,
+    ) -> Result<Self, NoMemory> {
+        let rules = selection.count(published.table());
+        let work = match mode {
+            Mode::Skip => Some(Work::new(nets, published, selection)?),
+            Mode::Observe | Mode::Off => None,
+        };
+        Ok(Self { rules, mode, work })
+    }
+
+    /// Carries it out: its rules are in force. Counts what it has done in `nets`.
+    ///
+    /// Where it ends early, what it has deleted stays deleted. Process context; takes up to seconds.
+    #[inline(never)]
+    pub(crate) fn run(self, nets: &Nets) -> Outcome {
+        let (purged, end) = match self.work {
+            None => (Purged::default(), End::Idle(self.mode)),
+            Some(work) => work.run(nets),
+        };
+        nets.count_purged(&purged);
+        Outcome {
+            rules: self.rules,
+            purged,
+            end,
+        }
+    }
+}
+
+/// What a purge works with.
+struct Work {
     purge: Purge<Slot>,
+    room: Option<Room>,
     /// The cookies of the namespaces in which rules act, ascending.
     acting: KVVec<u64>,
     purged: Purged,
 }
 
-impl Purging {
-    /// Prepares it. Not inlined: its frame must not lie below those of the lookups.
-    #[inline(never)]
+impl Work {
+    /// Allocates all that it needs. Fails with `ENOMEM`.
     fn new(
         nets: &Nets,
-        ruleset: &alloc::Arc<Ruleset<Slot>>,
+        published: &Published,
         selection: Selection,
-    ) -> Result<Self, NoMemory> {
-        let (all, _) = nets.nets().map_err(|_| NoMemory)?;
-        let mut acting = KVVec::with_capacity(all.len(), GFP_KERNEL).map_err(|_| NoMemory)?;
-        // A namespace that comes now has no entry yet, and the rules act there from its first packet on.
-        for net in all.iter().filter(|net| net.has_hooks()) {
-            // Cannot fail: there is room.
-            let _ = acting.push_within_capacity(net.handle().id().cookie);
-        }
-        sort_by_key(&mut acting, |cookie| *cookie);
-        Ok(Self {
-            purge: Purge::new(ruleset, selection)?,
-            acting,
+    ) -> Result<KBox<Self>, NoMemory> {
+        let work = Self {
+            purge: Purge::new(&published.ruleset, selection)?,
+            room: Some(Room::new().map_err(|_| NoMemory)?),
+            acting: acting(nets).map_err(|_| NoMemory)?,
             purged: Purged::default(),
-        })
+        };
+        KBox::new(work, GFP_KERNEL).map_err(|_| NoMemory)
     }
 
-    /// Carries it out.
-    fn run(mut self, purged: &mut Purged) -> End {
-        let (deleted, result) = sweep(&mut self);
-        *purged = self.purged;
-        purged.deleted = deleted;
-        match result {
+    /// Carries it out. Returns what it has done, and how it has ended.
+    fn run(mut self: KBox<Self>, nets: &Nets) -> (Purged, End) {
+        // Namespaces may have come while the table was not in force. One that comes later has no entry yet, and
+        // the rules act there from its first packet on. Without memory, the ones before are all that is known.
+        if let Ok(acting) = acting(nets) {
+            self.acting = acting;
+        }
+        let Some(room) = self.room.take() else {
+            return (self.purged, End::NoMemory);
+        };
+        let (deleted, result) = sweep(room, &mut *self);
+        self.purged.deleted = deleted;
+        let end = match result {
             Ok(()) => End::Whole,
             Err(error) if error == ENOMEM => End::NoMemory,
             Err(_) => End::Killed,
-        }
+        };
+        (self.purged, end)
     }
 }
 
-impl Sweep for Purging {
+/// Returns the cookies of the namespaces in which rules act, ascending. Fails with `ENOMEM`.
+fn acting(nets: &Nets) -> Result<KVVec<u64>> {
+    let (all, _) = nets.nets()?;
+    let mut acting = KVVec::with_capacity(all.len(), GFP_KERNEL)?;
+    for net in all.iter().filter(|net| net.has_hooks()) {
+        // Cannot fail: there is room.
+        let _ = acting.push_within_capacity(net.handle().id().cookie);
+    }
+    sort_by_key(&mut acting, |cookie| *cookie);
+    Ok(acting)
+}
+
+impl Sweep for Work {
     fn begin(&mut self) {
         self.purged = Purged::default();
     }

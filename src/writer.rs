@@ -71,8 +71,8 @@ use crate::{
         Published, //
     },
     purge::{
-        self,
-        End, //
+        End,
+        Prepared, //
     },
     pure::{
         alloc::NoMemory,
@@ -223,15 +223,15 @@ impl Writer {
         if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.skips() {
             return Err(self.refuse_idle(text));
         }
-        let commit = match change.map(|change| self.commit(change)).transpose() {
-            Ok(commit) => commit,
+        let (commit, prepared) = match self.carry_out(change, purge) {
+            Ok(done) => done,
             Err(NoMemory) => return Err(self.refuse_without_memory()),
         };
         if commit.is_some() {
             writing.session.committed(file);
         }
         // Under the lock: the rules that it is by stay until it is done.
-        let outcome = purge.map(|selection| purge::purge(&self.nets, selection));
+        let outcome = prepared.map(|prepared| prepared.run(&self.nets));
         drop(writing);
         if let Some(commit) = commit {
             self.log(commit);
@@ -308,17 +308,50 @@ impl Writer {
         session.write(file, text, published.table(), &*self.nets, &self.slots)
     }
 
+    /// Puts a change in force, if there is one, and prepares a purge by what is then in force, if that is asked
+    /// for: both, or none. `writing` is held.
+    fn carry_out(
+        self: &Arc<Self>,
+        change: Option<Change<Slot>>,
+        purge: Option<Selection>,
+    ) -> Result<(Option<Commit>, Option<Prepared>), NoMemory> {
+        let (last, mode) = self.nets.published();
+        let prepare = |published: &Published| {
+            purge
+                .map(|selection| Prepared::new(&self.nets, published, mode, selection))
+                .transpose()
+        };
+        match change {
+            None => Ok((None, prepare(&last)?)),
+            Some(change) => {
+                let (commit, prepared) = self.commit_with(change, prepare)?;
+                Ok((Some(commit), prepared))
+            }
+        }
+    }
+
     /// Compiles a new table aside and puts it in force. `writing` is held.
     fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NoMemory> {
+        Ok(self.commit_with(change, |_| Ok(()))?.0)
+    }
+
+    /// Compiles a new table aside, calls `prepare` with it, and puts it in force. `writing` is held.
+    fn commit_with<T>(
+        self: &Arc<Self>,
+        change: Change<Slot>,
+        prepare: impl FnOnce(&Published) -> Result<T, NoMemory>,
+    ) -> Result<(Commit, T), NoMemory> {
         let (last, mode) = self.nets.published();
         let generation = last.generation.wrapping_add(1);
         let published = Published::new(change.table, generation, Some(&last.ruleset))?;
+        let prepared = prepare(&published)?;
         self.publish(published, mode).map_err(|_| NoMemory)?;
-        Ok(Commit {
+        let commit = Commit {
             generation,
             added: change.added,
             removed: change.removed,
-        })
+        };
+        Ok((commit, prepared))
     }
 
     /// Has all namespaces' packets decided by `published`. `writing` is held.

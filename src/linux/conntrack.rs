@@ -85,6 +85,24 @@ pub(crate) trait Sweep {
     fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> bool;
 }
 
+/// Room for the references on the entries of one bucket, made ahead of a sweep.
+///
+/// # Invariants
+///
+/// Has room for [`Self::LEN`] pointers.
+pub(crate) struct Room(KVVec<*mut c_void>);
+
+impl Room {
+    /// The number of entries. Conntrack lets no chain grow to as many: C: `MAX_CHAINLEN`.
+    const LEN: usize = 128;
+
+    /// Makes room. Fails with `ENOMEM`. Process context; may sleep.
+    pub(crate) fn new() -> Result<Self> {
+        // INVARIANT: Just allocated.
+        Ok(Self(KVVec::with_capacity(Self::LEN, GFP_KERNEL)?))
+    }
+}
+
 /// Looks at all entries of all namespaces, once, and deletes those that `sweep` says. Returns how many it has
 /// deleted, also where it fails.
 ///
@@ -92,21 +110,24 @@ pub(crate) trait Sweep {
 /// entry is in the hash once its first packet has been through all hooks. So this does not see the entry of a
 /// packet that waits in user space (NFQUEUE) or that a preempted task is sending.
 ///
-/// Nothing is done where nf_conntrack is not loaded. Fails with `ENOMEM`, or `EINTR` where the current task
-/// was killed. Process context; may sleep, and takes up to seconds.
-pub(crate) fn sweep<S: Sweep>(sweep: &mut S) -> (u64, Result) {
+/// Nothing is done where nf_conntrack is not loaded. Fails with `EINTR` where the current task was killed, and
+/// with `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and
+/// there is no memory. Process context; may sleep, and takes up to seconds.
+pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
     let mut deleted = 0;
     let data: *mut S = sweep;
 
     synchronize_rcu();
     // SAFETY: The functions may be called with `data` for the length of the call, as it points at a `S` that
-    // is borrowed mutably for that long, and they are called one at a time. `deleted` is valid for a write.
-    // The call is made in process context.
+    // is borrowed mutably for that long, and they are called one at a time. By the type invariants of `Room`,
+    // the room is as large as said. `deleted` is valid for a write. The call is made in process context.
     let result = to_result(unsafe {
         raw::ctskip_conntrack_sweep(
             Some(begin::<S>),
             Some(is_to_go::<S>),
             data.cast(),
+            room.0.as_mut_ptr(),
+            Room::LEN as c_uint,
             &mut deleted,
         )
     });
