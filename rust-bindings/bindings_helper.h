@@ -135,7 +135,7 @@ bool ctskip_nfct_is_template(unsigned long nfct);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
 u32 ctskip_conntrack_buckets(void);
 int ctskip_conntrack_sweep(void (*begin)(void *data),
-			   bool (*is_to_go)(void *data, const struct ctskip_conn *conn),
+			   int (*judge)(void *data, const struct ctskip_conn *conn),
 			   void *data, void **room, unsigned int size, u64 *deleted);
 
 /* helpers.c: counters and slots. */

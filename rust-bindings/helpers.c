@@ -326,7 +326,8 @@ static bool is_wanted(const struct nf_conn *ct)
 /**
  * ctskip_conntrack_sweep() - look at all entries of conntrack, and delete some
  * @begin: called ahead of the first entry, and again where all entries are looked at anew
- * @is_to_go: called for each entry of IPv4 or IPv6; returns whether it is to be deleted
+ * @judge: called for each entry of IPv4 or IPv6; returns 1 where it is to be deleted, 0 where it
+ *	   stays, or an error, which ends the sweep
  * @data: passed to both
  * @room: room for pointers to the entries of one bucket
  * @size: how many of them have room
@@ -340,11 +341,11 @@ static bool is_wanted(const struct nf_conn *ct)
  * Symbols of nf_conntrack are taken for the length of the call only.
  *
  * Context: Process context; may sleep.
- * Return: 0, also where nf_conntrack is not loaded, -EINTR if the current task was killed, or
- *	   -ENOMEM if there is no more room for a bucket of more entries.
+ * Return: 0, also where nf_conntrack is not loaded; the error of @judge; -EINTR if the current task
+ *	   was killed; or -ENOMEM if there is no more room for a bucket of more entries.
  */
 int ctskip_conntrack_sweep(void (*begin)(void *data),
-			   bool (*is_to_go)(void *data, const struct ctskip_conn *conn),
+			   int (*judge)(void *data, const struct ctskip_conn *conn),
 			   void *data, void **room, unsigned int size, u64 *deleted)
 {
 	struct conntrack_symbols symbols;
@@ -353,22 +354,22 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 	unsigned int bucket = 0;
 	void **entries = room;
 	void **more = NULL;
-	int count = 0;
+	int error = 0;
+	int count;
 	int i;
 
 	*deleted = 0;
 	if (!get_symbols(&symbols))
 		return 0;
 
-	while (count >= 0) {
+	while (!error) {
 		if (fatal_signal_pending(current)) {
-			count = -EINTR;
+			error = -EINTR;
 			break;
 		}
 		count = take_bucket(&symbols, bucket, &buckets, entries, size);
 		if (count == -EAGAIN) {
 			bucket = 0;
-			count = 0;
 			begin(data);
 			continue;
 		}
@@ -381,17 +382,22 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 			more = kvmalloc_array(size, sizeof(*more), GFP_KERNEL);
 			entries = more;
 			if (!more)
-				count = -ENOMEM;
+				error = -ENOMEM;
 			continue;
 		}
 		for (i = 0; i < count; i++) {
 			struct nf_conn *ct = entries[i];
 
-			if (is_wanted(ct)) {
+			if (!error && is_wanted(ct)) {
+				int fate;
+
 				describe(&conn, ct);
-				if (is_to_go(data, &conn)) {
+				fate = judge(data, &conn);
+				if (fate > 0) {
 					symbols.delete(ct, 0, 0);
 					(*deleted)++;
+				} else {
+					error = fate;
 				}
 			}
 			/* Not nf_ct_put(), which calls into nf_conntrack. */
@@ -404,7 +410,7 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 
 	kvfree(more);
 	put_symbols(&symbols);
-	return count < 0 ? count : 0;
+	return error;
 }
 
 /* Counters of a namespace: a u64 for each CPU (percpu.rs). */

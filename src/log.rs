@@ -78,6 +78,7 @@ impl Display for Entries<'_> {
         }
         f.write_str(match end {
             End::NoMemory => "; not finished: out of memory",
+            End::Stopped => "; not finished: the mode has changed",
             End::Killed => "; not finished: killed",
             End::Whole | End::Idle(_) => "",
         })

@@ -239,6 +239,12 @@ impl Nets {
         }
     }
 
+    /// Returns whether rules act, by the mode, and will for now: the module does not go.
+    pub(crate) fn rules_act(&self) -> bool {
+        let state = self.state.lock();
+        state.in_force.mode() == Mode::Skip && !state.unloading
+    }
+
     /// Counts what a purge has done.
     pub(crate) fn count_purged(&self, purged: &Purged) {
         self.state.lock().purged.add(purged);

@@ -9,7 +9,10 @@
 //! Runs in process context, under the writer's lock ([`crate::writer`]), so that the rules stay as they are.
 //! No lock is held that a packet waits for, but the lock of one bucket of conntrack's hash at a time.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 use crate::{
     linux::{
@@ -51,6 +54,8 @@ pub(crate) enum End {
     Idle(Mode),
     /// A bucket had more entries than there was memory for.
     NoMemory,
+    /// The mode has changed, or the module goes.
+    Stopped,
     /// The task was killed.
     Killed,
 }
@@ -80,7 +85,7 @@ impl Prepared {
     /// Process context; takes up to seconds. Not inlined: its frame must not lie below a commit.
     #[inline(never)]
     pub(crate) fn new(
-        nets: &Nets,
+        nets: &Arc<Nets>,
         published: &Published,
         mode: Mode,
         selection: Selection,
@@ -100,7 +105,7 @@ impl Prepared {
     pub(crate) fn run(self, nets: &Nets) -> Outcome {
         let (purged, end) = match self.work {
             None => (Purged::default(), End::Idle(self.mode)),
-            Some(work) => work.run(nets),
+            Some(work) => work.run(),
         };
         nets.count_purged(&purged);
         Outcome {
@@ -113,6 +118,7 @@ impl Prepared {
 
 /// What a purge works with.
 struct Work {
+    nets: Arc<Nets>,
     purge: Purge<Slot>,
     room: Option<Room>,
     /// The cookies of the namespaces in which rules act, ascending.
@@ -123,11 +129,12 @@ struct Work {
 impl Work {
     /// Allocates all that it needs. Fails with `ENOMEM`.
     fn new(
-        nets: &Nets,
+        nets: &Arc<Nets>,
         published: &Published,
         selection: Selection,
     ) -> Result<KBox<Self>, NoMemory> {
         let work = Self {
+            nets: nets.clone(),
             purge: Purge::new(&published.ruleset, selection)?,
             room: Some(Room::new().map_err(|_| NoMemory)?),
             acting: acting(nets).map_err(|_| NoMemory)?,
@@ -137,10 +144,10 @@ impl Work {
     }
 
     /// Carries it out. Returns what it has done, and how it has ended.
-    fn run(mut self: KBox<Self>, nets: &Nets) -> (Purged, End) {
+    fn run(mut self: KBox<Self>) -> (Purged, End) {
         // Namespaces may have come while the table was not in force. One that comes later has no entry yet, and
         // the rules act there from its first packet on. Without memory, the ones before are all that is known.
-        if let Ok(acting) = acting(nets) {
+        if let Ok(acting) = acting(&self.nets) {
             self.acting = acting;
         }
         let Some(room) = self.room.take() else {
@@ -151,6 +158,7 @@ impl Work {
         let end = match result {
             Ok(()) => End::Whole,
             Err(error) if error == ENOMEM => End::NoMemory,
+            Err(error) if error == ECANCELED => End::Stopped,
             Err(_) => End::Killed,
         };
         (self.purged, end)
@@ -174,22 +182,25 @@ impl Sweep for Work {
         self.purged = Purged::default();
     }
 
-    fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> bool {
+    fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> Result<bool> {
         let id = net.id();
         if self.acting.binary_search(&id.cookie).is_err() {
-            return false;
+            return Ok(false);
+        }
+        if !self.nets.rules_act() {
+            return Err(ECANCELED);
         }
         let home = Home {
             is_init: id == Net::init().id(),
             id,
         };
-        match self.purge.judge(home, conn, |family| net.nat_in_use(family)) {
+        Ok(match self.purge.judge(home, conn, |family| net.nat_in_use(family)) {
             Fate::Left => false,
             Fate::Kept(why) => {
                 self.purged.keep(why);
                 false
             }
             Fate::Deleted => true,
-        }
+        })
     }
 }

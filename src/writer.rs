@@ -220,7 +220,7 @@ impl Writer {
             Err(Rejection::Rest) => return Err(EINVAL),
             Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
         };
-        if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.skips() {
+        if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.nets.rules_act() {
             return Err(self.refuse_idle(text));
         }
         let (commit, prepared) = match self.carry_out(change, purge) {
@@ -245,11 +245,6 @@ impl Writer {
         }
     }
 
-    /// Returns whether rules act, by the mode.
-    fn skips(&self) -> bool {
-        self.nets.published().1 == Mode::Skip
-    }
-
     /// Notes the refusal of a purge in a mode in which no rule acts. Not inlined, nor is the next one: their
     /// reports must not lie below a commit.
     #[inline(never)]
@@ -268,7 +263,7 @@ impl Writer {
         match end {
             End::Whole | End::Idle(_) => Ok(()),
             End::NoMemory => Err(self.refuse_without_memory()),
-            End::Killed => Err(EINTR),
+            End::Stopped | End::Killed => Err(EINTR),
         }
     }
 

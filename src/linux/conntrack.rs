@@ -9,7 +9,10 @@
 //! C header: [`include/net/netfilter/nf_conntrack.h`](srctree/include/net/netfilter/nf_conntrack.h)
 
 use kernel::{
-    error::to_result,
+    error::{
+        from_result,
+        to_result, //
+    },
     prelude::*, //
 };
 
@@ -79,10 +82,10 @@ pub(crate) trait Sweep {
     /// resized: what was counted so far is counted again.
     fn begin(&mut self);
 
-    /// Returns whether `conn`, an entry of the namespace `net`, is to be deleted.
+    /// Returns whether `conn`, an entry of the namespace `net`, is to be deleted; an error ends the sweep.
     ///
     /// Process context; may sleep, but not for long: the end of the namespace waits.
-    fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> bool;
+    fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> Result<bool>;
 }
 
 /// Room for the references on the entries of one bucket, made ahead of a sweep.
@@ -110,8 +113,8 @@ impl Room {
 /// entry is in the hash once its first packet has been through all hooks. So this does not see the entry of a
 /// packet that waits in user space (NFQUEUE) or that a preempted task is sending.
 ///
-/// Nothing is done where nf_conntrack is not loaded. Fails with `EINTR` where the current task was killed, and
-/// with `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and
+/// Nothing is done where nf_conntrack is not loaded. Fails with the error of [`Sweep::is_to_go()`]; with `EINTR`
+/// where the current task was killed; and with `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and
 /// there is no memory. Process context; may sleep, and takes up to seconds.
 pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
     let mut deleted = 0;
@@ -151,7 +154,10 @@ unsafe extern "C" fn begin<S: Sweep>(data: *mut c_void) {
 ///
 /// `data` must be valid as a `&mut S` for the length of the call, and `conn` for reads. The namespace in
 /// `conn` must not end within the call.
-unsafe extern "C" fn is_to_go<S: Sweep>(data: *mut c_void, conn: *const raw::ctskip_conn) -> bool {
+unsafe extern "C" fn is_to_go<S: Sweep>(
+    data: *mut c_void,
+    conn: *const raw::ctskip_conn,
+) -> c_int {
     // SAFETY: By the safety requirements.
     let (sweep, conn) = unsafe { (&mut *data.cast::<S>(), &*conn) };
     // SAFETY: By the safety requirements: the caller has a reference on the entry, and the end of a namespace
@@ -170,20 +176,19 @@ unsafe extern "C" fn is_to_go<S: Sweep>(data: *mut c_void, conn: *const raw::cts
         destination_port: tuple.destination_port,
     };
 
-    sweep.is_to_go(
-        &Conn {
-            original: tuple(&conn.original),
-            reply: tuple(&conn.reply),
-            uses: Uses {
-                translated: conn.translated,
-                expected: conn.expected,
-                helped: conn.helped,
-                offloaded: conn.offloaded,
-                marked: conn.marked,
-                labelled: conn.labelled,
-                zoned: conn.zoned,
-            },
+    let conn = Conn {
+        original: tuple(&conn.original),
+        reply: tuple(&conn.reply),
+        uses: Uses {
+            translated: conn.translated,
+            expected: conn.expected,
+            helped: conn.helped,
+            offloaded: conn.offloaded,
+            marked: conn.marked,
+            labelled: conn.labelled,
+            zoned: conn.zoned,
         },
-        net,
-    )
+    };
+
+    from_result(|| Ok(c_int::from(sweep.is_to_go(&conn, net)?)))
 }
