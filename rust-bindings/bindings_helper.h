@@ -121,9 +121,16 @@ static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
+bool ctskip_net_forwards_ipv4(const struct net *net);
+bool ctskip_net_forwards_ipv6(const struct net *net);
 pid_t ctskip_current(char *comm);
 void ctskip_get_file(struct file *file);
 unsigned long ctskip_file_count(const struct file *file);
+bool ctskip_opened_in_init_user_ns(const struct file *file);
+
+/* helpers.c: the log. */
+bool ctskip_may_log_refusal(void);
+bool ctskip_may_log_denial(void);
 
 /* helpers.c: RCU and the workqueue. */
 void ctskip_check_rcu(void);
@@ -144,6 +151,13 @@ u64 ctskip_percpu_sum(void __percpu *counter);
 void *ctskip_alloc_slots(void);
 struct ctskip_slot ctskip_slot_sum(void *slot);
 void ctskip_slot_zero(void *slot);
+u64 *ctskip_alloc_observed(size_t slots);
+u64 ctskip_observed_sum(const u64 *observed, size_t stride);
+void ctskip_observed_zero(u64 *observed, size_t stride);
+
+/* helpers.c: addresses. */
+bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 address);
+bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u8 *address);
 
 /* helpers.c: the last step of a packet. */
 unsigned int ctskip_count(void __percpu *counter);
@@ -151,6 +165,7 @@ unsigned int ctskip_count_rule(void __percpu *counter, const struct sk_buff *skb
 			       void *slot);
 unsigned int ctskip_skip(void __percpu *counter, struct sk_buff *skb, void *slot);
 unsigned int ctskip_hold(void __percpu *counter, void *slot);
+unsigned int ctskip_observe(void __percpu *counter, u64 *observed, size_t stride);
 
 /* params.c */
 char *ctskip_param_take_rules(void);

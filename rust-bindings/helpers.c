@@ -8,18 +8,30 @@
  *
  * The wrappers say, beside each call, why its arguments are valid.
  */
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/inetdevice.h>
 #include <linux/list_nulls.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
+#include <net/addrconf.h>
+#include <net/ip6_fib.h>
+#include <net/ip6_route.h>
+#if __has_include(<net/ipv6_stubs.h>)
+#include <net/ipv6_stubs.h>
+#endif
+#include <net/ip_fib.h>
+#include <net/l3mdev.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/netfilter/nf_conntrack_core.h>
@@ -59,6 +71,20 @@ bool ctskip_current_in_init_net(void)
 	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
 }
 
+bool ctskip_net_forwards_ipv4(const struct net *net)
+{
+	return READ_ONCE(IPV4_DEVCONF_ALL(net, FORWARDING));
+}
+
+bool ctskip_net_forwards_ipv6(const struct net *net)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	return READ_ONCE(net->ipv6.devconf_all->forwarding);
+#else
+	return false;
+#endif
+}
+
 /* The current task and open files (task.rs, sysfs.rs). */
 
 /**
@@ -82,6 +108,46 @@ void ctskip_get_file(struct file *file)
 unsigned long ctskip_file_count(const struct file *file)
 {
 	return file_count((struct file *)file);
+}
+
+/**
+ * ctskip_opened_in_init_user_ns() - test the user namespace of an open file's opener
+ * @file: the open file
+ *
+ * Context: Any context.
+ * Return: true if the opener was in the initial user namespace when it opened the file.
+ */
+bool ctskip_opened_in_init_user_ns(const struct file *file)
+{
+	return file->f_cred->user_ns == &init_user_ns;
+}
+
+/* The log (ratelimit.rs). */
+
+/**
+ * ctskip_may_log_refusal() - count a line about a refused write
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_refusal(void)
+{
+	static DEFINE_RATELIMIT_STATE(refusals, 60 * HZ, 10);
+
+	return ___ratelimit(&refusals, "ctskip: refused writes");
+}
+
+/**
+ * ctskip_may_log_denial() - count a line about a call that failed with EPERM
+ *
+ * Context: Any context.
+ * Return: true if it may be logged.
+ */
+bool ctskip_may_log_denial(void)
+{
+	static DEFINE_RATELIMIT_STATE(denials, 30 * 60 * HZ, 3);
+
+	return ___ratelimit(&denials, "ctskip: EPERM");
 }
 
 /* RCU and the workqueue (rcu.rs, workqueue.rs). */
@@ -514,8 +580,146 @@ void ctskip_slot_zero(void *slot)
 		memset(slot_of(slot, cpu), 0, sizeof(struct ctskip_slot));
 }
 
+/* Addresses of a namespace (netfilter.rs). */
+
+/**
+ * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
+ * @net: the namespace
+ * @dev: the packet's device, or NULL; its broadcast addresses count, and its VRF's local routes
+ * @address: the address
+ *
+ * Addresses of devices, those of local routes (127.0.0.0/8 and AnyIP among them), multicast and
+ * broadcast addresses are. As inet_addr_type_dev_table(), which takes ten times as long for an
+ * address of a device.
+ *
+ * Context: Any context, under the RCU read lock.
+ */
+bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 address)
+{
+	const struct in_device *in_dev;
+	const struct in_ifaddr *ifa;
+
+	if (ipv4_is_multicast(address) || ipv4_is_lbcast(address))
+		return true;
+	/* Nobody's address: the source of a host that has none yet. */
+	if (ipv4_is_zeronet(address))
+		return false;
+	if (__ip_dev_find(net, address, false))
+		return true;
+	if (!dev)
+		return false;
+	in_dev = __in_dev_get_rcu(dev);
+	if (in_dev)
+		in_dev_for_each_ifa_rcu(ifa, in_dev)
+			if (ifa->ifa_broadcast == address)
+				return true;
+	return l3mdev_fib_table_rcu(dev) &&
+	       inet_addr_type_dev_table(net, dev, address) == RTN_LOCAL;
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+/* The flags (RTF_) of the route to a destination. As nft's fib expression looks it up. */
+static u32 ipv6_route_flags(struct net *net, struct flowi6 *fl6)
+{
+#if __has_include(<net/ipv6_stubs.h>) || IS_MODULE(CONFIG_NFT_FIB_IPV6)
+	struct fib6_result res = {};
+	int error;
+
+#if __has_include(<net/ipv6_stubs.h>)
+	error = ipv6_stub->fib6_lookup(net, 0, fl6, &res, 0);
+#else
+	error = fib6_lookup(net, 0, fl6, &res, 0);
+#endif
+	return error ? 0 : res.fib6_flags;
+#else
+	/* The kernel exports fib6_lookup() only for nft's module. */
+	struct dst_entry *dst = ip6_route_lookup(net, fl6, NULL, 0);
+	u32 flags = dst->error ? 0 : dst_rt6_info(dst)->rt6i_flags;
+
+	dst_release(dst);
+	return flags;
+#endif
+}
+#endif
+
+/**
+ * ctskip_ipv6_is_local() - test whether an IPv6 address is one of a namespace
+ * @net: the namespace
+ * @dev: the packet's device, or NULL; in a VRF, the VRF's addresses count, and of link-local
+ *	 addresses the device's
+ * @address: the address, 16 bytes
+ *
+ * Addresses of devices, those of local routes (AnyIP among them), anycast and multicast addresses
+ * are.
+ *
+ * Context: Any context, under the RCU read lock.
+ */
+bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u8 *address)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	struct flowi6 fl6 = {
+		.flowi6_iif = LOOPBACK_IFINDEX,
+		.flowi6_l3mdev = l3mdev_master_ifindex_rcu(dev),
+	};
+
+	memcpy(&fl6.daddr, address, sizeof(fl6.daddr));
+	if (ipv6_addr_is_multicast(&fl6.daddr) || ipv6_chk_addr(net, &fl6.daddr, dev, 0))
+		return true;
+	if (ipv6_addr_type(&fl6.daddr) & IPV6_ADDR_LINKLOCAL || ipv6_addr_any(&fl6.daddr))
+		return false;
+	return ipv6_route_flags(net, &fl6) & (RTF_LOCAL | RTF_ANYCAST);
+#else
+	return false;
+#endif
+}
+
+/**
+ * ctskip_alloc_observed() - allocate counters of observed packets
+ * @slots: the number of slots
+ *
+ * Context: Process context; may sleep.
+ * Return: So many zeroed counters for each CPU, for the caller to kvfree(), or NULL.
+ */
+u64 *ctskip_alloc_observed(size_t slots)
+{
+	return kvcalloc(nr_cpu_ids, array_size(slots, sizeof(u64)), GFP_KERNEL);
+}
+
+/**
+ * ctskip_observed_sum() - sum a counter of observed packets over all CPUs
+ * @observed: the first CPU's counter
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context. Packets may be counted at the same time.
+ * Return: The sum.
+ */
+u64 ctskip_observed_sum(const u64 *observed, size_t stride)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(observed[cpu * stride]);
+	return sum;
+}
+
+/**
+ * ctskip_observed_zero() - zero a counter of observed packets
+ * @observed: the first CPU's counter, at which no packet is counted yet
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context.
+ */
+void ctskip_observed_zero(u64 *observed, size_t stride)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		observed[cpu * stride] = 0;
+}
+
 /*
- * The last step of a packet (percpu.rs, skb.rs). Each of these four returns what the hook function
+ * The last step of a packet (percpu.rs, skb.rs). Each of these returns what the hook function
  * then returns. They are not traced, which would cost each packet an instruction.
  */
 
@@ -583,6 +787,23 @@ unsigned int notrace ctskip_hold(void __percpu *counter, void *slot)
 {
 	preempt_disable_notrace();
 	add(&slot_here(slot)->held, 1);
+	preempt_enable_notrace();
+	return ctskip_count(counter);
+}
+
+/**
+ * ctskip_observe() - count a packet that a rule would have skipped
+ * @counter: a counter of its namespace, a u64
+ * @observed: the first CPU's counter of the rule
+ * @stride: the distance of each CPU's from that of the CPU before, in counters
+ *
+ * Context: Any context, preemptible too.
+ * Return: NF_ACCEPT.
+ */
+unsigned int notrace ctskip_observe(void __percpu *counter, u64 *observed, size_t stride)
+{
+	preempt_disable_notrace();
+	add(&observed[raw_smp_processor_id() * stride], 1);
 	preempt_enable_notrace();
 	return ctskip_count(counter);
 }

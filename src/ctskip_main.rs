@@ -14,7 +14,7 @@
 //!
 //! [`linux`] says how Linux is called: all wrappers, and all `unsafe` code. [`pure`] says what is
 //! decided, with no kernel in it. The files in between say who does it when. Each uses only those before
-//! it: [`packet`], [`publish`], [`nets`], [`purge`], [`log`], [`writer`], [`files`].
+//! it: [`notice`], [`packet`], [`publish`], [`nets`], [`purge`], [`log`], [`writer`], [`files`].
 
 #![crate_name = "ctskip"]
 
@@ -38,6 +38,7 @@ mod files;
 mod linux;
 mod log;
 mod nets;
+mod notice;
 mod packet;
 mod publish;
 mod purge;
@@ -73,9 +74,11 @@ impl kernel::Module for Ctskip {
         if let Some(rules) = params::take_rules() {
             writer.load_parameter(&rules)?;
         }
+        let files = KBox::pin_init(Files::new(writer.clone()), GFP_KERNEL)
+            .inspect_err(|_| writer.nets().unload())?;
+        log::loaded(writer.nets());
         Ok(Self {
-            _files: KBox::pin_init(Files::new(writer.clone()), GFP_KERNEL)
-                .inspect_err(|_| writer.nets().unload())?,
+            _files: files,
             _nets: nets,
             writer,
             _queue: queue,

@@ -16,7 +16,6 @@ use crate::{
     linux::{
         compat::estale,
         conntrack,
-        net::Net,
         params,
         sysfs::{
             Attribute,
@@ -51,6 +50,7 @@ use crate::{
                 KeptLine,
                 LastError,
                 NetnsLine,
+                NetnsRow,
                 RulesHead,
                 StatsLine, //
             },
@@ -231,20 +231,24 @@ impl Lines for CountersText {
             packets: totals.packets,
             bytes: totals.bytes,
             held: totals.held,
+            observed: totals.observed,
         };
         write!(out, "{}", CounterLine(entry, counts))?;
         Ok(true)
     }
 }
 
-/// `netns`: a line of columns for each namespace.
+/// `netns`: a line for each namespace.
 struct NetnsFile(Arc<Nets>);
 
 /// The text of `netns`.
 struct NetnsText<'a> {
     nets: &'a Nets,
+    published: Arc<Published>,
     /// The number of namespaces that had left when the read began.
     left: u64,
+    /// The length of each line.
+    len: usize,
 }
 
 impl File for NetnsFile {
@@ -252,21 +256,28 @@ impl File for NetnsFile {
     const MODE: u16 = 0o400;
 
     fn lines(&self) -> Result<impl Lines + '_> {
+        let (published, _) = self.0.published();
         Ok(NetnsText {
             nets: &self.0,
+            published,
             left: self.0.net(0).1,
+            len: self.0.line_len(0),
         })
     }
 }
 
 impl Lines for NetnsText<'_> {
+    /// None of them ever shrinks: where one grows, so does the sum.
     fn version(&self) -> u64 {
         self.left
+            .wrapping_add(self.published.generation)
+            .wrapping_add(self.len as u64)
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        let line = offset / NetnsLine::LEN;
-        (line as usize, line.wrapping_mul(NetnsLine::LEN))
+        let len = self.len as u64;
+        let line = offset.checked_div(len).unwrap_or(0);
+        (line as usize, line.wrapping_mul(len))
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
@@ -274,37 +285,48 @@ impl Lines for NetnsText<'_> {
         if left != self.left {
             return Err(estale());
         }
-        let Some((net, rules)) = net else {
+        let Some(net) = net else {
             return Ok(false);
         };
         let handle = net.handle();
         let seen = handle.with(|net| {
-            let either = |test: fn(Net<'_>, Family) -> bool| {
-                test(net, Family::Ipv4) || test(net, Family::Ipv6)
-            };
+            let families = [Family::Ipv4, Family::Ipv6];
             (
-                either(|net, family| net.conntrack_in_use(family)),
-                either(|net, family| net.nat_in_use(family)),
+                families.iter().any(|family| net.conntrack_in_use(*family)),
+                families.map(|family| net.nat_in_use(family)),
                 conntrack::usage(net),
             )
         });
         // It goes, and leaves the list in a moment.
-        let Some((conntrack, nat, usage)) = seen else {
+        let Some((conntrack, [nat_ipv4, nat_ipv6], usage)) = seen else {
             return Err(estale());
         };
+        let ruleset = &self.published.ruleset;
+        let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
+        let drop = usage.map_or(0, |usage| usage.drop);
         let line = NetnsLine {
-            inum: handle.id().inum,
+            inum: (!handle.is_init()).then_some(handle.id().inum),
             conntrack,
             entries: usage.map_or(0, |usage| usage.entries),
             max: usage.map_or(0, |usage| usage.max),
-            drop: usage.map_or(0, |usage| usage.drop),
+            drop,
+            drop_new: net.dropped_since(drop),
             early_drop: usage.map_or(0, |usage| usage.early_drop),
-            nat,
-            rules,
+            nat_ipv4,
+            nat_ipv6,
+            no_hooks: !net.has_hooks(),
+            rules: match net.has_hooks() {
+                true => ruleset.len_in(scope),
+                false => 0,
+            },
             skipped: net.count(Counter::Skipped),
             held: net.count(Counter::Held),
         };
-        write!(out, "{line}")?;
+        // A longer one makes all lines longer: from then on, they are read anew.
+        if self.nets.line_len(line.room()) != self.len {
+            return Err(estale());
+        }
+        write!(out, "{}", NetnsRow(&line, self.len))?;
         Ok(true)
     }
 }
@@ -314,7 +336,8 @@ struct StatsFile(Arc<Nets>);
 
 /// The text of `stats`. Each line but the last keeps its length.
 struct StatsText {
-    counts: [(&'static str, u64); 10],
+    generation: u64,
+    counts: [(&'static str, u64); 11],
     purged: Purged,
     buckets: u64,
     entries: u64,
@@ -335,8 +358,10 @@ impl File for StatsFile {
             entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
         }
         let count = |counter: Counter| counter.of(&counters);
-        let worst = self.0.published().0.ruleset.worst_cost();
+        let (published, _) = self.0.published();
+        let worst = published.ruleset.worst_cost();
         Ok(StatsText {
+            generation: published.generation,
             counts: [
                 ("seen", Counter::seen(&counters)),
                 ("skipped", count(Counter::Skipped)),
@@ -346,6 +371,7 @@ impl File for StatsFile {
                 ("left_entry", count(Counter::Entry)),
                 ("left_template", count(Counter::Template)),
                 ("left_untracked", count(Counter::Untracked)),
+                ("left_unread", count(Counter::Unread)),
                 ("icmp_errors_followed", count(Counter::Followed)),
                 ("worst_lookup", u64::try_from(worst).unwrap_or(u64::MAX)),
             ],
@@ -357,6 +383,10 @@ impl File for StatsFile {
 }
 
 impl Lines for StatsText {
+    fn version(&self) -> u64 {
+        self.generation
+    }
+
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
         if let Some((name, count)) = self.counts.get(index) {
             write!(out, "{}", StatsLine(name, *count))?;

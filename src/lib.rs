@@ -31,7 +31,7 @@
 //! assert_eq!(view.plan(), Plan::Linear);
 //!
 //! // The first rule that matches decides, in both directions of a flow.
-//! let verdict = |from, to, ports| view.decide(&key(17, from, to, ports), None, || false);
+//! let verdict = |from, to, ports| view.decide(&key(17, from, to, ports), None, |_| false, || false);
 //! let query = verdict("10.0.0.1", "10.0.0.2", Transport::Ports(4000, 53));
 //! assert!(matches!(query, Verdict::Skip { entry, .. } if entry.id() == 2));
 //! let answer = verdict("10.0.0.9", "10.0.0.1", Transport::Ports(53, 4000));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lines of the kernel's log that a change of the table leaves.
+//! The lines of the kernel's log that changes of the table leave, and writes that were refused.
+//!
+//! No line has a rule's text: who may read the log need not know the table. Only `rules=` has no other
+//! place for what is wrong with it.
 
 use core::fmt::{
     self,
@@ -11,24 +14,42 @@ use core::fmt::{
 use kernel::prelude::*;
 
 use crate::{
-    linux::task::TaskName,
+    linux::{
+        net::Net,
+        params,
+        ratelimit,
+        task::TaskName, //
+    },
     nets::Nets,
+    notice::{
+        self,
+        Notice,
+        MOST, //
+    },
     purge::{
         End,
         Outcome, //
     },
     pure::{
         language::report::Report,
-        matcher::held::{
+        matcher::warning::{
             Families,
-            HeldRules,
-            MayBeHeld, //
+            Warned,
+            WarnedRules,
+            Warning, //
         },
         packet::{
             conn::Kept,
             verdict::Mode, //
         },
         rule::Family,
+        table::{
+            load::LeftOut,
+            session::{
+                Lost,
+                LostLoad, //
+            }, //
+        },
     },
 };
 
@@ -94,6 +115,78 @@ pub(crate) fn mode(mode: Mode) {
     );
 }
 
+/// Logs that the module is loaded.
+pub(crate) fn loaded(nets: &Nets) {
+    let (published, mode) = nets.published();
+    let (all, without_hooks) = nets.count();
+    pr_info!(
+        "version {}: mode {}, {} rules, {} namespaces, {} of them without hooks\n",
+        params::version(),
+        mode.name(),
+        published.table().entries().len(),
+        all,
+        without_hooks,
+    );
+}
+
+/// Logs a refused write of `writer`, unless many others were logged of late: a script may loop.
+pub(crate) fn refused(report: &Report, writer: TaskName) {
+    if !ratelimit::refusals() {
+        return;
+    }
+    let refusal = report.refusal();
+    let (errno, what) = (refusal.errno.name(), refusal.what);
+    match report.line() {
+        0 => pr_info!(
+            "refused a write by {}: {}: {}\n",
+            format_args!("{writer}"),
+            errno,
+            what,
+        ),
+        line => pr_info!(
+            "refused a write by {}: {}, line {} column {}: {}; see last_error\n",
+            format_args!("{writer}"),
+            errno,
+            line,
+            report.column(),
+            what,
+        ),
+    }
+}
+
+/// Logs a `load` that was lost, as [`refused()`].
+pub(crate) fn lost(load: &LostLoad<TaskName>) {
+    if !ratelimit::refusals() {
+        return;
+    }
+    let LostLoad { how, writer, rules } = load;
+    match how {
+        Lost::Closed => pr_info!(
+            "the load by {} is dropped with its {} rules: its file was closed without commit\n",
+            format_args!("{writer}"),
+            rules,
+        ),
+        Lost::Superseded => pr_info!(
+            "the load by {} is dropped with its {} rules: it was silent for 10 s, and {} took over\n",
+            format_args!("{writer}"),
+            rules,
+            format_args!("{}", TaskName::current()),
+        ),
+    }
+}
+
+/// Logs which rules a `load lenient` of the current task has left out, as [`refused()`].
+pub(crate) fn left_out(left_out: LeftOut) {
+    if ratelimit::refusals() {
+        pr_info!(
+            "{} rules of the load by {} are left out, as their namespaces do not exist: the first in line {}\n",
+            left_out.rules,
+            format_args!("{}", TaskName::current()),
+            left_out.line,
+        );
+    }
+}
+
 /// Logs why the parameter `rules` is refused.
 pub(crate) fn refused_parameter(report: &Report) {
     let refusal = report.refusal();
@@ -112,61 +205,91 @@ pub(crate) fn refused_parameter(report: &Report) {
     pr_err!("rules: {}\n", format_args!("{:>caret$}", "^"));
 }
 
-/// Logs which rules of the table in force the NAT guard holds, and in which namespaces.
+/// Logs which rules of the table in force may not do what is expected, and in which namespaces.
 ///
 /// Process context; no lock may be held under which a namespace is looked at. Goes through the rules
-/// where NAT is in use anywhere, once for all namespaces, and again for those few that are logged.
+/// where a warning may be due, once for all namespaces, and again for those few that are logged.
 /// Without the memory for it, the log does without.
-pub(crate) fn held(nets: &Nets) {
-    let _ = log_held(nets);
+pub(crate) fn warn(nets: &Nets) {
+    notice::reset();
+    let nat_in_use = |net: Net<'_>, family| net.nat_in_use(family);
+    let forwards = |net: Net<'_>, family| net.forwards(family);
+    let _ = log_warning(nets, Warning::Held, nat_in_use);
+    let _ = log_warning(nets, Warning::NatOk, nat_in_use);
+    let _ = log_warning(nets, Warning::OneDevice, forwards);
 }
 
-/// As [`held()`]. Fails with `ENOMEM`.
-fn log_held(nets: &Nets) -> Result {
-    /// The number of namespaces that are logged.
-    const MOST: usize = 16;
-
+/// Logs `warning` for each namespace of which `is_due` is true for a family. Fails with `ENOMEM`.
+fn log_warning(
+    nets: &Nets,
+    warning: Warning,
+    is_due: impl Fn(Net<'_>, Family) -> bool,
+) -> Result {
     let (all, _) = nets.nets()?;
     let (published, _) = nets.published();
     let ruleset = &*published.ruleset;
-    let mut may_be_held = None;
+    let mut warned = None;
     let mut logged = 0usize;
-    for net in &all {
+    for net in all.iter().filter(|net| net.has_hooks()) {
         let handle = net.handle();
-        let nat = |family| handle.with(|net| net.nat_in_use(family)) == Some(true);
+        let due = |family| handle.with(|net| is_due(net, family)) == Some(true);
         let families = Families {
-            ipv4: nat(Family::Ipv4),
-            ipv6: nat(Family::Ipv6),
-        };
-        if families.is_empty() {
-            continue;
-        }
-        let rules = match &mut may_be_held {
-            Some(found) => found,
-            None => {
-                let found = MayBeHeld::new(ruleset).map_err(|_| ENOMEM)?;
-                may_be_held.insert(found)
-            }
+            ipv4: due(Family::Ipv4),
+            ipv6: due(Family::Ipv6),
         };
         let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
+        if families.is_empty() || !warning.may_be_about(ruleset.sections(scope).needs()) {
+            continue;
+        }
+        let rules = match &mut warned {
+            Some(found) => found,
+            None => {
+                let found = Warned::new(warning, ruleset).map_err(|_| ENOMEM)?;
+                warned.insert(found)
+            }
+        };
         if !rules.in_scope(scope).meet(families) {
             continue;
         }
-        if logged == MOST {
-            pr_info!("rules are held in further namespaces: see the file netns\n");
-            break;
+        if warning == Warning::Held {
+            net.is_told(Notice::Held);
         }
         logged = logged.saturating_add(1);
-        let held = HeldRules {
+        if logged > MOST {
+            continue;
+        }
+        let rules = WarnedRules {
+            warning,
             ruleset,
             scope,
             families,
         };
-        pr_info!(
-            "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
-            format_args!("{held}"),
-            handle.id().inum,
-        );
+        let inum = handle.id().inum;
+        match warning {
+            Warning::Held => pr_info!(
+                "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+            Warning::NatOk => pr_info!(
+                "rules {} say nat=ok, and NAT is in use in netns {}: no flow that is translated there may have an end that the rules name, or its answers go out untranslated\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+            Warning::OneDevice => pr_warn!(
+                "rules {} name one device in netns {}, which forwards: packets that come in by another one, as answers do, do not match; name both devices, or say oneway\n",
+                format_args!("{rules}"),
+                inum,
+            ),
+        }
+    }
+    if logged > MOST {
+        let what = match warning {
+            Warning::Held => "rules are held",
+            Warning::NatOk => "rules say nat=ok, and NAT is in use,",
+            Warning::OneDevice => "rules name one device",
+        };
+        pr_info!("{} in further namespaces: see the file netns\n", what);
     }
     Ok(())
 }

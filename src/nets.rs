@@ -48,6 +48,7 @@ use crate::{
             Netns,
             NetnsId, //
         },
+        table::show::NetnsLine,
     },
 };
 
@@ -67,6 +68,8 @@ struct Registry {
     left: u64,
     /// The number of namespaces without room for the hooks.
     without_hooks: usize,
+    /// The length of the lines of `netns`. It grows where a line needs more.
+    line_len: usize,
     /// Whether namespaces leave because the module does.
     unloading: bool,
     /// The counts of the namespaces that are gone.
@@ -91,6 +94,7 @@ impl Nets {
                 nets: KVVec::new(),
                 left: 0,
                 without_hooks: 0,
+                line_len: NetnsLine::LEN,
                 unloading: false,
                 past: [0; Counter::COUNT],
                 purged: Purged::default(),
@@ -126,15 +130,15 @@ impl Nets {
     }
 
     /// Decides whether the module may do without its hooks in `net`, which has no room for them, and
-    /// logs it.
+    /// logs it. It notes that there are none.
     ///
     /// It may, except in the initial namespace: otherwise whoever has a namespace could keep the module
     /// from all others. Fails with `E2BIG`.
-    pub(crate) fn no_room(&self, net: &NetHandle) -> Result {
+    pub(crate) fn no_room(&self, net: &NetState) -> Result {
         /// The number of namespaces that the log names: anyone may make many.
         const MOST: usize = 16;
 
-        if net.is_init() {
+        if net.handle().is_init() {
             pr_err!("netns init: no room for a hook, see nft list hooks\n");
             return Err(E2BIG);
         }
@@ -142,7 +146,8 @@ impl Nets {
         let count = state.without_hooks;
         state.without_hooks = count.saturating_add(1);
         drop(state);
-        let inum = net.id().inum;
+        net.set_without_hooks();
+        let inum = net.handle().id().inum;
         match count {
             0..MOST => pr_warn!(
                 "netns {}: no room for a hook, so no rule acts there\n",
@@ -206,16 +211,23 @@ impl Nets {
         (state.in_force.published().clone(), state.in_force.mode())
     }
 
-    /// Returns the namespace at `index` with the number of rules that hold there, and how many
-    /// namespaces have left so far.
-    pub(crate) fn net(&self, index: usize) -> (Option<(Arc<NetState>, usize)>, u64) {
+    /// Returns the namespace at `index`, and how many namespaces have left so far.
+    pub(crate) fn net(&self, index: usize) -> (Option<Arc<NetState>>, u64) {
         let state = self.state.lock();
-        let net = state.nets.get(index).map(|net| {
-            let scope = state.in_force.scope(net.handle());
-            let rules = state.in_force.published().ruleset.len_in(scope);
-            (net.clone(), rules)
-        });
-        (net, state.left)
+        (state.nets.get(index).cloned(), state.left)
+    }
+
+    /// Returns the number of namespaces, and how many of them have no room for the hooks.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.nets.len(), state.without_hooks)
+    }
+
+    /// Returns the length of the lines of `netns`, and makes it `room` where that is more.
+    pub(crate) fn line_len(&self, room: usize) -> usize {
+        let mut state = self.state.lock();
+        state.line_len = state.line_len.max(room);
+        state.line_len
     }
 
     /// Returns all namespaces, in the order in which they came, and the counts of those that are gone.

@@ -18,6 +18,7 @@ use kernel::{
 use crate::{
     linux::{
         accept::Accept,
+        conntrack,
         net::NetHandle,
         netfilter::{
             Handler,
@@ -38,6 +39,10 @@ use crate::{
             Skb,
             Unmarked, //
         },
+    },
+    notice::{
+        Notice,
+        Notices, //
     },
     pure::{
         matcher::plan::{
@@ -70,19 +75,42 @@ pub(crate) struct NetState {
     handle: NetHandle,
     view: Pointer<View<Slot>>,
     counters: Counters<{ Counter::COUNT }>,
-    /// Whether packets come.
-    has_hooks: Atomic<bool>,
+    notices: Notices,
+    /// Whether there was no room for the hooks.
+    without_hooks: Atomic<bool>,
+    /// The number of packets that conntrack had dropped when ctskip came.
+    dropped_before: u64,
 }
 
 impl NetState {
     /// The state of the namespace of `handle`, decided by `view` at first.
     pub(crate) fn new(handle: NetHandle, view: Shared<View<Slot>>) -> Result<Self> {
+        let usage = handle.with(conntrack::usage).flatten();
         Ok(Self {
             handle,
             view: Pointer::new(view),
             counters: Counters::new()?,
-            has_hooks: Atomic::new(true),
+            notices: Notices::new(),
+            without_hooks: Atomic::new(false),
+            dropped_before: usage.map_or(0, |usage| usage.drop),
         })
+    }
+
+    /// Takes note that there is no room for the hooks: no packet comes.
+    pub(crate) fn set_without_hooks(&self) {
+        self.without_hooks.store(true, ordering::Relaxed);
+    }
+
+    /// Returns whether the hooks are there.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !self.without_hooks.load(ordering::Relaxed)
+    }
+
+    /// Returns how many of the `all` packets that conntrack has dropped, it dropped since ctskip came.
+    ///
+    /// It counts from zero where nf_conntrack was loaded anew.
+    pub(crate) fn dropped_since(&self, all: u64) -> u64 {
+        all.checked_sub(self.dropped_before).unwrap_or(all)
     }
 
     /// The namespace.
@@ -90,19 +118,16 @@ impl NetState {
         &self.handle
     }
 
-    /// Takes note that no packet will come, as there is no room for the hooks.
-    pub(crate) fn set_without_hooks(&self) {
-        self.has_hooks.store(false, ordering::Relaxed);
-    }
-
-    /// Returns whether packets come.
-    pub(crate) fn has_hooks(&self) -> bool {
-        self.has_hooks.load(ordering::Relaxed)
-    }
-
     /// Has the packets from now on decided by `view`.
     pub(crate) fn publish(&self, view: Shared<View<Slot>>) {
         drop(self.view.swap(view));
+        self.notices.reset();
+    }
+
+    /// Notes that a notice is logged, and returns whether it was since the view was published. Any
+    /// context.
+    pub(crate) fn is_told(&self, notice: Notice) -> bool {
+        self.notices.is_told(notice)
     }
 
     /// Returns the count of a counter, over all CPUs.
@@ -180,7 +205,6 @@ impl NetState {
         };
         let context = Context {
             family: P::FAMILY,
-            point: P::POINT,
             device: match L::NEEDS.has(Needs::DEVICE) {
                 true => state.device(P::POINT),
                 false => Default::default(),
@@ -192,7 +216,8 @@ impl NetState {
         let Some(key) = dissect_plain(&skb, &context) else {
             return self.slow_path(skb.into_skb(), state, view);
         };
-        let Some(entry) = L::first_match(view, &key) else {
+        let is_local = |address| state.is_local(P::FAMILY, P::POINT, address);
+        let Some(entry) = L::first_match(view, &key, is_local) else {
             return self.counter(Counter::NoRule).count();
         };
         let nat_may_be_in_use = || state.nat_may_be_in_use(P::FAMILY);
@@ -210,9 +235,15 @@ impl NetState {
     #[inline(never)]
     fn guard(&self, skb: Unmarked<'_>, state: HookState<'_>, entry: &Entry<Slot>) -> Accept {
         match state.nat_in_use(state.family()) {
-            true => entry.slot().hold(self.counter(Counter::Held)),
+            true => self.hold(entry),
             false => skb.skip(self.counter(Counter::Skipped), entry.slot()),
         }
+    }
+
+    /// Leaves a packet of a rule tracked, as NAT is in use.
+    fn hold(&self, entry: &Entry<Slot>) -> Accept {
+        self.notices.tell(Notice::Held, self.handle.id().inum);
+        entry.slot().hold(self.counter(Counter::Held))
     }
 
     /// Decides on any packet, by any view that is not idle.
@@ -222,12 +253,15 @@ impl NetState {
         let skb = match skb.unmarked() {
             Ok(skb) => skb,
             Err(Marked::Entry) => return self.counter(Counter::Entry).count(),
-            Err(Marked::Template) => return self.counter(Counter::Template).count(),
+            Err(Marked::Template) => {
+                self.notices
+                    .tell(Notice::Template, self.handle.id().inum);
+                return self.counter(Counter::Template).count();
+            }
             Err(Marked::Untracked) => return self.counter(Counter::Untracked).count(),
         };
         let context = Context {
             family: state.family(),
-            point: state.point(),
             device: match view.needs().has(Needs::DEVICE) {
                 true => state.device(state.point()),
                 false => Default::default(),
@@ -237,25 +271,26 @@ impl NetState {
             needs: view.needs(),
         };
         let Some(key) = dissect(&skb, &context) else {
-            return self.counter(Counter::NoRule).count();
+            return self.counter(Counter::Unread).count();
         };
         let quoted = match key.error {
             true => quoted(&skb, &key),
             false => None,
         };
+        let is_local = |address| state.is_local(context.family, state.point(), address);
         let nat_in_use = || state.nat_in_use(context.family);
 
-        match view.decide(&key, quoted.as_ref(), nat_in_use) {
+        match view.decide(&key, quoted.as_ref(), is_local, nat_in_use) {
             Verdict::NoRule => self.counter(Counter::NoRule).count(),
             Verdict::Track(entry) => skb.count_for(self.counter(Counter::Tracked), entry.slot()),
-            Verdict::Held(entry) => entry.slot().hold(self.counter(Counter::Held)),
+            Verdict::Held(entry) => self.hold(entry),
             Verdict::Skip { entry, followed } => {
                 if followed {
                     let _ = self.counter(Counter::Followed).count();
                 }
                 match view.mode() {
                     Mode::Skip => skb.skip(self.counter(Counter::Skipped), entry.slot()),
-                    _ => skb.count_for(self.counter(Counter::Observed), entry.slot()),
+                    _ => entry.slot().observe(self.counter(Counter::Observed)),
                 }
             }
         }

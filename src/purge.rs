@@ -70,6 +70,13 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
 }
 
+impl Outcome {
+    /// Returns whether nothing is left to be done.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.end, End::Whole | End::Idle(_))
+    }
+}
+
 /// A purge that is prepared: nothing of it is done yet.
 pub(crate) struct Prepared {
     rules: usize,

@@ -72,6 +72,7 @@ use crate::{
     },
     purge::{
         End,
+        Outcome,
         Prepared, //
     },
     pure::{
@@ -95,8 +96,11 @@ use crate::{
                 Selection, //
             },
             session::{
+                self,
                 Clock,
+                Events,
                 HeldStream,
+                Lost,
                 Rejection,
                 Session,
                 Stream, //
@@ -114,6 +118,15 @@ const RETRY: Msecs = 1000;
 /// That delay at most; it doubles with each try.
 const RETRY_MOST: Msecs = 8 * RETRY;
 
+/// How often it is seen whether the file of an open `load` was closed, in milliseconds. No call tells.
+/// An unload waits for it.
+const LOOK_FOR_CLOSED: Msecs = 500;
+
+/// The number of the work item that takes out the rules of namespaces that are gone.
+const GONE: u64 = 0;
+/// The number of the one that looks for closed files.
+const CLOSED: u64 = 1;
+
 /// The write side: what is written becomes a table, and that comes into force.
 #[pin_data]
 pub(crate) struct Writer {
@@ -126,17 +139,20 @@ pub(crate) struct Writer {
     #[pin]
     refused: Mutex<Option<Refused>>,
     #[pin]
-    work: DelayedWork<Writer>,
+    gone: DelayedWork<Writer, GONE>,
+    #[pin]
+    closed: DelayedWork<Writer, CLOSED>,
 }
 
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for Writer { self.work }
+    impl HasDelayedWork<Self, GONE> for Writer { self.gone }
+    impl HasDelayedWork<Self, CLOSED> for Writer { self.closed }
 }
 impl_has_handle!(Writer, queue);
 
 /// The state of the write side, besides the table.
 struct Writing {
-    session: Session<HeldFile, MonotonicClock>,
+    session: Session<HeldWriter, MonotonicClock>,
     /// The delay before the next try, in milliseconds.
     retry: Msecs,
 }
@@ -161,6 +177,9 @@ impl Writer {
     /// Fails with `ENOMEM`.
     pub(crate) fn new(queue: Handle, mode: Mode, icmp_errors: bool) -> Result<Arc<Self>> {
         let slots = SlotPool::new()?;
+        if mode == Mode::Observe {
+            slots.observe()?;
+        }
         let published = Published::new(Table::new(), 0, None).map_err(|NoMemory| ENOMEM)?;
         let in_force = InForce::new(&queue, published, mode, icmp_errors)?;
         let nets = Arc::pin_init(Nets::new(in_force), GFP_KERNEL)?;
@@ -174,7 +193,8 @@ impl Writer {
                 retry: RETRY,
             }),
             refused <- new_mutex!(None),
-            work <- new_delayed_work!("Writer::work"),
+            gone <- new_delayed_work!("Writer::gone"),
+            closed <- new_delayed_work!("Writer::closed"),
         });
         Arc::pin_init(writer, GFP_KERNEL)
     }
@@ -215,7 +235,9 @@ impl Writer {
     /// fails with `ENOMEM`, or with `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = self.writing.lock();
-        let Done { change, purge } = match self.read(&mut writing.session, file, text) {
+        let read = self.read(&mut writing.session, file, text);
+        self.tell(&mut writing.session, read.is_ok());
+        let Done { change, purge } = match read {
             Ok(done) => done,
             Err(Rejection::Rest) => return Err(EINVAL),
             Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
@@ -227,11 +249,11 @@ impl Writer {
             Ok(done) => done,
             Err(NoMemory) => return Err(self.refuse_without_memory()),
         };
-        if commit.is_some() {
-            writing.session.committed(file);
-        }
         // Under the lock: the rules that it is by stay until it is done.
         let outcome = prepared.map(|prepared| prepared.run(&self.nets));
+        if outcome.as_ref().is_none_or(Outcome::is_done) {
+            writing.session.done(file);
+        }
         drop(writing);
         if let Some(commit) = commit {
             self.log(commit);
@@ -270,23 +292,57 @@ impl Writer {
     /// Logs a commit of the current task. `writing` is not held.
     fn log(&self, done: Commit) {
         log::commit(done, format_args!("by {}", TaskName::current()));
-        log::held(&self.nets);
+        log::warn(&self.nets);
     }
 
-    /// Notes a refusal for `last_error`, and returns its error.
+    /// Notes a refusal of the current task's write for `last_error`, logs it, and returns its error.
     fn refuse(&self, report: Report) -> Error {
+        let writer = TaskName::current();
         let errno = report.refusal().errno;
+        log::refused(&report, writer);
+        self.note(report, writer);
+        to_error(errno)
+    }
+
+    /// Notes for `last_error` what is to be told to `writer`.
+    ///
+    /// Not inlined: its frame must not lie below those of a commit.
+    #[inline(never)]
+    fn note(&self, report: Report, writer: TaskName) {
         let generation = self.nets.published().0.generation;
         let mut refused = self.refused.lock();
         *refused = Some(Refused {
             report,
             generation,
-            writer: TaskName::current(),
+            writer,
             number: refused
                 .as_ref()
                 .map_or(1, |last| last.number.wrapping_add(1)),
         });
-        to_error(errno)
+    }
+
+    /// Tells what a write has brought about beside its own outcome. `writing` is held.
+    ///
+    /// `was_taken`: whether it was not refused. Has it seen later whether files are closed that are kept.
+    fn tell(
+        self: &Arc<Self>,
+        session: &mut Session<HeldWriter, MonotonicClock>,
+        was_taken: bool,
+    ) {
+        let Events { lost, left_out } = session.events();
+        if let Some(load) = lost {
+            log::lost(&load);
+            if load.how == Lost::Closed {
+                self.note(session::closed(), load.writer);
+            }
+        }
+        if was_taken && left_out.rules != 0 {
+            log::left_out(left_out);
+        }
+        if session.keeps_files() {
+            // Where it is queued already, it comes sooner.
+            let _ = enqueue_delayed::<_, CLOSED>(self.clone(), msecs_to_jiffies(LOOK_FOR_CLOSED));
+        }
     }
 
     /// Reads a write, and returns what it does. `writing` is held.
@@ -295,7 +351,7 @@ impl Writer {
     #[inline(never)]
     fn read(
         &self,
-        session: &mut Session<HeldFile, MonotonicClock>,
+        session: &mut Session<HeldWriter, MonotonicClock>,
         file: &OpenFile<'_>,
         text: &[u8],
     ) -> Result<Done<Slot>, Rejection> {
@@ -369,7 +425,12 @@ impl Writer {
         };
         let (published, last) = self.nets.published();
         if mode != last {
-            self.publish(published, mode)
+            let ready = match mode {
+                Mode::Observe => self.slots.observe(),
+                _ => Ok(()),
+            };
+            ready
+                .and_then(|()| self.publish(published, mode))
                 .map_err(|_| self.refuse(NoMemory.into()))?;
             log::mode(mode);
         }
@@ -384,7 +445,7 @@ impl Writer {
     /// Has the rules for namespaces that are gone taken out soon.
     fn take_out_gone(self: &Arc<Self>) {
         // Where it is queued already, it will see this namespace gone too.
-        let _ = self.queue.enqueue(self.clone());
+        let _ = self.queue.enqueue::<_, GONE>(self.clone());
     }
 
     /// Makes the table without the rules for namespaces that are gone; [`None`] where there are none.
@@ -401,7 +462,7 @@ impl Writer {
     }
 }
 
-impl WorkItem for Writer {
+impl WorkItem<GONE> for Writer {
     type Pointer = Arc<Self>;
 
     /// Takes out the rules for namespaces that are gone. Where there is no memory for that, it is tried
@@ -423,11 +484,25 @@ impl WorkItem for Writer {
                         );
                     }
                     // Where it is queued already, it comes sooner.
-                    let _ = enqueue_delayed(writer.clone(), msecs_to_jiffies(delay));
+                    let _ = enqueue_delayed::<_, GONE>(writer.clone(), msecs_to_jiffies(delay));
                 }
                 writing.retry = RETRY_MOST.min(delay.saturating_mul(2));
             }
         }
+    }
+}
+
+impl WorkItem<CLOSED> for Writer {
+    type Pointer = Arc<Self>;
+
+    /// Drops a `load` whose file was closed, and tells of it. Comes again while files are kept.
+    fn run(writer: Arc<Self>) {
+        if writer.nets.is_unloading() {
+            return;
+        }
+        let mut writing = writer.writing.lock();
+        writing.session.forget_closed();
+        writer.tell(&mut writing.session, true);
     }
 }
 
@@ -441,8 +516,7 @@ impl PerNet for NetState {
     }
 
     fn no_room(this: &Arc<Self>, writer: &Arc<Writer>) -> Result {
-        this.set_without_hooks();
-        writer.nets.no_room(this.handle())
+        writer.nets.no_room(this)
     }
 
     fn exit(this: &Arc<Self>, writer: &Arc<Writer>) {
@@ -452,15 +526,24 @@ impl PerNet for NetState {
     }
 }
 
-impl Stream for OpenFile<'_> {
-    type Held = HeldFile;
+/// An open file that is kept, and who wrote through it then.
+pub(crate) struct HeldWriter {
+    file: HeldFile,
+    writer: TaskName,
+}
 
-    fn hold(&self) -> HeldFile {
-        OpenFile::hold(self)
+impl Stream for OpenFile<'_> {
+    type Held = HeldWriter;
+
+    fn hold(&self) -> HeldWriter {
+        HeldWriter {
+            file: OpenFile::hold(self),
+            writer: TaskName::current(),
+        }
     }
 
-    fn is(&self, held: &HeldFile) -> bool {
-        held.is(self)
+    fn is(&self, held: &HeldWriter) -> bool {
+        held.file.is(self)
     }
 
     fn stop(&self, stopped: bool) {
@@ -472,9 +555,15 @@ impl Stream for OpenFile<'_> {
     }
 }
 
-impl HeldStream for HeldFile {
+impl HeldStream for HeldWriter {
+    type Writer = TaskName;
+
     fn is_gone(&self) -> bool {
-        HeldFile::is_gone(self)
+        self.file.is_gone()
+    }
+
+    fn writer(&self) -> TaskName {
+        self.writer
     }
 }
 
@@ -510,5 +599,6 @@ fn to_error(errno: Errno) -> Error {
         Errno::NoSpc => ENOSPC,
         Errno::Busy => EBUSY,
         Errno::NoMem => ENOMEM,
+        Errno::Canceled => ECANCELED,
     }
 }

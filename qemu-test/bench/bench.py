@@ -33,7 +33,7 @@ import report
 import rules
 import systems
 from machine import UDP, Flow
-from rules import DST, LAST, PORT, Rule, Trial
+from rules import DST, LAST, OWN, PORT, Rule, Trial
 from shapes import Shapes
 
 GUESTS = 2  # at once
@@ -83,6 +83,18 @@ class Plan:
         ]
         return [trial for trial in trials if self.wants(trial.case)]
 
+    def local(self) -> list[Trial]:
+        """One rule with `local=`, which no other system can say: packets to the host, and to others."""
+        packets = {to: [Flow(LAST, to, UDP, 4000, PORT)] * PACKETS for to in (OWN, DST)}
+        other_port = [Flow(LAST, OWN, UDP, 4000, PORT + 1)] * PACKETS
+        trial = Trial(
+            "local",
+            [f"udp dport={PORT} local=dst"],
+            {"own": packets[OWN]},
+            {"forwarded": packets[DST], "port": other_port},
+        )
+        return [trial] if self.wants("local") else []
+
     def made(self, case: str, sizes: Sequence[int]) -> list[Trial]:
         """A set made here, of all sizes."""
         return [rules.trial(case, n, PACKETS) for n in self.sizes(case, sizes)]
@@ -117,6 +129,7 @@ class Plan:
             yield cases.Lookups(shape, self.traced(shape, [1000, 16384, 65536]), self.systems)
         for shape in WORST:
             yield cases.Lookups(shape, self.bad(shape), self.systems)
+        yield cases.Lookups("local", self.local(), self.ours())
         if self.wants("forward"):
             yield cases.NewFlows(self.systems)
 
@@ -131,10 +144,13 @@ class Plan:
 
     def check(self) -> Iterator[cases.Measurement]:
         """One guest, ctskip alone: what must not change. (Times and memory: their bounds.)"""
-        trials = self.special() + self.made("exact", [1, 65536])
+        trials = self.special() + self.made("exact", [1, 65536]) + self.local()
         trials += self.traced("acl", [65536]) + self.bad("pairs")
-        ours = [system for system in self.systems if isinstance(system, systems.Ctskip)]
-        yield cases.Lookups("check", trials, ours)
+        yield cases.Lookups("check", trials, self.ours())
+
+    def ours(self) -> list[systems.System]:
+        """Return ctskip alone."""
+        return [system for system in self.systems if isinstance(system, systems.Ctskip)]
 
 
 class Run:

@@ -23,6 +23,7 @@ TRACES = ("acl", "firewall", "chains")
 PORT = 5000  # of all rules made here; floor.ko has it too
 LAST = 0x0A090001  # 10.9.0.1, in the last rule of each set made here
 DST = 0x0AC80001  # 10.200.0.1, where packets go to
+OWN = 0xC0A80701  # 192.168.7.1, an address of the guest's
 STRANGER = 0x0A080001  # 10.8.0.1, and those that follow: in no rule
 
 

@@ -116,7 +116,11 @@ def prefix(rand, family):
     base = family.pick(0x0A000000, 0xFD00 << 112)
     address = base | rand.getrandbits(family.bits - family.pick(8, 16))
     text = family.pick(ipaddress.IPv4Address, ipaddress.IPv6Address)(address)
-    return netlab.subnet(text, bits)
+    subnet = netlab.subnet(text, bits)
+    if rand.random() < 0.2:
+        network = ipaddress.ip_network(subnet)
+        return f"{network[0]}-{network[-1]}"
+    return subnet
 
 
 def rule(rand, tag=""):
@@ -135,7 +139,7 @@ def rule(rand, tag=""):
         terms += [family.icmp, f"type={some(rand, 0, 255)}"]
         narrow = True
     else:
-        terms.append(rand.choice(("gre", "esp", "gre,esp", "proto=4,253", "ipip")))
+        terms.append(rand.choice(("gre", "esp", "gre,esp", "proto=4,253", "ipip", "vrrp,ospf")))
     for key in rand.sample(("src", "dst"), rand.choice((0, 1, 1, 2))):
         terms.append(f"{key}={prefix(rand, family)}")
         narrow = True

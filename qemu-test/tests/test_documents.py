@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The documents name what is there: files, keys, commands, terms, parameters. (test_recipes.py runs the recipes.)"""
+"""The documents name what is there: files, keys, commands, terms, parameters. (test_recipes.py runs the recipes, and
+tests/pure/terms.rs on the host holds the tables of terms to the code.)"""
 
 import errno
 import re
@@ -83,6 +84,23 @@ def test_words(ctskip):
     assert number == "proto=N"
     for word in protocols:
         ctskip.add(f"{word} any")
+
+
+def test_icmp_types(ctskip):
+    """All names are taken; tests/pure/terms.rs has their numbers."""
+    for row in table("rules.md", "`type=`"):
+        (protocol,), names = words(row[0]), words(row[1])
+        for name in names:
+            ctskip.add(f"{protocol} type={name}")
+
+
+def test_words_of_other_tools(ctskip):
+    for row in table("rules.md", "Words of other tools"):
+        (own,) = words(row[1])
+        for word in words(row[0]):
+            value = "1" if word.endswith("=") else ""
+            assert ctskip.write(f"any {word}{value}\n") == errno.EINVAL
+            assert ctskip.last_error()["likely"] == own, word
 
 
 @pytest.mark.own_module

@@ -121,10 +121,10 @@ def test_counters(ctskip, lab, family):
     length = family.pick(20, 40) + 8
     # Each packet is seen where it leaves and where it arrives; four have answers.
     packets, size = 16, 16 * (length + 100)
-    line = rf'id=\d+ packets={packets} bytes={size} held=0 tag=dns +rule="(.*)"'
+    line = rf'id=\d+ packets={packets} bytes={size} held=0 observed=0 tag=dns +rule="(.*)"'
     assert re.fullmatch(line, first).group(1) == f"skip udp dst={address} dport=53 tag=dns"
     packets, size = 6, 6 * (length + 10)
-    line = rf'id=\d+ packets={packets} bytes={size} held=0 tag= +rule="(.*)"'
+    line = rf'id=\d+ packets={packets} bytes={size} held=0 observed=0 tag= +rule="(.*)"'
     assert re.fullmatch(line, second).group(1) == f"track {family.ip} udp any"
 
 
@@ -136,7 +136,7 @@ def test_counters_hold_what_nat_kept(ctskip, lab):
     client.udp_send(server.addr(), 53, count=3)
     (line,) = ctskip.counters()
     assert (line["packets"], line["held"]) == (3, 3)  # skipped at the client, held at the server
-    assert ctskip.netns(server)["held"] == 3 and ctskip.netns(server)["nat"] == "yes"
+    assert ctskip.netns(server)["held"] == 3 and ctskip.netns(server)["nat"] == "ipv4"
     assert ctskip.netns(client)["held"] == 0 and ctskip.netns(client)["nat"] == "no"
 
 
@@ -152,8 +152,12 @@ def test_netns(ctskip, lab, family):
     assert client.udp(server.addr(family), 53, count=5)
     client.udp_send(server.addr(family), 60, count=1)
     lines = ctskip.text("netns").splitlines()
-    keys = "netns ct entries max drop early_drop nat rules skipped held".split()
+    keys = "netns ct entries max drop drop_new early_drop nat rules skipped held".split()
     assert all(re.findall(r"(\w+)=", line) == keys for line in lines)
+    assert all(len(line) < 120 for line in lines)
+    # As a rule names them.
+    assert [line.split()[0] for line in lines].count("netns=init") == 1
+    assert f"netns={lab.init.inode} " not in "".join(lines)
     assert lab.init.inode == os.stat("/proc/1/ns/net").st_ino
     alone(ctskip, lab.init, client, server)
     most = int(server.sysctl("net.netfilter.nf_conntrack_max"))
@@ -163,6 +167,7 @@ def test_netns(ctskip, lab, family):
         "entries": server.count(),
         "max": most,
         "drop": 0,
+        "drop_new": 0,
         "early_drop": 0,
         "nat": "no",
         "rules": 2,
@@ -184,7 +189,7 @@ def test_netns_comes_and_goes(ctskip, lab):
         made.add(lab.ns().inode)
         while piece := file.read(100):
             text += piece
-    assert made <= {int(line.split()[0].removeprefix("netns=")) for line in text.splitlines()}
+    assert {f"netns={inode}" for inode in made} <= {line.split()[0] for line in text.splitlines()}
 
 
 def test_stats(ctskip, lab, family):
@@ -198,7 +203,7 @@ def test_stats(ctskip, lab, family):
     assert (
         list(before)
         == (
-            "seen skipped observed held tracked left_entry left_template left_untracked "
+            "seen skipped observed held tracked left_entry left_template left_untracked left_unread "
             "icmp_errors_followed worst_lookup purged kept_translated kept_expected kept_helped "
             "kept_offloaded kept_marked kept_labelled kept_zoned kept_unsure buckets entries average_chain"
         ).split()
@@ -325,12 +330,32 @@ LIKELY = [
     ("udp dpotr=53", "dpotr", "dport="),
     ("upd dport=53", "upd", "udp"),
     ("notrack udp dport=53", "notrack", "skip"),
+    ("udp dst=10.0.0.1 ports=53", "ports=", "dport="),
+    ("udp dport=53 uid=1000", "uid=", ""),
+    # A negation is told the rule ahead, never its opposite.
+    ("udp src!=10.0.0.0/8", "!=", "insert track udp src=10.0.0.0/8"),
+    ("udp dst=10.0.0.0/8 dport!=53", "!=", "insert track udp dst=10.0.0.0/8 dport=53"),
+    ("udp dport=53 mark!=1", "!=", "insert track udp dport=53 mark=0x1"),
+    ("udp dport=53 dev!=eth0", "!=", "insert track udp dport=53 dev=eth0"),
+    ("udp dport=53 dev=!eth0", "!", "insert track udp dport=53 dev=eth0"),
+    # Other languages.
+    ("-p udp --dport 53", "-p", "udp dport=53"),
+    ("ip daddr 10.0.0.1 udp dport 53 notrack", "daddr", "udp dst=10.0.0.1 dport=53"),
+    ("udp dport={53,54}", "{", "udp dport=53,54"),
+    ("udp dport=domain", "domain", "53"),
+    ("udp dport=53:60", "53:60", "53-60"),
+    ("udp dst=10.0.0.0/255.0.0.0", "255", "10.0.0.0/8"),
+    # What matches nothing.
+    ("udp dst=::ffff:10.0.0.1 dport=53", "::ffff", "10.0.0.1"),
+    ("udp dport=53 dev=eth0.100@eth0", "eth0.100@", "eth0.100"),
+    ("udp dport=53 dev=any", "any", ""),
+    ("udp dst=0.0.0.0/0", "udp", ""),
     ("icmpv6 type=8", "icmpv6", "icmp6"),
     ("udp daddr=10.0.0.1", "daddr", "dst="),
     ("tcp dst=10.1.2.3/8", "10.1.2.3", "10.0.0.0/8"),
     ("tcp src=fd00::1/64 any", "fd00", "fd00::/64"),
     ("delte 5", "delte", "delete"),
-    ("tcp dev=eth+ any", "eth+", "*"),
+    ("tcp dev=eth+ any", "eth+", "eth*"),
     ("udp", "udp", ""),
     ("xyzzyxyzzy", "xyzzy", ""),
 ]
@@ -468,11 +493,12 @@ def test_lines_keep_their_place_while_counters_grow(listed, lab):
     listed.commit("insert udp dst=127.0.0.0/8 dport=53")
     text = ""
     with netlab.OpenFile("counters") as file:
-        while piece := file.read(50):
+        # The numbers of the line that changes are in the first piece: each piece is of its own time.
+        while piece := file.read(64):
             text += piece
             if len(text) < 5000:
                 ns.udp_send("127.0.0.1", 53, count=11)
-    pattern = r'id=\d+ packets=\d+ bytes=\d+ held=\d+ tag=\S* +rule="[^"]+"'
+    pattern = r'id=\d+ packets=\d+ bytes=\d+ held=\d+ observed=\d+ tag=\S* +rule="[^"]+"'
     lines = text.splitlines()
     assert len(lines) == 1001 and all(re.fullmatch(pattern, line) for line in lines)
     assert len(lines[0]) + len("id= rule=") > 60
@@ -531,6 +557,29 @@ def test_stale(listed, name, how):
         os.lseek(file.fd, 0, os.SEEK_SET)
         assert "".join(iter(lambda: file.read(4096), "")) == listed.read(name)
         assert name == "counters" or first != listed.read(name)[:100]
+
+
+@pytest.mark.parametrize("name", ["netns", "stats"])
+def test_stale_where_the_table_is_told_of(ctskip, lab, name):
+    """No line tells of another table than the line ahead of it."""
+    spaces = [lab.ns() for _ in range(5)]
+    alone(ctskip, lab.init, *spaces)
+    ctskip.commit("udp dport=1")
+    with netlab.OpenFile(name) as file:
+        assert file.read(50)
+        ctskip.mode = "observe"
+        assert file.read(50)  # nothing in it is of the mode
+        ctskip.commit("udp dport=2")
+        for _ in range(2):
+            with pytest.raises(OSError) as caught:
+                file.read(50)
+            assert caught.value.errno == errno.ESTALE
+        os.lseek(file.fd, 0, os.SEEK_SET)
+        text = "".join(iter(lambda: file.read(50), ""))
+    if name == "netns":
+        assert [netlab.numbers(line)["rules"] for line in text.splitlines()] == [2] * 6
+    else:
+        assert "worst_lookup=" in text
 
 
 def test_not_stale_where_nothing_changed(listed):

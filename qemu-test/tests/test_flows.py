@@ -392,12 +392,15 @@ def test_forwarded(ctskip, lab, family):
     assert_untracked(watches[1], "prerouting", "forward", "postrouting")
     assert "untracked" not in watches[2].read("prerouting")
 
-    # Nothing that is forwarded is at LOCAL_OUT, where `local=dst` has the answers: they are tracked,
-    # as new flows, and the firewall drops them.
-    ctskip.commit("flush", f"add udp dst={address} dport=53 local=dst netns={router.inode}")
-    watches[1].reset()
-    assert client.udp(address, 53, timeout=0.5) is None
-    assert watches[1].read("forward") == {"untracked": 1, "new": 1}
+    # Neither end is an address of the router: nothing is skipped there, and both directions are tracked.
+    for end in ("dst", "src"):
+        rule = f"udp dport=53 local={end} netns={router.inode}"
+        ctskip.commit("flush", f"add {rule}")
+        watches[1].reset()
+        assert client.udp(address, 53) == b"ping"
+        assert watches[1].read("forward") == {"new": 1, "established": 1}
+        assert ctskip.counters()[0]["packets"] == 0
+        router.flush()
 
 
 # --- a host that talks to itself ---------------------------------------------------------------------
@@ -445,15 +448,103 @@ def test_loopback(ctskip, lab, family, place):
     assert ns.count() == TIMES
 
 
-def test_loopback_with_local(ctskip, lab, family):
-    """A host that asks itself is both ends: each packet is met at LOCAL_OUT first, so that
-    `local=dst` has the answer there, and the query only where it comes in, with an entry by then."""
-    ns = lab.ns()
-    ns.track()
-    address = family.pick("127.0.0.1", "::1")
+@pytest.mark.parametrize("end", ["dst", "src"])
+@pytest.mark.parametrize("place", ["loopback", "own address"])
+def test_loopback_with_local(ctskip, lab, family, place, end):
+    """A host that asks itself is both ends, so that either `local=` has both directions, at LOCAL_OUT."""
+    ns, _ = lab.pair()
+    address = ns.addr(family) if place == "own address" else family.pick("127.0.0.1", "::1")
+    ns.nft(
+        "table inet strict { chain output { type filter hook output priority 0; ct state invalid drop; };"
+        " chain input { type filter hook input priority 0; ct state invalid drop; }; }"
+    )
     ns.udp_echo(53)
-    ctskip.add(f"udp dst={address} dport=53 local=dst", f"udp dst={address} dport=53 local=src")
+    ns.tcp_echo(80)
+    watch = ns.watch("meta l4proto { tcp, udp }")
+    rule = ctskip.add(f"tcp,udp dport=53,80 local={end} netns={ns.inode}")
     assert ns.udp(address, 53) == b"ping"
-    answer, query = ctskip.counters()
-    assert (answer["packets"], query["packets"]) == (1, 1)
+    assert ns.tcp(address, 80) == b"ping"
     assert_no_entries(family, ns)
+    assert_untracked(watch, "output", "prerouting")
+    assert ctskip.counter(rule)["packets"] == watch.read("output")["untracked"]
+
+
+def test_local_is_by_address(ctskip, lab, family):
+    """A router's own flows, by each of its addresses and from either side, and none that it forwards."""
+    client, router, server = lab.routed()
+    router.track()
+    server.udp_echo(53)
+    ctskip.add(f"udp dport=53 local=dst netns={router.inode}")
+    watch = router.watch("udp dport 53")
+    for own in (router.addr(family, 0), router.addr(family, 1)):
+        router.udp_echo(53, address=own)
+        assert client.udp(own, 53) == b"ping"
+        assert watch.more("input", 1) == {"untracked": 1}
+    assert router.entries(family, "udp") == []
+    assert router.udp(server.addr(family), 53) == b"ping"
+    assert client.udp(server.addr(family), 53) == b"ping"
+    assert len(router.entries(family, "udp")) == 2
+    assert set(watch.read("forward")) == {"new"}
+    # From its side: what it asks, and nothing else.
+    ctskip.commit("flush", f"add udp dport=53 local=src netns={router.inode}")
+    router.flush()
+    assert router.udp(server.addr(family), 53) == b"ping"
+    assert router.entries(family, "udp") == []
+    assert client.udp(router.addr(family, 0), 53) == b"ping"
+    assert client.udp(server.addr(family), 53) == b"ping"
+    assert len(router.entries(family, "udp")) == 2
+
+
+def test_local_addresses_of_routes(ctskip, lab, family):
+    """AnyIP: a prefix that a local route says is this host's; 127.0.0.0/8 is one, too."""
+    client, server = lab.pair()
+    server.track()
+    prefix, address = family.pick(("10.77.0.0/16", "10.77.1.9"), ("fd00:77::/64", "fd00:77::9"))
+    server.run(f"ip -{family.version} route add local {prefix} dev lo")
+    client.run(f"ip -{family.version} route add {prefix} via {server.addr(family)}")
+    server.sysctl("net.ipv6.ip_nonlocal_bind", 1)
+    server.udp_echo(53, address=address)
+    rule = ctskip.add(f"udp dport=53 local=dst netns={server.inode}")
+    assert client.udp(address, 53) == b"ping"
+    assert server.entries(family, "udp") == []
+    assert ctskip.counter(rule)["packets"] == 2
+    if family.version == 4:
+        server.udp_echo(53, address="127.9.9.9")
+        assert server.udp("127.9.9.9", 53) == b"ping"
+        assert server.entries(family, "udp") == []
+
+
+def test_local_of_many(ctskip, lab):
+    """Broadcast and multicast addresses are every host's."""
+    client, server = lab.pair()
+    server.track()
+    network = server.addr(V4).rsplit(".", 1)[0]
+    watch = server.watch("udp dport 7")
+    rule = ctskip.add(f"udp dport=7 local=dst netns={server.inode}")
+    addresses = ("255.255.255.255", f"{network}.255", "224.0.0.251")
+    with client.socket(V4.af, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        for address in addresses:
+            s.sendto(b"hello", (address, 7))
+    with client.socket(V6.af, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        s.sendto(b"hello", ("ff02::1", 7))
+    assert watch.more("prerouting", 4) == {"untracked": 4}
+    assert ctskip.counter(rule)["packets"] == 4
+
+
+def test_local_in_a_container(ctskip, lab, family):
+    """A client in a container asks a server far away: no other namespace on the way is an end."""
+    client, host, server = lab.routed()
+    server.udp_echo(53)
+    host.nft(
+        "table inet filter { chain forward { type filter hook forward priority 0; policy drop;"
+        " ct state established,related accept; udp dport 53 ct state { new, untracked } accept; }; }"
+    )
+    client.track()
+    address = server.addr(family)
+    ctskip.add(f"udp src={client.addr(family)} dport=53 local=src")
+    assert client.udp(address, 53) == b"ping"
+    assert client.entries(family, "udp") == []
+    assert len(host.entries(family, "udp")) == 1

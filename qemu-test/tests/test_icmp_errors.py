@@ -467,6 +467,22 @@ def test_forged(ctskip, target, family):
     assert followed() == 1
 
 
+def test_redirect_of_linux(ctskip, lab):
+    """A router that knows the better one's link-layer address puts it ahead of the quoted packet."""
+    target = Target(lab, V6)
+    ctskip.add("udp dport=53")
+    followed = growth(ctskip)
+    quoted = bytes(target.quoted())
+    quote = bytes([4, len(quoted) // 8 + 1]) + bytes(6) + quoted + bytes(-len(quoted) % 8)
+    for options in (quote, bytes([2, 1]) + bytes(6) + quote):
+        before = followed()
+        body = bytes(32) + options
+        assert target.states(
+            icmp_message(target.from_, target.here, 137, 0, body=body)
+        ) == {"untracked": 1}
+        assert followed() == before + 1
+
+
 def test_error_about_an_error(ctskip, target, family):
     ctskip.add("any")
     followed = growth(ctskip)
@@ -507,7 +523,7 @@ def test_quoted_cut_short(ctskip, target, family):
     if later:
         without_ports.append(later)
     no_header = [b"", whole[:1], whole[: header - 1]]
-    ctskip.add("udp sport=0-65535", "udp dport=53")
+    ctskip.add("udp sport=0-65535 any", "udp dport=53")
     followed = growth(ctskip)
     packets = [target.error(quoted) for quoted in without_ports]
     assert target.states(*packets) == {"invalid": len(packets)}
@@ -567,4 +583,4 @@ def test_observed(ctskip, target):
     rule = ctskip.add("udp dport=53")
     ctskip.mode = "observe"
     assert target.states(target.error()) == {"invalid": 1}
-    assert ctskip.counter(rule)["packets"] == 1
+    assert (ctskip.counter(rule)["packets"], ctskip.counter(rule)["observed"]) == (0, 1)

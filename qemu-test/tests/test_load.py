@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import subprocess
 import time
 
 import netlab
@@ -175,6 +176,82 @@ def test_abort_and_no_end(ctskip, dmesg):
     assert texts(ctskip) == ["skip udp dport=9"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "load;udp dport=1;commit",
+        "load\nudp dport=1\n+commit",
+        "load++udp+dport=1++commit",
+        "load\nudp dport=1; commit ",
+    ],
+)
+def test_a_commit_without_a_newline_is_carried_out(ctskip, text):
+    assert ctskip.write(text) == 0
+    assert texts(ctskip) == ["skip udp dport=1"]
+
+
+@pytest.mark.parametrize("end", ["commit;", "commit ;", "commit #x", "abort;", "commit++"])
+def test_a_commit_that_may_go_on_is_refused(ctskip, end):
+    """Without a newline behind it: it is not forgotten in silence."""
+    ctskip.commit("udp dport=53")
+    before = ctskip.snapshot()
+    rules = "load++udp+dport=1++" if end.endswith("++") else "load\nudp dport=1\n"
+    with writer() as file:
+        assert file.write(rules + end) == errno.EINVAL
+        assert "no newline at the end" in ctskip.last_error()["error"]
+        assert file.write("flush\n") == errno.EINVAL
+    assert ctskip.snapshot() == before
+    assert ctskip.write(rules.replace("++", "\n").replace("+", " ") + "commit # x\n") == 0
+    assert texts(ctskip) == ["skip udp dport=1"]
+
+
+def test_lines_are_those_of_the_file(ctskip, tmp_path):
+    """As an editor shows them, over as many writes as it takes."""
+    file = tmp_path / "rules"
+    for good in (2, 300):  # in one piece, and over a page
+        file.write_text("udp dport=1 # ....................\n" * good + "udp dprot=2\n")
+        script = f"{{ echo load; cat {file}; echo commit; }} > {netlab.SYSFS}/rules"
+        assert subprocess.run(["bash", "-c", script], stderr=subprocess.DEVNULL).returncode
+        error = ctskip.last_error()
+        assert (error["line"], error["excerpt"]) == (good + 1, "udp dprot=2")
+
+
+# --- lenient -------------------------------------------------------------------------------------
+
+
+@pytest.mark.own_module
+def test_lenient_leaves_out_rules_of_namespaces_that_have_gone(ctskip, lab, dmesg):
+    assert ctskip.load() == 0
+    stays, goes = lab.ns(), lab.ns()
+    gone = goes.inode
+    saved = (
+        "udp dport=1 id=11",
+        f"udp dport=2 netns={gone} id=12",
+        f"udp dport=3 netns={stays.inode} id=13",
+        f"udp dport=4 netns={gone} tag=a id=14",
+    )
+    ctskip.commit(*saved)
+    text = ctskip.rules()
+    lab.namespaces.remove(goes)
+    goes.close()
+    netlab.wait_until(lambda: len(ctskip.rules()) == 2, 20)
+    left = ctskip.rules()
+    ctskip.commit("flush")
+    assert ctskip.refused("\n".join(["load", *text, "commit", ""])) == "ESRCH"
+    assert ctskip.last_error()["line"] == 2
+    ctskip.commit("load lenient", *text, "commit")
+    assert ctskip.rules() == left
+    dmesg.wait(r"ctskip: 2 rules of the load by .* are left out, .*: the first in line 2")
+    # Again, nothing changes, and it is told again.
+    generation = ctskip.generation
+    dmesg.clear()
+    ctskip.commit("load lenient", *text, "commit")
+    assert ctskip.generation == generation
+    dmesg.wait(r"ctskip: 2 rules of the load by")
+    # Whatever else is wrong is refused, also in such a rule.
+    assert ctskip.refused(f"load lenient\nudp dprot=1 netns={gone}\ncommit\n") == "EINVAL"
+
+
 def test_several_loads_through_one_file(ctskip):
     with writer() as file:
         for port in (1, 2, 3):
@@ -251,44 +328,48 @@ REFUSED = [
     ("load x", "EINVAL", 1, "x"),
     ("load tag=a b", "EINVAL", 1, "b"),
     ("load tag=", "EINVAL", 1, ""),
-    ("load\nload", "EINVAL", 2, "load"),
-    ("load\nflush", "EINVAL", 2, "flush"),
-    ("load\ninsert udp dport=1", "EINVAL", 2, "insert"),
-    ("load\ndelete {0}", "EINVAL", 2, "delete"),
-    ("load\nudp dport=1\nadd nonsense", "EINVAL", 3, "nonsense"),
-    ("load\ncommit now", "EINVAL", 2, "now"),
-    ("load\nabort now", "EINVAL", 2, "now"),
-    ("load\nudp dport=1\ncommit\nudp dport=2", "EINVAL", 4, "udp"),
-    ("load\nudp dport=1\ncommit; udp dport=2", "EINVAL", 3, "udp"),
-    ("load\nudp dport=1\nabort\nflush", "EINVAL", 4, "flush"),
-    ("load tag=a\nudp dport=1 tag=b", "EINVAL", 2, ""),
-    ("load\nudp dport=1 netns=1", "ESRCH", 2, "1"),
-    ("load\nudp dport=1 id=5\nudp dport=2 id=5\ncommit", "EEXIST", 3, None),
-    ("load tag=a\nudp dport=9 id={1}\ncommit", "EEXIST", 2, None),
+    ("load lenient x", "EINVAL", 1, "x"),
+    ("# x\n\nload x", "EINVAL", 3, "x"),
+    ("load\nload", "EINVAL", 1, "load"),
+    ("load\nflush", "EINVAL", 1, "flush"),
+    ("load\ninsert udp dport=1", "EINVAL", 1, "insert"),
+    ("load\ndelete {0}", "EINVAL", 1, "delete"),
+    ("load\nudp dport=1\nadd nonsense", "EINVAL", 2, "nonsense"),
+    ("load\ncommit now", "EINVAL", 1, "now"),
+    ("load\nabort now", "EINVAL", 1, "now"),
+    ("load\nudp dport=1\ncommit\nudp dport=2", "EINVAL", 3, "udp"),
+    ("load\nudp dport=1\ncommit; udp dport=2", "EINVAL", 2, "udp"),
+    ("load\nudp dport=1\nabort\nflush", "EINVAL", 3, "flush"),
+    ("load tag=a\nudp dport=1 tag=b", "EINVAL", 1, ""),
+    ("load\nudp dport=1 netns=1", "ESRCH", 1, "1"),
+    ("load\nudp dport=1 id=5\nudp dport=2 id=5\ncommit", "EEXIST", 2, None),
+    ("load tag=a\nudp dport=9 id={1}\ncommit", "EEXIST", 1, None),
 ]
 
 
 @pytest.mark.parametrize("text, name, line, word", REFUSED)
 def test_refused(ctskip, lab, text, name, line, word):
-    """`word` is what the caret stands under; None where the line is not at hand any more."""
+    """`line` is counted behind the load; `word` is what the caret stands under; None where the line is not at
+    hand any more."""
     ctskip.commit("udp dport=53 tag=a", "udp dport=54 tag=b")
     lab.ns().udp_send("127.0.0.1", 53, count=3)
     text = text.format(*ids(ctskip)) + "\n"
     assert ctskip.refused(text) == name
     error = ctskip.last_error()
     assert (error["errno"], error["line"]) == (name, line), error["text"]
+    place = line if text.startswith(("load\n", "load tag=a\n")) else line - 1
     if word is not None:
-        offending = text.splitlines()[line - 1]
+        offending = text.splitlines()[place]
         assert offending[error["column"] - 1 :].startswith(word), error["text"]
         assert error["excerpt"] == offending
 
-    if "commit" in text or "abort" in text:
+    if "commit" in text or "abort" in text or text.startswith("#"):
         return
     # Line by line as well: the line is refused, and all that follows in this file.
     before = ctskip.snapshot()
     with writer() as file:
         results = [file.write(part + "\n") for part in text.splitlines()]
-        assert results[line - 1] == getattr(errno, name)
+        assert results[place] == getattr(errno, name)
         for rest in ("udp dport=70\n", "commit\n", "flush\n"):
             assert file.write(rest) == errno.EINVAL
     assert ctskip.snapshot() == before
@@ -303,7 +384,7 @@ def test_what_follows_a_refused_piece_does_nothing(ctskip):
         assert file.write("load\nudp dport=1\n") == 0
         assert file.write("nonsense\nudp dport=2\n") == errno.EINVAL
         error = ctskip.last_error()
-        assert (error["line"], error["excerpt"]) == (3, "nonsense")
+        assert (error["line"], error["excerpt"]) == (2, "nonsense")
         for rest in ("udp dport=3\n", "add udp dport=4\n", "flush\n", "commit\n", "udp dp"):
             assert file.write(rest) == errno.EINVAL
         assert ctskip.last_error() == error
@@ -362,7 +443,7 @@ def test_a_line_too_long(ctskip):
         with writer() as file:
             assert piecewise(file, f"load\n{line}\n", length) == number
             if number:
-                assert ctskip.last_error()["line"] == 2
+                assert ctskip.last_error()["line"] == 1
     assert ctskip.snapshot() == before
 
 
@@ -464,8 +545,14 @@ def test_takeover_from_a_silent_writer(ctskip):
         assert texts(ctskip) == ["skip udp dport=53"]
         assert other.write("load\nudp dport=3\n") == 0
         assert ctskip.write("nonsense\n") == errno.EINVAL
+        # What the silent one still has to say is not carried out. It is told why, once.
+        assert silent.write("udp dport=4\n") == errno.EINVAL
         error = ctskip.last_error()
-        # What the silent one still has to say is not carried out, and hides no other's error.
+        assert "another one took over" in error["error"]
+        assert (error["errno"], error["excerpt"]) == ("EINVAL", "udp dport=4")
+        assert error["writer"].endswith(f"[{os.getpid()}]")
+        assert ctskip.write("rubbish\n") == errno.EINVAL
+        error = ctskip.last_error()
         for rest in ("udp dport=4\n", "flush\n", "commit\n"):
             assert silent.write(rest) == errno.EINVAL
         assert ctskip.last_error() == error
@@ -475,6 +562,48 @@ def test_takeover_from_a_silent_writer(ctskip):
         assert silent.write("load\nudp dport=5\ncommit\n") == 0
         assert silent.write("udp dport=6\n") == 0
     assert texts(ctskip) == ["skip udp dport=5", "skip udp dport=6"]
+
+
+@pytest.mark.own_module
+def test_a_load_that_is_lost_is_told(ctskip, dmesg):
+    """In the log and in `last_error`: of a file that is closed, without any other write."""
+    assert ctskip.load() == 0
+    with writer() as file:
+        assert file.write("load\nudp dport=1\nudp dport=2\nudp") == 0
+        time.sleep(1.5)
+        assert ctskip.read("last_error") == ""
+    found = dmesg.wait(r"ctskip: the load by (\S+) is dropped with its 2 rules: .* without commit")
+    error = ctskip.last_error()
+    assert (error["errno"], error["writer"], error["line"]) == ("ECANCELED", found[1], 0)
+    assert error["writer"].endswith(f"[{os.getpid()}]")
+    assert "closed without commit" in error["error"]
+    # It is told of no load that ended otherwise.
+    dmesg.clear()
+    with writer() as file:
+        for end in ("commit\n", "abort\n", "nonsense\n"):
+            assert (file.write("load\n"), file.write(end) != 0) == (0, end == "nonsense\n")
+    time.sleep(1.5)
+    assert "dropped" not in dmesg.text() and ctskip.last_error()["excerpt"] == "nonsense"
+    with writer() as silent, writer() as other:
+        assert silent.write("load\nudp dport=1\n") == 0
+        time.sleep(SILENCE + 0.2)
+        assert other.write("load\nabort\n") == 0
+        dmesg.wait(
+            r"the load by \S+ is dropped with its 1 rules: it was silent for 10 s, and \S+ took over"
+        )
+
+
+def test_a_load_whose_writer_has_gone_keeps_no_mount(ctskip, tmp_path):
+    """The open file is given back without another write."""
+    subprocess.run(["mount", "-t", "sysfs", "none", tmp_path], check=True)
+    fd = os.open(tmp_path / "kernel/ctskip/rules", os.O_WRONLY)
+    os.write(fd, b"load\n")
+    os.close(fd)
+
+    def unmounted():
+        return subprocess.run(["umount", tmp_path], capture_output=True).returncode == 0
+
+    netlab.wait_until(unmounted, 10)
 
 
 @pytest.mark.own_module

@@ -150,8 +150,12 @@ def test_loopback_with_an_entry(ctskip, lab, family):
     ns = lab.ns()
     ns.udp_echo(7, address=loopback(family))
     ns.track()
+    ns.nft(
+        "table inet marks { chain output { type filter hook output priority 0; udp dport 7 meta mark set 5;"
+        " }; }"
+    )
     left = growth(ctskip)
-    rule = ctskip.add(f"udp dport=7 local=dst oneway netns={ns.inode}")
+    rule = ctskip.add(f"udp dport=7 mark=5 oneway netns={ns.inode}")
     assert ns.udp(loopback(family), 7) == b"ping"
     assert left() == {"entry": 2}
     assert ctskip.counter(rule)["packets"] == 0
@@ -288,6 +292,30 @@ def test_vrf(ctskip, lab, vrf, family):
     assert set(watch.more("input", 1)) == {"untracked"}
     assert host.entries(family, "udp") == []
     assert ctskip.counter(rule)["packets"] >= 2
+
+
+def test_vrf_with_local(ctskip, lab, vrf, family):
+    """The addresses of a VRF are in a table of its own."""
+    client, host = vrf
+    address = host.addr(family)
+    vrf_echo(host, family)
+    watch = host.watch("udp dport 7")
+    ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
+    assert client.udp(address, 7) == b"ping"
+    assert set(watch.more("input", 1)) == {"untracked"}
+    assert host.entries(family, "udp") == []
+
+
+def test_vrf_with_local_routes(ctskip, lab, vrf, family):
+    """AnyIP in a VRF: a local route in its table."""
+    client, host = vrf
+    prefix, address = family.pick(("10.77.0.0/16", "10.77.1.9"), ("fd00:77::/64", "fd00:77::9"))
+    host.run(f"ip -{family.version} route add local {prefix} dev vrf0 table 100")
+    client.run(f"ip -{family.version} route add {prefix} via {host.addr(family)}")
+    watch = host.watch("udp dport 7")
+    ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
+    client.udp_send(address, 7)
+    assert set(watch.more("prerouting", 1)) == {"untracked"}
 
 
 def test_vrf_passes_its_port_first(ctskip, lab, vrf, family):

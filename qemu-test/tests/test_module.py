@@ -97,6 +97,23 @@ def test_loading_twice(ctskip):
     assert ctskip.rules() == ["skip udp dport=53 id=1"]
 
 
+def test_the_log_says_that_it_is_loaded(ctskip, lab, dmesg):
+    lab.ns()
+    assert ctskip.load(rules="udp dport=1; add udp dport=2", mode="observe") == 0
+    version = re.escape(ctskip.read("version").strip())
+    found = dmesg.wait(
+        rf"ctskip: version {version}: mode observe, 2 rules, (\d+) namespaces, 0 of them without hooks"
+    )
+    assert int(found[1]) >= 2
+    assert ctskip.unload() == 0
+    assert ctskip.load() == 0
+    dmesg.wait(rf"ctskip: version {version}: mode skip, 0 rules, ")
+    assert ctskip.unload() == 0
+    dmesg.clear()
+    assert ctskip.load(rules="nonsense") == errno.EINVAL
+    assert "ctskip: version" not in dmesg.text()
+
+
 # --- a bad rules= ------------------------------------------------------------------------------------
 
 
@@ -113,6 +130,9 @@ BAD = (
     ("udp dport=53; tcp dport=x", "x", None),
     ("udp dport=53; tcp dport=70000", "70000", None),
     ("udp dport=1; udp dport=2; udp dst=10.0.0.1/8 dport=3", "10.0.0.1/8", None),
+    ("add udp dprot=53", "dprot", "unknown"),
+    ("udp dport=53; insert udp dport=54", "insert", "rules only"),
+    ("udp dport=53; flush", "flush", "rules only"),
     ("udp dport=53 netns=1", "1", "no such"),
     (f"udp dport=53 netns=pid:{NOBODY}", f"pid:{NOBODY}", "no such"),
     ("udp dport=53 id=1; tcp dport=53 id=1", "id=1", None),
@@ -182,6 +202,7 @@ TYPED = {
     f"rules={PLUS}": (TWO, TWO, TWO),
     f'rules="{PLUS}"': (TWO, TWO, TWO),
     "rules=udp+dport=53 rules=tcp+dst=10.0.0.0/8+dport=6379": (TWO, TWO, TWO),
+    "rules=add+udp+dport=53": (ONE, ONE, ONE),
     f"'rules=\"{SPACES}\"'": (TWO, TWO, TWO),
     # Older ones do not quote what the shell has unquoted.
     f'rules="{SPACES}"': (TWO, None, None),

@@ -13,7 +13,7 @@ import netlab
 import pytest
 from netlab import V4, V6, wait_until
 
-FIELDS = "netns ct entries max drop early_drop nat rules skipped held".split()
+FIELDS = "netns ct entries max drop drop_new early_drop nat rules skipped held".split()
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 NOBODY = 4194303  # no process has that number: it is the limit
 
@@ -308,7 +308,7 @@ def test_a_line_for_each_namespace(ctskip, lab):
     inodes = [netlab.numbers(line)["netns"] for line in text.splitlines()]
     # Those of the tests before may not be quite gone.
     assert len(inodes) == len(set(inodes))
-    assert {ns.inode for ns in spaces} | {lab.init.inode} <= set(inodes)
+    assert {ns.inode for ns in spaces} | {"init"} <= set(inodes)
     for line in text.splitlines():
         assert list(netlab.fields(line)) == FIELDS
     wait_until(lambda: len(ctskip.netns()) == 41, 20)
@@ -402,6 +402,7 @@ def test_drops_show_where_the_table_overflows(ctskip, lab, family, small_table):
     # It is this namespace's, nobody else's.
     for ns in (server, third):
         assert (ctskip.netns(ns)["drop"], ctskip.netns(ns)["early_drop"]) == (0, 0)
+    assert state()["drop_new"] == state()["drop"]
     # The rule that relieves it.
     ctskip.add(f"udp dst={server.addr(family)} dport=1024-2048")
     before = state()
@@ -409,6 +410,23 @@ def test_drops_show_where_the_table_overflows(ctskip, lab, family, small_table):
     after = state()
     assert (after["drop"], after["early_drop"]) == (before["drop"], before["early_drop"])
     assert after["skipped"] >= 600
+
+
+@pytest.mark.own_module
+def test_new_drops_are_those_since_the_module_was_loaded(ctskip, lab, family, small_table):
+    client, server = lab.pair()
+    client.track()
+    small_table(100, 512)
+    flood(client, server.addr(family), 600)
+    before, _ = overflowed(client)
+    assert before > 0
+    assert ctskip.load() == 0
+    line = ctskip.netns(client)
+    assert (line["drop"], line["drop_new"]) == (before, 0)
+    flood(client, server.addr(family), 600)
+    line = ctskip.netns(client)
+    assert line["drop"] == overflowed(client)[0] > before
+    assert line["drop_new"] == line["drop"] - before
 
 
 def test_stats_tell_of_the_shared_hash(ctskip, lab, family, small_table):
@@ -438,8 +456,8 @@ def test_read_that_a_namespaces_end_overtakes_fails(ctskip, lab):
     wait_until(lambda: len(ctskip.netns()) == 4, 20)
     fd = os.open(netlab.SYSFS / "netns", os.O_RDONLY)
     try:
-        assert len(os.read(fd, 100)) == 100
-        assert len(os.read(fd, 50)) == 50
+        assert len(os.read(fd, 60)) == 60
+        assert len(os.read(fd, 40)) == 40
         inode = spaces[0].inode
         end(spaces[0])
         wait_until(lambda: inode not in here(ctskip), 20)
@@ -448,8 +466,8 @@ def test_read_that_a_namespaces_end_overtakes_fails(ctskip, lab):
         assert raised.value.errno == errno.ESTALE
         # From its start it is read again.
         os.lseek(fd, 0, os.SEEK_SET)
-        assert len(os.read(fd, 100)) == 100
-        assert len(os.read(fd, 50)) == 50
+        assert len(os.read(fd, 60)) == 60
+        assert len(os.read(fd, 40)) == 40
     finally:
         os.close(fd)
 
@@ -498,6 +516,8 @@ def test_no_room_for_hooks(ctskip, lab, family, dmesg, point):
 
     def entries_after_load():
         assert ctskip.load(rules="udp dport=53") == 0
+        lines = [ctskip.netns(ns) for ns in (client, server)]
+        acts.append([(line["rules"], line.get("hooks", "yes")) for line in lines])
         for one in (V4, V6):
             for ns in (client, server):
                 ns.flush()
@@ -505,13 +525,17 @@ def test_no_room_for_hooks(ctskip, lab, family, dmesg, point):
             yield len(client.entries(one, "udp")), len(server.entries(one, "udp"))
         assert ctskip.unload() == 0
 
-    # Of both families: none of its hooks is there.
+    # Of both families: none of its hooks is there, and no rule is said to act.
+    acts = []
     assert list(entries_after_load()) == [(0, 1), (0, 1)]
+    assert acts.pop() == [(1, "yes"), (0, "no")]
     assert f"ctskip: netns {server.inode}: no room for a hook" in dmesg.text()
+    dmesg.wait(r"ctskip: version .*, 1 rules, \d+ namespaces, 1 of them without hooks")
     server.nft("flush ruleset")
     server.track()
     dmesg.clear()
     assert list(entries_after_load()) == [(0, 0), (0, 0)]
+    assert acts.pop() == [(1, "yes"), (1, "yes")]
     assert "no room" not in dmesg.text()
 
 

@@ -356,6 +356,11 @@ def test_modes_in_which_no_rule_acts(ctskip, lab, family, mode, dmesg):
     assert len(ctskip.rules()) == 2
     assert ports(server, family) == [1]
     dmesg.wait(rf"ctskip: purge of 2 rules, by \S+: nothing done, as the mode is {mode}")
+    # What comes behind may be the rest of the same text: the rules are not taken back without a purge.
+    with netlab.OpenFile("rules", os.O_WRONLY) as file:
+        assert file.write("purge\n") == errno.EINVAL
+        assert file.write("flush\n") == errno.EINVAL
+    assert len(ctskip.rules()) == 2
 
 
 def test_refused_purges(ctskip, lab):

@@ -254,7 +254,11 @@ def test_addresses(bench):
     bench.check(f"udp dst={prefix}", skipped=to("A", "B"), tracked=to("Far", "Other"))
     bench.check(f"udp dst={shorter}", skipped=to("A", "Far"), tracked=to("Other"))
     bench.check(f"udp dst={pair}", skipped=to("B", "D"), tracked=to("A"))
-    bench.check(f"udp dst={everything}", skipped=[*to("A", "Other"), "in C.* > S.*"])
+    bench.check(f"udp dst={everything} any", skipped=[*to("A", "Other"), "in C.* > S.*"])
+    # A range is the prefixes that it is made of: here .1 and .2-.3.
+    span = f"{a}-{names['D']}"
+    bench.check(f"udp dst={span}", skipped=[*to("A", "B", "D"), "in B.7 > S.*"], tracked=to("Far"))
+    assert bench.ctskip.rules()[0].count(",") == 1
     bench.check(
         f"udp dst={a},{other},{pair}", skipped=to("A", "B", "D", "Other"), tracked=to("Far")
     )
@@ -301,7 +305,7 @@ def test_ports(bench):
     bench.check(
         "udp dport=0-1023", skipped=["in C.* > S.1", "in C.* > S.1023"], tracked=["in C.* > S.1024"]
     )
-    bench.check("udp dport=0-65535", skipped=["in C.* > S.1", "in C.* > S.65535"])
+    bench.check("udp dport=0-65535 any", skipped=["in C.* > S.1", "in C.* > S.65535"])
 
 
 # --- protocols ---------------------------------------------------------------------------------------
@@ -333,7 +337,7 @@ def test_protocols_with_ports(bench):
 
 
 def test_protocols_without_ports(bench):
-    probes = {p: [f"in {p} C > S", f"out {p} S > X"] for p in (4, 47, 50, 253, 254)}
+    probes = {p: [f"in {p} C > S", f"out {p} S > X"] for p in (4, 47, 50, 89, 112, 253, 254)}
     bench.name(X=bench.family.pick("198.51.100.7", "2001:db8::7"))
     for protocols, skipped in (
         ("proto=253", [253]),
@@ -342,6 +346,8 @@ def test_protocols_without_ports(bench):
         ("esp", [50]),
         ("ipip", [4]),
         ("esp,gre", [47, 50]),
+        ("ospf", [89]),
+        ("vrrp,ospf", [89, 112]),
         ("proto=47,253", [47, 253]),
         ("udp", []),
     ):
@@ -358,6 +364,11 @@ def test_any(bench):
     broad = [
         "udp",
         f"dst={server}",
+        f"udp dst={bench.family.pick('0.0.0.0/0', '::/0')}",
+        "udp dport=0-65535",
+        f"{bench.family.icmp} type=0-255",
+        "dport=53 any",
+        "type=8 any",
         bench.family.ip,
         "mark=1",
         "dev=eth0",
@@ -660,8 +671,12 @@ def test_icmp_type_is_of_its_family(ctskip, lab):
     """A number means different things: IPv4's 8 is not IPv6's."""
     client, server = lab.pair()
     server.track()
-    first = ctskip.add("icmp type=8")
-    second = ctskip.add("icmp6 type=128")
+    first = ctskip.add("icmp type=echo-request")
+    second = ctskip.add("icmp6 type=echo-request")
+    assert [rule.split(" id=")[0] for rule in ctskip.rules()] == [
+        "skip icmp type=8",
+        "skip icmp6 type=128",
+    ]
     assert client.ping(server.addr(V4)) == 1
     assert ctskip.counter(first)["packets"] == 4 and ctskip.counter(second)["packets"] == 0
     assert client.ping(server.addr(V6)) == 1

@@ -14,6 +14,7 @@
 //! | `compat`    | functions that a kernel crate may lack | `linux/rcupdate.h`                  |
 //! | `memory`    | memory for arrays                      | `linux/slab.h`, `linux/vmalloc.h`   |
 //! | `params`    | module parameters (with `params.c`)    | `linux/moduleparam.h`               |
+//! | `ratelimit` | limits of lines in the log             | `linux/ratelimit.h`                 |
 //! | `task`      | the current task                       | `linux/sched.h`                     |
 //! | `workqueue` | the module's workqueue                 | `linux/workqueue.h`                 |
 //! | `rcu`       | values that are replaced under RCU     | `linux/rcupdate.h`                  |
@@ -36,6 +37,7 @@ pub(crate) mod netfilter;
 pub(crate) mod params;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
+pub(crate) mod ratelimit;
 pub(crate) mod rcu;
 pub(crate) mod skb;
 pub(crate) mod sysfs;

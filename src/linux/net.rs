@@ -26,7 +26,10 @@ use kernel::{
 
 use crate::{
     linux::bindings as raw,
-    pure::rule::NetnsId, //
+    pure::rule::{
+        Family,
+        NetnsId, //
+    },
 };
 
 /// A network namespace.
@@ -60,6 +63,19 @@ impl<'a> Net<'a> {
     #[inline(always)]
     pub(super) fn as_ptr(self) -> *mut net {
         self.0.as_ptr()
+    }
+
+    /// Returns whether the namespace forwards packets of `family`, by the setting for all devices.
+    ///
+    /// C: `net.ipv4.conf.all.forwarding`, `net.ipv6.conf.all.forwarding`.
+    pub(crate) fn forwards(self, family: Family) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe {
+            match family {
+                Family::Ipv4 => raw::ctskip_net_forwards_ipv4(self.as_ptr()),
+                Family::Ipv6 => raw::ctskip_net_forwards_ipv6(self.as_ptr()),
+            }
+        }
     }
 
     /// Returns the namespace's cookie and inode number, which together name it.

@@ -19,7 +19,10 @@ use core::{
 };
 
 use kernel::{
-    bindings::sk_buff,
+    bindings::{
+        net_device,
+        sk_buff, //
+    },
     error::to_result,
     prelude::*,
     sync::{
@@ -42,8 +45,7 @@ use crate::{
         packet::header::device_name,
         rule::{
             DeviceName,
-            Family,
-            HookPoint, //
+            Family, //
         },
     },
 };
@@ -62,6 +64,15 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Called under the RCU read lock, in softirq context, or at LOCAL_OUT in process context too,
     /// where it may be preempted. Must not sleep.
     fn handle<P: Place>(&self, skb: Skb<'_>, state: HookState<'_>) -> Accept;
+}
+
+/// The point of a hook in the path of a packet.
+#[derive(Clone, Copy)]
+pub(crate) enum HookPoint {
+    /// Packets that come in: `NF_INET_PRE_ROUTING`.
+    PreRouting,
+    /// Packets that this host made: `NF_INET_LOCAL_OUT`.
+    LocalOut,
 }
 
 /// The family and the point of a hook, as a type.
@@ -130,13 +141,7 @@ impl<'a> HookState<'a> {
     /// mix of both names.
     #[inline(always)]
     pub(crate) fn device(&self, point: HookPoint) -> DeviceName {
-        // SAFETY: By the type invariants.
-        let device = unsafe {
-            match point {
-                HookPoint::PreRouting => (*self.0.as_ptr()).in_,
-                HookPoint::LocalOut => (*self.0.as_ptr()).out,
-            }
-        };
+        let device = self.device_ptr(point);
 
         if device.is_null() {
             return DeviceName::default();
@@ -150,6 +155,45 @@ impl<'a> HookState<'a> {
         };
 
         device_name(words)
+    }
+
+    /// Returns the packet's device, which is valid for `'a` or null; see [`Self::device()`].
+    #[inline(always)]
+    fn device_ptr(&self, point: HookPoint) -> *mut net_device {
+        // SAFETY: By the type invariants.
+        unsafe {
+            match point {
+                HookPoint::PreRouting => (*self.0.as_ptr()).in_,
+                HookPoint::LocalOut => (*self.0.as_ptr()).out,
+            }
+        }
+    }
+
+    /// Returns whether an address is one of the packet's namespace: that of a device, of a local
+    /// route, or of many hosts (multicast, broadcast, anycast).
+    ///
+    /// `family` and `point` must be those of the hook. `address` is a number, most significant bit
+    /// first; an IPv4 address is in the top 32 bits. C: `inet_addr_type_dev_table()`,
+    /// `ipv6_chk_addr()`.
+    #[inline(never)]
+    pub(crate) fn is_local(&self, family: Family, point: HookPoint, address: u128) -> bool {
+        let device = self.device_ptr(point);
+        // SAFETY: By the type invariants.
+        let net = unsafe { (*self.0.as_ptr()).net };
+
+        // SAFETY: By the type invariants, the namespace is valid, the device is valid or null, and
+        // the RCU read lock is held. The array has the 16 bytes of an address.
+        unsafe {
+            match family {
+                Family::Ipv4 => {
+                    let address = ((address >> 96) as u32).to_be();
+                    raw::ctskip_ipv4_is_local(net, device, address)
+                }
+                Family::Ipv6 => {
+                    raw::ctskip_ipv6_is_local(net, device, address.to_be_bytes().as_ptr())
+                }
+            }
+        }
     }
 
     /// Returns whether NAT is in use for `family` in the packet's namespace; see

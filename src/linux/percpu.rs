@@ -16,6 +16,7 @@ use core::{
     },
     ptr::NonNull,
     sync::atomic::{
+        AtomicPtr,
         AtomicU32,
         Ordering, //
     },
@@ -159,6 +160,7 @@ global_lock! {
     unsafe(uninit) static CHUNKS: Mutex<Chunks> = Chunks {
         chunks: KVVec::new(),
         full: 0,
+        observing: false,
     };
 }
 
@@ -185,7 +187,23 @@ impl SlotPool {
 
         // SAFETY: By the type invariants of `Slot`.
         unsafe { raw::ctskip_slot_zero(slot.as_ptr()) };
+        if let Some(observed) = slot.observed() {
+            // SAFETY: `observed()` returns a counter of that stride.
+            unsafe { raw::ctskip_observed_zero(observed.as_ptr(), SLOTS_PER_CHUNK) };
+        }
         Ok(slot)
+    }
+
+    /// Allocates the counters of [`Slot::observe()`], for all slots from now on: most tables never
+    /// need them. Process context; may sleep. Fails with `ENOMEM`.
+    pub(crate) fn observe(&self) -> Result {
+        let mut chunks = CHUNKS.lock();
+
+        for chunk in &mut chunks.chunks {
+            chunk.observe()?;
+        }
+        chunks.observing = true;
+        Ok(())
     }
 }
 
@@ -195,6 +213,8 @@ struct Chunks {
     chunks: KVVec<Chunk>,
     /// Number of chunks at the front that are all full. There may be more.
     full: usize,
+    /// Whether each chunk has counters of observed packets.
+    observing: bool,
 }
 
 impl Chunks {
@@ -206,7 +226,10 @@ impl Chunks {
             }
             self.full = self.full.saturating_add(1);
         }
-        let chunk = Chunk::new()?;
+        let mut chunk = Chunk::new()?;
+        if self.observing {
+            chunk.observe()?;
+        }
 
         // After `Chunk::new()`: where that fails with no chunk left, this room would never be
         // freed.
@@ -255,10 +278,14 @@ const BITMAP_WORDS: usize = SLOTS_PER_CHUNK.div_ceil(u64::BITS as usize);
 /// The kernel crate's atomics are calls of C functions. An update of a large table makes very many.
 type References = [AtomicU32; SLOTS_PER_CHUNK];
 
-/// The head of each page of the first CPU's part: it leads from a slot to its reference count.
+/// The head of each page of the first CPU's part: it leads from a slot to what lies elsewhere.
 struct PageHead {
     /// The reference count of the page's first slot. Those of its other slots follow.
     references: NonNull<AtomicU32>,
+    /// The first CPU's counter of observed packets of the page's first slot. Those of its other
+    /// slots follow; those of the next CPU are [`SLOTS_PER_CHUNK`] counters behind. Null until it
+    /// is written once.
+    observed: AtomicPtr<u64>,
 }
 
 /// Slots that were allocated together.
@@ -272,9 +299,12 @@ struct PageHead {
 /// `memory` is from `ctskip_alloc_slots()`. It has [`SLOTS_PER_CHUNK`] slots, and a [`PageHead`] in
 /// each page of the first CPU's part. `references` says how many [`Slot`]s refer to each slot.
 /// Where none does, its bit in `taken` is clear, or the slot is about to be put back.
+/// `observed`, if it is there, is from `ctskip_alloc_observed()`, with [`SLOTS_PER_CHUNK`] counters
+/// for each CPU; the heads refer to it.
 struct Chunk {
     memory: NonNull<c_void>,
     references: NonNull<References>,
+    observed: Option<NonNull<u64>>,
     taken: [u64; BITMAP_WORDS],
 }
 
@@ -300,15 +330,47 @@ impl Chunk {
                 let references = references.cast().add(page * SLOTS_PER_PAGE);
                 let head = memory.byte_add(page * PAGE_SIZE).cast();
 
-                head.write(PageHead { references });
+                head.write(PageHead {
+                    references,
+                    observed: AtomicPtr::new(core::ptr::null_mut()),
+                });
             }
         }
         // INVARIANT: The heads were written. No bit is set, and every reference count is 0.
         Ok(Self {
             memory,
             references,
+            observed: None,
             taken: [0; BITMAP_WORDS],
         })
+    }
+
+    /// Allocates the counters of observed packets, where they are not there. Process context; may
+    /// sleep. Fails with `ENOMEM`.
+    fn observe(&mut self) -> Result {
+        if self.observed.is_some() {
+            return Ok(());
+        }
+        // SAFETY: All callers are in process context.
+        let observed = unsafe { raw::ctskip_alloc_observed(SLOTS_PER_CHUNK) };
+        let observed = NonNull::new(observed).ok_or(ENOMEM)?;
+
+        for page in 0..PAGES_PER_CHUNK {
+            // SAFETY: By the type invariants there is a head in each page. Only its atomic field is
+            // written to. The offset is within what was allocated just now.
+            unsafe {
+                let head = self.memory.byte_add(page * PAGE_SIZE).cast::<PageHead>();
+                let first = observed.add(page * SLOTS_PER_PAGE);
+
+                // Zeroed memory comes before the pointer to it.
+                (*head.as_ptr())
+                    .observed
+                    .store(first.as_ptr(), Ordering::Release);
+            }
+        }
+        // INVARIANT: It was allocated for all CPUs, and the heads refer to it.
+        self.observed = Some(observed);
+        Ok(())
     }
 
     /// Returns the lowest address that a [`Slot`] of this chunk can have.
@@ -363,6 +425,9 @@ impl Drop for Chunk {
         // SAFETY: By the type invariants the memory is ours. No slot of it is left.
         unsafe {
             bindings::kvfree(self.memory.as_ptr());
+            if let Some(observed) = self.observed {
+                bindings::kvfree(observed.as_ptr().cast());
+            }
             drop(KBox::from_raw(self.references.as_ptr()));
         }
     }
@@ -377,6 +442,8 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Packets that the rule would have skipped if NAT were not in use.
     pub(crate) held: u64,
+    /// Packets that the rule would have skipped in the mode skip: see [`Slot::observe()`].
+    pub(crate) observed: u64,
 }
 
 /// A counted reference to the counters of one rule. The last one puts the slot back when it is
@@ -438,15 +505,48 @@ impl Slot {
         unsafe { Accept::from_raw(raw::ctskip_hold(counter.as_ptr(), self.as_ptr())) }
     }
 
+    /// Returns the slot's counter of observed packets, which has one for each CPU at a distance of
+    /// [`SLOTS_PER_CHUNK`] counters. [`None`] before [`SlotPool::observe()`].
+    fn observed(&self) -> Option<NonNull<u64>> {
+        let first = NonNull::new(self.head().observed.load(Ordering::Acquire))?;
+
+        // SAFETY: By the invariants of `PageHead`, the page's other counters follow the first one.
+        Some(unsafe { first.add(self.index_in_page()) })
+    }
+
+    /// Counts a packet that the rule would have skipped, for the rule and at `counter`. The pool
+    /// must [observe](SlotPool::observe()). Any context, preemptible too.
+    #[inline]
+    pub(crate) fn observe(&self, counter: CounterRef<'_>) -> Accept {
+        let Some(observed) = self.observed() else {
+            return counter.count();
+        };
+
+        // SAFETY: `observed()` returns a counter of that stride. `counter` is valid while it is
+        // borrowed. The helper returns `NF_ACCEPT`.
+        unsafe {
+            Accept::from_raw(raw::ctskip_observe(
+                counter.as_ptr(),
+                observed.as_ptr(),
+                SLOTS_PER_CHUNK,
+            ))
+        }
+    }
+
     /// Returns the sums over all CPUs. Any context. Packets may count at the same time.
     pub(crate) fn totals(&self) -> Totals {
         // SAFETY: By the type invariants.
         let sum = unsafe { raw::ctskip_slot_sum(self.as_ptr()) };
+        let observed = self.observed().map_or(0, |observed| {
+            // SAFETY: `observed()` returns a counter of that stride.
+            unsafe { raw::ctskip_observed_sum(observed.as_ptr(), SLOTS_PER_CHUNK) }
+        });
 
         Totals {
             packets: sum.packets,
             bytes: sum.bytes,
             held: sum.held,
+            observed,
         }
     }
 }

@@ -72,7 +72,9 @@ use kernel::{
 use crate::linux::{
     bindings as raw,
     compat::estale,
-    net, //
+    net,
+    ratelimit,
+    task::TaskName, //
 };
 
 /// A directory under `/sys/kernel`, removed when the last [`Attribute`] in it is.
@@ -272,6 +274,26 @@ fn read_lines(
     }
 }
 
+/// As [`read_lines()`], of the text that `file` has now. Where that changes while the first page of
+/// it is written, begins anew: the reader has nothing yet.
+fn read_file(
+    file: &impl File,
+    state: &mut OpenState,
+    offset: u64,
+    page: &mut [u8],
+) -> Result<usize> {
+    /// The most attempts.
+    const MOST: usize = 10;
+
+    for _ in 1..MOST {
+        match read_lines(&file.lines()?, state, offset, page) {
+            Err(error) if error == estale() && offset == 0 => {}
+            result => return result,
+        }
+    }
+    read_lines(&file.lines()?, state, offset, page)
+}
+
 /// The open file that a call is for.
 ///
 /// # Invariants
@@ -290,12 +312,12 @@ impl OpenFile<'_> {
         HeldFile(self.0)
     }
 
-    /// Checks that the caller may use a file that is not public. Fails with `EPERM`.
+    /// Checks that the caller may use a file that is not public; returns why it may not.
     ///
     /// The opener must have had the capability, not the caller. A process that is handed an open
     /// file gains its rights. A process that is tricked into writing to one adds none of its own.
     /// C: `file_ns_capable()`.
-    fn check(&self) -> Result {
+    fn check(&self) -> Result<(), &'static str> {
         // SAFETY: By the type invariants. `init_user_ns` is a static variable: it is always valid.
         let capable = unsafe {
             bindings::file_ns_capable(
@@ -307,8 +329,13 @@ impl OpenFile<'_> {
 
         if capable && net::current_is_in_init() {
             Ok(())
+        // SAFETY: By the type invariants.
+        } else if !unsafe { raw::ctskip_opened_in_init_user_ns(self.0.as_ptr()) } {
+            Err("the file was opened outside of the initial user namespace")
+        } else if !capable {
+            Err("the file was opened without CAP_NET_ADMIN")
         } else {
-            Err(EPERM)
+            Err("the caller is not in the initial network namespace")
         }
     }
 
@@ -475,9 +502,24 @@ unsafe fn enter<'a, T: File>(
     let file = OpenFile(NonNull::new(file).ok_or(EINVAL)?, PhantomData);
 
     if !T::PUBLIC {
-        file.check()?;
+        file.check().map_err(|why| denied(T::NAME, why))?;
     }
     Ok((&this.file, file))
+}
+
+/// Logs that the current task may not use the file `name`, where the log is not full of it. Returns
+/// `EPERM`.
+#[cold]
+fn denied(name: &CStr, why: &str) -> Error {
+    if ratelimit::denials() {
+        pr_info!(
+            "{}: EPERM for {}: {}\n",
+            name.to_str().unwrap_or_default(),
+            format_args!("{}", TaskName::current()),
+            why,
+        );
+    }
+    EPERM
 }
 
 /// Returns the result as C has it: a number of bytes, or a negative error.
@@ -512,7 +554,7 @@ unsafe extern "C" fn read<T: File>(
         };
 
         let mut state = file.open_state();
-        let n = read_lines(&this.lines()?, &mut state, offset, page)?;
+        let n = read_file(this, &mut state, offset, page)?;
 
         file.set_open_state(state);
         Ok(n)

@@ -45,6 +45,7 @@ use crate::{
     packets::Probe,
     world::{
         cookie,
+        is_local,
         table,
         Slot,
         Table,
@@ -65,7 +66,7 @@ pub fn holds(rule: &Rule, inum: u32) -> bool {
 
 /// Returns whether a rule matches a packet, as the oracle says: what compiled tables are held against.
 pub fn matches(rule: &Rule, probe: &Probe) -> bool {
-    holds(rule, probe.netns) && oracle::matches(rule, &probe.key)
+    holds(rule, probe.netns) && oracle::matches(rule, &probe.key, is_local)
 }
 
 /// Returns the position of the first of the rules that matches a packet, as the oracle says.
@@ -187,7 +188,7 @@ impl Path<Slot> for Search<'_> {
         // The fast path leaves ICMP errors to the slow one.
         match self.0.error {
             true => self.slow(view),
-            false => Some(L::first_match(view, self.0)?.id()),
+            false => Some(L::first_match(view, self.0, is_local)?.id()),
         }
     }
 
@@ -213,7 +214,7 @@ impl Path<Slot> for Slow<'_> {
 
     #[inline(never)]
     fn slow(self, view: &View<Slot>) -> Option<u32> {
-        match view.decide(self.0, None, || false) {
+        match view.decide(self.0, None, is_local, || false) {
             Verdict::NoRule => None,
             Verdict::Track(entry) | Verdict::Held(entry) | Verdict::Skip { entry, .. } => {
                 Some(entry.id())

@@ -16,7 +16,6 @@ use ctskip_pure::{
         protocol,
         DeviceName,
         Family,
-        HookPoint,
         Netns,
         Prefix,
         Range,
@@ -94,9 +93,9 @@ const PARTS: &[Part] = &[
         let mark = rule.and_then(Rule::mark);
         draft.key.mark = mark.map_or(any, |mark| mark.value() | any & !mark.mask());
     },
-    |draft, _, source| {
-        let out = source.below(3) == 0;
-        draft.key.point = [HookPoint::PreRouting, HookPoint::LocalOut][usize::from(out)];
+    // Chosen for a field that there is no more.
+    |_, _, source| {
+        source.below(3);
     },
     |draft, rule, source| draft.key.device = device(source, rule),
     |draft, _, source| draft.is_exchanged = source.percent(50),
@@ -193,7 +192,6 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
             destination: 0,
             transport: Transport::Unknown,
             error: false,
-            point: HookPoint::PreRouting,
             device: DeviceName::default(),
             mark: 0,
             flags: Flags::UNKNOWN,
@@ -224,7 +222,7 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
 }
 
 /// Returns a packet that `rule` matches: in one of the directions, and anywhere within the values that
-/// the rule names. But the hook or the direction may stand against it.
+/// the rule names. But the direction, or an end that is not local, may stand against it.
 pub fn inside(source: &mut dyn Source, rule: &Rule) -> Probe {
     made(source, |_| Some(rule))
 }

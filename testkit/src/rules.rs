@@ -84,6 +84,9 @@ pub enum Kind {
     Plain,
 }
 
+/// The protocols of IPv4 packets alone: ICMP, IGMP, and the numbers of IPv6's extension headers.
+const IPV4_ONLY: [u8; 8] = [1, 2, 0, 43, 44, 51, 59, 60];
+
 /// A rule that is being made.
 struct Draft {
     spec: Spec,
@@ -179,7 +182,20 @@ const TERMS: &[Term] = &[
             let may = draft.all_protocols(is_icmp);
             draft.spec.types = draft.list(source, may, 50, |source| range(source, icmp_type));
         },
-        write: |spec, style| style.ranges("type=", &spec.types),
+        write: |spec, style| {
+            let family = spec.whole_family();
+            style.list("type=", &spec.types, |(first, last)| {
+                let named = match family {
+                    Some(Family::Ipv4) => type_name(false, *first),
+                    Some(Family::Ipv6) => type_name(true, *first),
+                    None => None,
+                };
+                match named.filter(|_| first == last && style.odd) {
+                    Some(name) => name.to_owned(),
+                    None => style.range(first, last),
+                }
+            })
+        },
         check: |spec, rule| {
             same(
                 rule.icmp_types().map(|r| (r.first(), r.last())),
@@ -190,7 +206,8 @@ const TERMS: &[Term] = &[
     Term {
         make: |draft, source| {
             let local = source.pick(&[Local::Source, Local::Destination]);
-            draft.spec.local = source.percent(30).then_some(local);
+            let says = source.percent(6) && draft.kind != Kind::Plain;
+            draft.spec.local = says.then_some(local);
         },
         write: |spec, _| {
             spec.local.map(|local| match local {
@@ -278,7 +295,10 @@ const TERMS: &[Term] = &[
     // Said of a rule that is not narrow; it changes nothing.
     Term {
         make: |_, _| (),
-        write: |spec, style| (style.odd || !spec.is_narrow()).then(|| "any".to_owned()),
+        write: |spec, style| {
+            let word = if style.odd { "all" } else { "any" };
+            (style.odd || !spec.is_narrow()).then(|| word.to_owned())
+        },
         check: |_, _| (),
     },
     Term {
@@ -344,28 +364,39 @@ impl Spec {
 
     /// Returns the family that the rule is of in the end.
     pub fn whole_family(&self) -> Option<Family> {
-        let all =
-            |number| !self.protocols.is_empty() && self.protocols.iter().all(|p| *p == number);
-        if all(protocol::ICMP) {
+        let all = |numbers: &[u8]| {
+            !self.protocols.is_empty() && self.protocols.iter().all(|p| numbers.contains(p))
+        };
+        if all(&IPV4_ONLY) {
             Some(Family::Ipv4)
-        } else if all(protocol::ICMP6) {
+        } else if all(&[protocol::ICMP6]) {
             Some(Family::Ipv6)
         } else {
             self.family
         }
     }
 
-    /// Returns whether the rule need not say `any`.
+    /// Returns whether the rule need not say `any`: it names a protocol, and something that leaves
+    /// packets out.
     fn is_narrow(&self) -> bool {
-        let lists = [
-            self.sources.is_empty(),
-            self.destinations.is_empty(),
-            self.source_ports.is_empty(),
-            self.destination_ports.is_empty(),
-            self.types.is_empty(),
-            self.mark.is_none(),
-        ];
-        !self.protocols.is_empty() && lists.contains(&false)
+        let ports =
+            |ranges: &[(u16, u16)]| leave_out(1, u16::MAX, ranges, |last| last.checked_add(1));
+        let prefixes = |prefixes: &[(u128, u8)]| {
+            let end = |(value, len): &(u128, u8)| {
+                let host = u128::MAX.checked_shr((*len).into()).unwrap_or(0);
+                (*value, value | host)
+            };
+            let ends: Vec<_> = prefixes.iter().map(end).collect();
+            leave_out(0, u128::MAX, &ends, |last| last.checked_add(1))
+        };
+        let types = leave_out(0, u8::MAX, &self.types, |last| last.checked_add(1));
+        !self.protocols.is_empty()
+            && (prefixes(&self.sources)
+                || prefixes(&self.destinations)
+                || ports(&self.source_ports)
+                || ports(&self.destination_ports)
+                || types
+                || self.mark.is_some())
     }
 
     /// Returns the rule written in that style.
@@ -447,52 +478,98 @@ impl Style {
         family: Option<Family>,
         prefixes: &[(u128, u8)],
     ) -> Option<String> {
+        let (family, bits) = match family {
+            Some(Family::Ipv6) => (Family::Ipv6, 128),
+            _ => (Family::Ipv4, 32),
+        };
+        let address = |value: u128| match family {
+            Family::Ipv4 => Ipv4Addr::from(u32::try_from(value >> 96).unwrap()).to_string(),
+            Family::Ipv6 if self.odd => {
+                let groups = Ipv6Addr::from(value).segments();
+                groups.map(|group| format!("{group:04X}")).join(":")
+            }
+            Family::Ipv6 => Ipv6Addr::from(value).to_string(),
+        };
+        // A prefix is a range, too.
+        let as_range = self.odd && self.order.first().is_some_and(|random| random % 2 == 0);
         let text = |(value, len): &(u128, u8)| {
-            let (address, bits) = match family.unwrap_or(Family::Ipv4) {
-                Family::Ipv4 => {
-                    let top = u32::try_from(value >> 96).unwrap();
-                    (Ipv4Addr::from(top).to_string(), 32)
-                }
-                Family::Ipv6 if self.odd => {
-                    let groups = Ipv6Addr::from(*value).segments();
-                    (groups.map(|group| format!("{group:04X}")).join(":"), 128)
-                }
-                Family::Ipv6 => (Ipv6Addr::from(*value).to_string(), 128),
-            };
-            if *len == bits && !self.odd {
-                address
+            if as_range {
+                let host = u128::MAX.checked_shr((*len).into()).unwrap_or(0);
+                let unit = u128::MAX.checked_shr(bits).unwrap_or(0);
+                format!("{}-{}", address(*value), address((value | host) & !unit))
+            } else if u32::from(*len) == bits && !self.odd {
+                address(*value)
             } else {
-                format!("{address}/{len}")
+                format!("{}/{len}", address(*value))
             }
         };
         self.list(key, prefixes, text)
     }
 
     fn ranges<T: PartialEq + Display>(&self, key: &str, ranges: &[(T, T)]) -> Option<String> {
-        let text = |(first, last): &(T, T)| {
-            if first == last && !self.odd {
-                format!("{first}")
-            } else {
-                format!("{first}-{last}")
-            }
-        };
-        self.list(key, ranges, text)
+        self.list(key, ranges, |(first, last)| self.range(first, last))
+    }
+
+    fn range<T: PartialEq + Display>(&self, first: &T, last: &T) -> String {
+        match first == last && !self.odd {
+            true => format!("{first}"),
+            false => format!("{first}-{last}"),
+        }
     }
 }
 
 fn name(number: u8) -> Option<&'static str> {
     match number {
         1 => Some("icmp"),
+        2 => Some("igmp"),
         4 => Some("ipip"),
         6 => Some("tcp"),
         17 => Some("udp"),
+        33 => Some("dccp"),
+        41 => Some("sit"),
         47 => Some("gre"),
         50 => Some("esp"),
         51 => Some("ah"),
         58 => Some("icmp6"),
+        89 => Some("ospf"),
+        97 => Some("etherip"),
+        103 => Some("pim"),
+        108 => Some("ipcomp"),
+        112 => Some("vrrp"),
+        115 => Some("l2tp"),
         132 => Some("sctp"),
+        136 => Some("udplite"),
         _ => None,
     }
+}
+
+/// Returns the name of an ICMP type, of ICMPv6 or else of ICMP.
+fn type_name(is_icmp6: bool, number: u8) -> Option<&'static str> {
+    Some(match (is_icmp6, number) {
+        (false, 0) | (true, 129) => "echo-reply",
+        (false, 3) | (true, 1) => "destination-unreachable",
+        (false, 8) | (true, 128) => "echo-request",
+        (false, 11) | (true, 3) => "time-exceeded",
+        (false, 5) | (true, 137) => "redirect",
+        (false, 13) => "timestamp-request",
+        (true, 2) => "packet-too-big",
+        (true, 143) => "mld2-listener-report",
+        _ => return None,
+    })
+}
+
+/// Returns whether there are ranges, and a number from `least` to `most` that is in none of them: if there
+/// is one, then `least`, or one behind the end of a range.
+fn leave_out<T: Copy + Ord>(
+    least: T,
+    most: T,
+    ranges: &[(T, T)],
+    next: impl Fn(T) -> Option<T>,
+) -> bool {
+    let behind = ranges.iter().filter_map(|(_, last)| next(*last));
+    let mut candidates = [least].into_iter().chain(behind);
+    let is_out = |n: &T| !ranges.iter().any(|(first, last)| first <= n && n <= last);
+    !ranges.is_empty() && candidates.any(|n| (least..=most).contains(&n) && is_out(&n))
 }
 
 fn set<T: Ord>(elements: impl Iterator<Item = T>) -> BTreeSet<T> {
@@ -554,7 +631,9 @@ fn protocols(draft: &mut Draft, source: &mut dyn Source) {
         &[6, 17, 132],
     ];
     const ICMP: [&[u8]; 4] = [&[1], &[58], &[1, 58], &[58, 1]];
-    const NAMED: [u8; 9] = [47, 4, 50, 51, 1, 6, 17, 58, 132];
+    const NAMED: [u8; 19] = [
+        47, 4, 50, 51, 1, 6, 17, 58, 132, 2, 33, 41, 89, 97, 103, 108, 112, 115, 136,
+    ];
     const OTHERS: [u8; 10] = [0, 43, 44, 59, 60, 63, 64, 127, 128, 255];
 
     let wanted = source.pick(&[None, None, Some(Family::Ipv4), Some(Family::Ipv6)]);
@@ -574,16 +653,13 @@ fn protocols(draft: &mut Draft, source: &mut dyn Source) {
     };
     draft.room /= odd_len(draft.spec.protocols.len());
     let protocols = &draft.spec.protocols;
-    let extension = |p: &u8| protocol::is_extension_header(*p);
     draft.family = match draft.kind {
         Kind::Plain => Some(Family::Ipv4),
-        // ICMP and ICMPv6 say it.
+        // The protocols say it.
         _ if draft.spec.whole_family().is_some() => draft.spec.whole_family(),
         _ => wanted.filter(|family| match family {
             Family::Ipv4 => !protocols.contains(&protocol::ICMP6),
-            Family::Ipv6 => {
-                !protocols.contains(&protocol::ICMP) && !protocols.iter().any(extension)
-            }
+            Family::Ipv6 => !protocols.iter().any(|p| IPV4_ONLY.contains(p)),
         }),
     };
 }
@@ -604,7 +680,10 @@ fn prefixes(draft: &mut Draft, source: &mut dyn Source) -> Vec<(u128, u8)> {
             _ => source.pick(&LENS_4),
         };
         let mask = !u128::MAX.checked_shr(len.into()).unwrap_or(0);
-        (address(source) & mask, len)
+        let value = address(source) & mask;
+        // No rule has an IPv4 address in the form of IPv6.
+        let is_mapped = family == Some(Family::Ipv6) && len >= 96 && value >> 32 == 0xffff;
+        (value ^ u128::from(is_mapped) << 127, len)
     };
     draft.list(source, family.is_some(), 50, one)
 }
@@ -617,7 +696,7 @@ fn ports(draft: &mut Draft, source: &mut dyn Source) -> Vec<(u16, u16)> {
 /// Addresses near to each other. The top bits of both families are alike.
 fn address(source: &mut dyn Source) -> u128 {
     const NET: u128 = 0x0a00_0000_2001_0db8_0000_0000_0000_0000;
-    const OTHERS: [u128; 4] = [0, u128::MAX, 0xffff_0a00_0001, 0xc0a8_0001 << 96];
+    const OTHERS: [u128; 4] = [0, u128::MAX, 0xfffe_0a00_0001, 0xc0a8_0001 << 96];
 
     match source.below(10) {
         0..8 => {
@@ -682,7 +761,7 @@ fn device(source: &mut dyn Source) -> (String, bool) {
 
     let name = match source.below(7) {
         0..6 => source.pick(&NAMES).to_owned(),
-        _ => letters(source, (3, 14), b"abcABC019._=@!-"),
+        _ => letters(source, (3, 14), b"abcABC019._=~%-"),
     };
     (name, source.percent(50))
 }
@@ -705,9 +784,9 @@ fn flags(source: &mut dyn Source) -> u8 {
 fn tag(source: &mut dyn Source) -> String {
     match source.below(4) {
         0..3 => source
-            .pick(&["dns", "web", "a.b_c-D", "a-name-of-thirty-one-characters"])
+            .pick(&["dns", "web", "a.b_c-D", "kube-system/coredns:7"])
             .to_owned(),
-        _ => letters(source, (1, 31), b"abcxyzABCXYZ0189._-"),
+        _ => letters(source, (1, 63), b"abcxyzABCXYZ0189.:/_-"),
     }
 }
 

@@ -33,7 +33,6 @@ use ctskip_pure::{
     rule::{
         DeviceName,
         Family,
-        HookPoint,
         Namespaces,
         Netns,
         NetnsId,
@@ -286,7 +285,16 @@ pub fn device(name: &str) -> DeviceName {
     padded
 }
 
-/// Returns the key of a packet from `source` to `destination` at PRE_ROUTING on eth0.
+/// Returns whether an address, as keys hold it, is one of the packet's namespace: the odd ones are.
+pub fn is_local(address: u128) -> bool {
+    let last = match address as u32 {
+        0 => (address >> 96) as u32,
+        last => last,
+    };
+    last % 2 == 1
+}
+
+/// Returns the key of a packet from `source` to `destination` on eth0.
 pub fn key(protocol: u8, source: &str, destination: &str, transport: Transport) -> Key {
     Key {
         family: if source.contains(':') {
@@ -299,7 +307,6 @@ pub fn key(protocol: u8, source: &str, destination: &str, transport: Transport) 
         destination: number(destination),
         transport,
         error: false,
-        point: HookPoint::PreRouting,
         device: device("eth0"),
         mark: 0,
         flags: Flags::UNKNOWN,

@@ -232,24 +232,36 @@ fn numbers_ascend_and_are_not_given_again() {
     }
 }
 
+/// None is given twice: behind the highest one there is none, until the rule that has it has gone.
 #[test]
 fn numbers_run_out() {
     let world = World::default();
-    // The highest one is given on demand; then the lowest free ones are.
     let base = table(
-        "udp dport=1 id=4294967295\nudp dport=2\nudp dport=3 id=3\nudp dport=4\nudp dport=5\n",
+        "udp dport=1 id=4294967293\nudp dport=2\nudp dport=3\n",
         &world,
     );
-    assert_eq!(ids(&base), [u32::MAX, 1, 3, 2, 4]);
-    let next = changed(&base, "delete 3\nudp dport=6\nudp dport=7\n", &world);
-    assert_eq!(ids(&next), [u32::MAX, 1, 2, 4, 3, 5]);
-    let base = table(
-        "udp dport=1 id=4294967293\nudp dport=2\nudp dport=3\nudp dport=4\n",
-        &world,
-    );
-    assert_eq!(ids(&base), [u32::MAX - 2, u32::MAX - 1, 1, 2]);
-    let next = changed(&base, "udp dport=5 id=4294967295\n", &world);
-    assert_errno(run(&next, "udp any id=4294967295\n", &world), Errno::Exist);
+    assert_eq!(ids(&base), [u32::MAX - 2, u32::MAX - 1, u32::MAX]);
+    for text in [
+        "udp dport=4\n",
+        "insert udp dport=4\n",
+        "udp dport=4 id=7; udp dport=5\n",
+        // What the same write has freed is not given again.
+        "delete 4294967295\nudp dport=4\n",
+        "flush\nudp dport=4\n",
+    ] {
+        let report = assert_errno(run(&base, text, &world), Errno::NoSpc);
+        assert!(report.refusal().what.starts_with("no number is left"));
+    }
+    assert_errno(run(&base, "udp any id=4294967295\n", &world), Errno::Exist);
+    // A number that is not in use may be asked for.
+    let next = changed(&base, "udp dport=4 id=1\n", &world);
+    let next = changed(&next, "delete 4294967295\n", &world);
+    let next = changed(&next, "udp dport=5\n", &world);
+    assert_eq!(ids(&next), [u32::MAX - 2, u32::MAX - 1, 1, u32::MAX]);
+    let next = changed(&next, "delete 4294967293; delete 4294967294\n", &world);
+    let next = changed(&next, "delete 4294967295\n", &world);
+    let next = changed(&next, "udp dport=6\nudp dport=7\n", &world);
+    assert_eq!(ids(&next), [1, 2, 3]);
 }
 
 #[test]
@@ -330,6 +342,64 @@ fn the_parameter_makes_a_table() {
     );
 }
 
+/// It takes rules as a write does, and is told so.
+#[test]
+fn the_parameter_takes_rules_only() {
+    let world = World::default();
+    let read = |text: &str| command::from_parameter(text.as_bytes(), &world, &world);
+    let table = match read("add udp dport=1; add+udp+dport=2++add+udp+dport=3\nadd udp+dport=4") {
+        Ok(Some(change)) => change.table,
+        _ => panic!("refused"),
+    };
+    assert_eq!(ports_of(&table), [1, 2, 3, 4]);
+    for text in [
+        "insert udp any",
+        "delete 1",
+        "flush",
+        "load",
+        "commit",
+        "abort",
+    ] {
+        let report = assert_errno(read(&format!("udp any; {text}")), Errno::Inval);
+        let what = "a command in the first table, which has rules only";
+        assert_eq!((report.refusal().what, report.column()), (what, 10));
+    }
+    let report = assert_errno(read("add frob"), Errno::Inval);
+    let expected = report.refusal().expected;
+    assert!(expected.starts_with("a protocol, or one of "), "{expected}");
+    let report = assert_errno(read("add"), Errno::Inval);
+    assert_eq!(report.column(), 4);
+}
+
+/// Behind a command as without one.
+#[test]
+fn rules_without_white_space_behind_a_command() {
+    let world = World::default();
+    let table = table(
+        "add udp+dport=1\ninsert udp+dport=2\ninsert before=1 udp+dport=3\nadd tcp+flags=syn+ack+dport=4\n\
+         insert+before=1+udp+dport=5\nadd\tudp+dport=6;add any\n",
+        &world,
+    );
+    assert_eq!(ports_of(&table), [2, 3, 5, 1, 4, 6, 0]);
+    for (text, what, column) in [
+        ("add udp+dport=1+\n", "a `+` that separates nothing", 16),
+        ("add +udp+dport=1\n", "a `+` that separates nothing", 5),
+        ("+add+udp+dport=1\n", "a `+` that separates nothing", 1),
+        ("add+\n", "a `+` that separates nothing", 4),
+        ("add\n", "a rule is missing", 4),
+        ("insert before=1\n", "a rule is missing", 16),
+        ("add udp+dport=1 any\n", "an unknown word", 5),
+        ("add udp dport=1+any\n", "not a number in range", 15),
+    ] {
+        let report = assert_errno(run(&table, text, &world), Errno::Inval);
+        assert_eq!(
+            (report.refusal().what, report.column()),
+            (what, column),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn a_write_is_a_load_by_its_first_word() {
     for text in [
@@ -384,6 +454,7 @@ fn errno_names() {
         (Errno::NoSpc, "ENOSPC"),
         (Errno::Busy, "EBUSY"),
         (Errno::NoMem, "ENOMEM"),
+        (Errno::Canceled, "ECANCELED"),
     ] {
         assert_eq!(errno.name(), name);
     }
@@ -404,8 +475,17 @@ fn a_table_holds_so_many_rules_and_no_more() {
     );
     assert_eq!(usize::try_from(report.line()).unwrap(), MAX_RULES + 1);
     assert_eq!(world.live(), MAX_RULES);
-    let next = changed(&full, "delete 77\nudp dport=2\n", &world);
-    assert_eq!(next.entries().len(), MAX_RULES);
+    // The rules are counted at the end of the write, whatever order it has.
+    for text in ["delete 77\nudp dport=2\n", "udp dport=2\ndelete 77\n"] {
+        let next = changed(&full, text, &world);
+        assert_eq!(next.entries().len(), MAX_RULES);
+    }
+    let text = "udp dport=2; delete 77\nudp dport=3 # x\n delete 78; udp dport=4; udp dport=5\n";
+    let report = assert_errno(run(&full, text, &world), Errno::NoSpc);
+    assert_eq!((report.line(), report.column()), (3, 13));
+    let text = "udp dport=2\nudp dport=3\ndelete 78\n";
+    let report = assert_errno(run(&full, text, &world), Errno::NoSpc);
+    assert_eq!((report.line(), report.column()), (1, 1));
 }
 
 #[test]
@@ -489,7 +569,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
 #[derive(Clone, Default)]
 struct Model {
     rules: Vec<ModelRule>,
-    next: u32,
+    last: u32,
     made: u32,
 }
 
@@ -524,11 +604,10 @@ impl Model {
         let id = match id {
             Some(id) if self.has(id) => return Err(Errno::Exist),
             Some(id) => id,
-            None if self.next < u32::MAX => self.next.max(1),
-            None => (1..).find(|id| !self.has(*id)).unwrap(),
+            None => self.last.checked_add(1).ok_or(Errno::NoSpc)?,
         };
-        // What was given once, is not given again by itself, until all have been.
-        self.next = self.next.max(id.saturating_add(1));
+        // What was given once, is not given again by itself.
+        self.last = self.last.max(id);
         self.made += 1;
         self.rules.insert(
             at,
@@ -584,6 +663,9 @@ proptest! {
         for write in writes {
             let text: String = write.iter().map(|command| command.text() + "\n").collect();
             let mut next = model.clone();
+            if next.last == u32::MAX {
+                next.last = next.rules.iter().map(|rule| rule.id).max().unwrap_or(0);
+            }
             let mut refused = None;
             for (number, command) in (1u32..).zip(&write) {
                 if let Err(errno) = next.carry_out(command) {

@@ -20,10 +20,7 @@ use ctskip_pure::{
         Needs,
         Transport, //
     },
-    rule::{
-        Family,
-        HookPoint, //
-    },
+    rule::Family, //
 };
 use proptest::{
     collection::vec,
@@ -152,7 +149,6 @@ fn chain(types: &[u8], next: u8, payload: &[u8]) -> Vec<u8> {
 fn context(family: Family) -> Context {
     Context {
         family,
-        point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
         icmp_errors: true,
@@ -187,7 +183,6 @@ fn key4(protocol: u8, transport: Transport) -> Key {
         destination: number(B),
         transport,
         error: false,
-        point: HookPoint::PreRouting,
         device: device("eth7"),
         mark: 77,
         flags: Flags::UNKNOWN,
@@ -520,13 +515,13 @@ fn ipv6_extension_headers_are_skipped() {
             "{types:?}"
         );
     }
-    // The 13th is one too many, as for the kernel.
+    // The 13th is one too many, as for the kernel: what the packet is cannot be known.
     let bytes = ipv6(
         DESTINATION,
         (A6, B6),
         &chain(&[DESTINATION; 13], UDP, &ports(4000, 53)),
     );
-    assert_eq!(read6(&bytes), plain(key6(DESTINATION, Transport::Unknown)));
+    assert_eq!(read6(&bytes), None);
     let bytes = ipv6(DESTINATION, (A6, B6), &chain(&[DESTINATION; 12], NONE, &[]));
     assert_eq!(read6(&bytes), plain(key6(NONE, Transport::Unknown)));
     // Behind ESP nothing is read, and nothing follows `no next header`.
@@ -549,12 +544,9 @@ fn ipv6_extension_headers_cut_short() {
         // Two bytes say what follows; whether it is a later fragment, the next two.
         let least = if kind == FRAGMENT { 44 } else { 42 };
         for len in 40..48 {
-            let protocol = if len < least { kind } else { UDP };
-            assert_eq!(
-                read6(&bytes[..len]),
-                plain(key6(protocol, Transport::Unknown)),
-                "{kind} {len}"
-            );
+            let known = plain(key6(UDP, Transport::Unknown));
+            let expected = if len < least { None } else { known };
+            assert_eq!(read6(&bytes[..len]), expected, "{kind} {len}");
         }
         // Longer than the packet is.
         let mut bytes = ipv6(kind, (A6, B6), &chain(&[kind], UDP, &ports(4000, 53)));
@@ -602,12 +594,25 @@ fn ipv6_fragments() {
     }
 }
 
+/// A later fragment has no more than the type of the header that it starts with.
+#[test]
+fn ipv6_later_fragments_that_start_with_an_extension_header() {
+    for (following, known) in [(UDP, true), (ESP, true), (DESTINATION, false), (AH, false)] {
+        let mut bytes = ipv6(FRAGMENT, (A6, B6), &chain(&[FRAGMENT], following, &[7; 40]));
+        bytes[42..44].copy_from_slice(&8u16.to_be_bytes());
+        let expected = match known {
+            true => plain(key6(following, Transport::Unknown)),
+            false => None,
+        };
+        assert_eq!(read6(&bytes), expected, "{following}");
+    }
+}
+
 /// The key of the packet from `source` to `destination` that an error to `source` quotes.
 fn quoted4(protocol: u8, (source, destination): (&str, &str), transport: Transport) -> Key {
     Key {
         source: number(source),
         destination: number(destination),
-        point: HookPoint::LocalOut,
         ..key4(protocol, transport)
     }
 }
@@ -649,7 +654,6 @@ fn icmp_errors_quote_a_packet() {
     let quoted = Key {
         source: number(B6),
         destination: number(far6),
-        point: HookPoint::LocalOut,
         ..key6(TCP, Transport::Ports(4000, 443))
     };
     for icmp_type in 0..=255 {
@@ -681,12 +685,32 @@ fn icmpv6_redirects_quote_a_packet() {
     };
     let packet = read6(&redirect(&[4, 8])).unwrap();
     assert_eq!(packet.key, error6(137));
-    let quoted = packet.quoted.unwrap();
+    let quoted = packet.quoted.as_ref().unwrap();
     assert_eq!(quoted.transport, Transport::Ports(4000, 53));
     assert_eq!(quoted.destination, number("2001:db8:3::3"));
-    // Another option, and one without a length.
-    for option in [[2, 8], [4, 0]] {
-        assert_eq!(read6(&redirect(&option)), plain(error6(137)));
+    // Behind the target's link-layer address, as Linux writes it, and behind seven more options.
+    let option = |kind, len: u8| {
+        let mut option = vec![kind, len];
+        option.extend(vec![9; usize::from(len) * 8 - 2]);
+        option
+    };
+    for before in [
+        option(2, 1),
+        option(2, 3),
+        option(1, 1).repeat(7), //
+    ] {
+        let options = [&before[..], &[4, 8]].concat();
+        assert_eq!(read6(&redirect(&options)), Some(packet), "{before:?}");
+    }
+    // Too many, another option alone, and one without a length.
+    let late = [&option(1, 1).repeat(8)[..], &[4, 8]].concat();
+    for options in [
+        &late[..],
+        &option(2, 1),
+        &[4, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 0, 4, 8],
+    ] {
+        assert_eq!(read6(&redirect(options)), plain(error6(137)), "{options:?}");
     }
     let whole = redirect(&[4, 8]);
     for len in 41..whole.len() - ports(0, 0).len() {
@@ -697,33 +721,13 @@ fn icmpv6_redirects_quote_a_packet() {
     assert_eq!(read4(&bytes), plain(key4(ICMP, Transport::IcmpType(137))));
 }
 
-/// The flow of a quoted packet passes at the other hook than the error about it.
+/// Headers may have options, the error's and those that it quotes.
 #[test]
-fn quoted_packets_pass_at_the_opposite_hook() {
+fn quoted_packets_lie_behind_options() {
     let sent = ipv4(UDP, 0, &[1, 1, 1, 1], (B, A), &ports(4000, 53));
     let bytes = ipv4(ICMP, 0, &[1; 8], (A, B), &icmp(3, &sent));
     let quoted = quoted4(UDP, (B, A), Transport::Ports(4000, 53));
     assert_eq!(read4(&bytes).unwrap().quoted, Some(quoted));
-
-    let context = Context {
-        point: HookPoint::LocalOut,
-        ..context(Family::Ipv4)
-    };
-    let packet = read(&bytes[..], &context).unwrap();
-    assert_eq!(
-        packet.key,
-        Key {
-            point: HookPoint::LocalOut,
-            ..error4(3)
-        }
-    );
-    assert_eq!(
-        packet.quoted,
-        Some(Key {
-            point: HookPoint::PreRouting,
-            ..quoted
-        })
-    );
 }
 
 #[test]
@@ -921,10 +925,9 @@ proptest! {
     /// Nothing panics, nothing is read beyond the end, and what lies behind the bytes that were
     /// read does not count.
     #[test]
-    fn any_bytes(bytes in odd_packets(), out in any::<bool>(), icmp_errors in any::<bool>()) {
+    fn any_bytes(bytes in odd_packets(), icmp_errors in any::<bool>()) {
         for family in [Family::Ipv4, Family::Ipv6] {
-            let point = if out { HookPoint::LocalOut } else { HookPoint::PreRouting };
-            let context = Context { point, icmp_errors, ..context(family) };
+            let context = Context { icmp_errors, ..context(family) };
             let watched = Watched { bytes: &bytes, end: RefCell::new(0) };
             let packet = read(&watched, &context);
             prop_assert_eq!(packet, read(&bytes[..], &context));
@@ -932,7 +935,6 @@ proptest! {
                 prop_assert!(packet.quoted.is_none() || packet.key.error && icmp_errors);
                 if let Some(quoted) = packet.quoted {
                     prop_assert_eq!(quoted.source, packet.key.destination);
-                    prop_assert_eq!(quoted.point, point.opposite());
                     prop_assert!(!quoted.error);
                 }
             }

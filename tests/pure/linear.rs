@@ -7,14 +7,17 @@ use ctskip_pure::{
         linear::LinearTable,
         scope::Scope, //
     },
-    packet::header::{
-        Key,
-        Transport, //
+    packet::{
+        ends::{
+            AskedEnds,
+            NoEnds, //
+        },
+        header::{
+            Key,
+            Transport, //
+        },
     },
-    rule::{
-        Family,
-        HookPoint, //
-    }, //
+    rule::Family, //
 };
 use ctskip_testkit::{
     compiled::{
@@ -32,6 +35,7 @@ use ctskip_testkit::{
     },
     world::{
         self,
+        is_local,
         key,
         lines,
         Slot,
@@ -76,7 +80,8 @@ proptest! {
             let Some(table) = table else { continue };
             for packet in &packets {
                 let Probe { key, .. } = packets::any(&mut packet.source(), &rules);
-                let found = table.first_match(&key);
+                let ends = AskedEnds::new(&key, is_local);
+                let found = table.first_match::<true>(&key, &ends);
                 prop_assert_eq!(found.is_ok(), is_for(&key), "{:?}", key);
                 let Ok(found) = found else { continue };
                 let expected = compiled::first_match(rules.iter().copied(), &Probe { netns, key });
@@ -105,7 +110,8 @@ fn few_rules_are_met() {
         made += 1;
         for _ in 0..20 {
             let probe = packets::any(source, &rules);
-            if let Ok(found) = table.first_match(&probe.key) {
+            let ends = AskedEnds::new(&probe.key, is_local);
+            if let Ok(found) = table.first_match::<true>(&probe.key, &ends) {
                 matched += usize::from(found.is_some());
                 total += 1;
             }
@@ -123,7 +129,7 @@ fn which_tables_have_them() {
         "udp dport=1024-2047",
         "icmp any",
         "icmp type=8\ntcp dst=2001:db8::/32\nudp dport=53",
-        "udp dport=1 local=dst\nudp dport=2 local=dst\nudp dport=3 local=src\ntcp dport=4 oneway",
+        "udp dport=1\nudp dport=2 oneway\nudp dport=3 local=dst\ntcp dport=4 oneway local=src",
         "udp dport=1,2,3,4",
         "udp dport=53 mark=5 netns=init",
     ] {
@@ -147,18 +153,15 @@ fn which_tables_have_them() {
 #[test]
 fn the_last_of_them() {
     let linear = linear("udp dport=1,2,3\nudp dport=4").unwrap();
-    let found = |port, point| {
-        let mut key = key(17, "192.0.2.1", "192.0.2.2", Transport::Ports(9, port));
-        key.point = point;
+    let found = |port| {
+        let key = key(17, "192.0.2.1", "192.0.2.2", Transport::Ports(9, port));
         linear
-            .first_match(&key)
+            .first_match::<false>(&key, NoEnds)
             .ok()
             .unwrap()
             .map(|entry| entry.id())
     };
-    for point in [HookPoint::PreRouting, HookPoint::LocalOut] {
-        assert_eq!(found(1, point), Some(1));
-        assert_eq!(found(4, point), Some(2));
-        assert_eq!(found(5, point), None);
-    }
+    assert_eq!(found(1), Some(1));
+    assert_eq!(found(4), Some(2));
+    assert_eq!(found(5), None);
 }

@@ -41,7 +41,7 @@ proptest! {
     fn lines_are_as_long_as_said(
         specs in vec(made(160, |source| Spec::make(source, Kind::Any(3))), 1..4),
         ids in vec(prop_oneof![1..20u32, any::<u32>()], 4),
-        numbers in vec((numbers(), numbers(), numbers()), 4),
+        numbers in vec((numbers(), numbers(), numbers(), numbers()), 4),
     ) {
         let world = World::default();
         let mut given = BTreeSet::from([0]);
@@ -53,7 +53,7 @@ proptest! {
             text += &format!("{} id={id}\n", spec.text(&Style::plain()));
         }
         let table = table(&text, &world);
-        let counts = numbers.into_iter().map(|(packets, bytes, held)| Counts { packets, bytes, held });
+        let counts = numbers.into_iter().map(|(packets, bytes, held, observed)| Counts { packets, bytes, held, observed });
         for (entry, counts) in table.entries().iter().zip(counts.clone()) {
             check_lines(entry, counts);
         }
@@ -126,11 +126,12 @@ fn check_lines(entry: &Entry<Slot>, counts: Counts) {
     assert_eq!(rule, format!("{text}\"\n"));
     let tag = entry.rule().tag().unwrap_or("");
     let expected = format!(
-        "id={} packets={} bytes={} held={} tag={tag}",
+        "id={} packets={} bytes={} held={} observed={} tag={tag}",
         entry.id(),
         counts.packets,
         counts.bytes,
-        counts.held
+        counts.held,
+        counts.observed
     );
     assert_eq!(
         fields.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -150,15 +151,16 @@ fn counter_lines() {
                 packets,
                 bytes: 2,
                 held: 3,
+                observed: 4,
             },
         )
         .to_string()
     };
-    let blanks = " ".repeat(57);
+    let blanks = " ".repeat(76);
     assert_eq!(
         line(1),
         format!(
-            "id=1 packets=1 bytes=2 held=3 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n"
+            "id=1 packets=1 bytes=2 held=3 observed=4 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n"
         )
     );
     assert_eq!(line(u64::MAX).len(), line(0).len());

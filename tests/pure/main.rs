@@ -16,7 +16,6 @@ mod conn;
 mod corpus;
 mod hash;
 mod header;
-mod held;
 mod linear;
 mod listing;
 mod load;
@@ -30,8 +29,11 @@ mod ruleset;
 mod session;
 mod shapes;
 mod show;
+mod terms;
 mod text;
+mod value;
 mod verdict;
+mod warning;
 
 /// A packet's key, and where it is an ICMP error, the key of the packet that it quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //!
 //! Both the oracle and the compiled rule must say so.
 
+use std::cell::RefCell;
+
 use ctskip_pure::{
     matcher::oracle,
     packet::header::{
@@ -11,7 +13,6 @@ use ctskip_pure::{
         Key,
         Transport, //
     },
-    rule::HookPoint, //
 };
 
 use ctskip_testkit::{
@@ -19,7 +20,9 @@ use ctskip_testkit::{
     packets::Probe,
     world::{
         device,
+        is_local,
         key,
+        number,
         rule,
         INIT_INUM, //
     },
@@ -40,7 +43,11 @@ fn assert_matches(text: &str, these: &[Key], not_those: &[Key]) {
                 key: *key,
             };
             let found = compiled.first_match(&probe).is_some();
-            assert_eq!(oracle::matches(&rule, key), expected, "{text:?}: {key:?}");
+            assert_eq!(
+                oracle::matches(&rule, key, is_local),
+                expected,
+                "{text:?}: {key:?}"
+            );
             assert_eq!(found, expected, "{text:?}: {key:?}");
         }
     }
@@ -73,13 +80,6 @@ fn icmp6(icmp_type: u8) -> Key {
 fn fragment(key: Key) -> Key {
     Key {
         transport: Transport::Unknown,
-        ..key
-    }
-}
-
-fn at_output(key: Key) -> Key {
-    Key {
-        point: HookPoint::LocalOut,
         ..key
     }
 }
@@ -126,9 +126,15 @@ fn families() {
     assert_matches("udp any", &[four, six], &[]);
     assert_matches("ip udp any", &[four], &[six]);
     assert_matches("ip6 udp any", &[six], &[four]);
+    // Protocols say it: IGMP is IPv4's, and the number of an extension header is no protocol of IPv6.
+    for number in [2, 0, 51, 59] {
+        let of = |address| key(number, address, address, Transport::Unknown);
+        let (four, six) = (of("10.0.0.1"), of("2001:db8::1"));
+        assert_matches(&format!("proto={number} any"), &[four], &[six]);
+    }
     // Addresses say it: the same bits in the other family are others.
-    assert_matches("udp dst=0.0.0.0/0", &[four], &[six]);
-    assert_matches("udp dst=::/0", &[six], &[four]);
+    assert_matches("udp dst=0.0.0.0/0 any", &[four], &[six]);
+    assert_matches("udp dst=::/0 any", &[six], &[four]);
     assert_matches(
         "udp dst=10.0.0.0/8",
         &[four],
@@ -205,49 +211,108 @@ fn ports_and_their_direction() {
     let ends = udp("10.0.0.1", 0, "10.0.0.2", 65535);
     assert_matches("udp sport=0 dport=65535 oneway", &[ends], &[query]);
     assert_matches(
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         &[ends, query, answer],
         &[fragment(query)],
     );
 }
 
-/// `local=` says which end is this host, so at which hook each direction is looked at.
+/// `local=` says which end is an address of the packet's namespace: an odd one, see `world::is_local()`.
 #[test]
 fn local() {
-    let query = udp("10.0.0.1", 4000, "10.0.0.2", 53);
-    let answer = udp("10.0.0.2", 53, "10.0.0.1", 4000);
-    // A server: queries come in, answers go out.
+    let flow = |client, server| {
+        (
+            udp(client, 4000, server, 53),
+            udp(server, 53, client, 4000), //
+        )
+    };
+    let (query, answer) = flow("10.0.0.2", "10.0.0.1");
+    let (own_query, own_answer) = flow("10.0.0.1", "10.0.0.2");
+    let (inner_query, inner_answer) = flow("10.0.0.1", "10.0.0.3");
+    let (forwarded_query, forwarded_answer) = flow("10.0.0.2", "10.0.0.4");
+    // A server.
     assert_matches(
         "udp dport=53 local=dst",
-        &[query, at_output(answer)],
-        &[at_output(query), answer],
+        &[query, answer, inner_query, inner_answer],
+        &[own_query, own_answer, forwarded_query, forwarded_answer],
     );
-    // A client: queries go out, answers come in.
+    // A client.
     assert_matches(
         "udp dport=53 local=src",
-        &[at_output(query), answer],
-        &[query, at_output(answer)],
+        &[own_query, own_answer, inner_query, inner_answer],
+        &[query, answer, forwarded_query, forwarded_answer],
     );
     assert_matches(
         "udp dport=53 local=dst oneway",
-        &[query],
-        &[at_output(query), answer, at_output(answer)],
+        &[query, inner_query],
+        &[answer, own_query, inner_answer, forwarded_query],
     );
     assert_matches(
         "udp dport=53 local=src oneway",
-        &[at_output(query)],
-        &[query, answer, at_output(answer)],
+        &[own_query, inner_query],
+        &[query, own_answer, inner_answer, forwarded_query],
     );
+    // Where the terms match both ways, either end will do.
+    let same = |source, destination| udp(source, 53, destination, 53);
+    let (to_here, from_here) = (same("10.0.0.2", "10.0.0.1"), same("10.0.0.1", "10.0.0.2"));
+    assert_matches("udp dport=53 local=dst", &[to_here, from_here], &[]);
+    assert_matches("udp dport=53 local=dst oneway", &[to_here], &[from_here]);
+    assert_matches("udp any local=src oneway", &[from_here], &[to_here]);
+    // IPv6 as well.
+    let (query, answer) = flow("2001:db8::2", "2001:db8::1");
+    let (own_query, own_answer) = flow("2001:db8::1", "2001:db8::2");
     assert_matches(
-        "udp dport=53",
-        &[query, answer, at_output(query), at_output(answer)],
-        &[],
+        "udp dport=53 local=dst",
+        &[query, answer],
+        &[own_query, own_answer],
     );
-    // Where the same terms match both ways, both hooks remain.
-    let same = udp("10.0.0.1", 53, "10.0.0.2", 53);
-    assert_matches("udp dport=53 local=dst", &[same, at_output(same)], &[]);
-    assert_matches("udp dport=53 local=dst oneway", &[same], &[at_output(same)]);
-    assert_matches("udp any local=src oneway", &[at_output(same)], &[same]);
+}
+
+/// The first rule counts that matches with its end: one before it may have all but that.
+#[test]
+fn a_rule_whose_end_is_not_local_hides_no_other() {
+    let text = "udp dport=53 local=dst\nudp dport=53 local=src\nudp any\n";
+    let compiled = Compiled::of_text(text);
+    let found = |source, destination| {
+        let key = udp(source, 4000, destination, 53);
+        let netns = INIT_INUM;
+        compiled.first_match(&Probe { netns, key })
+    };
+    assert_eq!(found("10.0.0.2", "10.0.0.1"), Some(0));
+    assert_eq!(found("10.0.0.1", "10.0.0.1"), Some(0));
+    assert_eq!(found("10.0.0.1", "10.0.0.2"), Some(1));
+    assert_eq!(found("10.0.0.2", "10.0.0.4"), Some(2));
+}
+
+/// An end is asked for once all else matches, once for each address, and never where no rule asks.
+#[test]
+fn an_end_is_asked_for_late_and_once() {
+    let asked = |rules: &str, key: &Key| {
+        let compiled = Compiled::of_text(rules);
+        let asked = RefCell::new(Vec::new());
+        let is_local = |address| {
+            asked.borrow_mut().push(address);
+            false
+        };
+        compiled
+            .view(INIT_INUM)
+            .decide(key, None, is_local, || false);
+        asked.into_inner()
+    };
+    let query = udp("10.0.0.2", 4000, "10.0.0.1", 53);
+    assert_eq!(asked("udp dport=53\n", &query), []);
+    assert_eq!(asked("udp dport=54 local=dst\n", &query), []);
+    assert_eq!(
+        asked("udp src=10.0.0.3 dport=53 local=dst\n", &query),
+        [],
+        "an address that differs"
+    );
+    let of_destination = [number("10.0.0.1")];
+    assert_eq!(asked("udp dport=53 local=dst\n", &query), of_destination);
+    let rules = "udp dport=53 local=dst\nudp dst=10.0.0.0/8 local=dst oneway\n";
+    assert_eq!(asked(rules, &query), of_destination);
+    let answer = udp("10.0.0.1", 53, "10.0.0.2", 4000);
+    assert_eq!(asked("udp dport=53 local=dst\n", &answer), of_destination);
 }
 
 #[test]
@@ -280,14 +345,10 @@ fn devices() {
         &[on("fifteen-letters")],
         &[on("fifteen-letter"), on("")],
     );
-    // The same in both directions and at both hooks.
+    // The same in both directions.
     assert_matches(
         "udp dport=53 dev=eth0",
-        &[
-            answer_on("eth0"),
-            at_output(on("eth0")),
-            at_output(answer_on("eth0")),
-        ],
+        &[on("eth0"), answer_on("eth0")],
         &[answer_on("eth1")],
     );
 }
@@ -478,15 +539,24 @@ fn icmp_types_without_an_answer() {
     assert_matches("icmp dst=10.0.0.2", &[to(9), from(9), to(8), from(8)], &[]);
     assert_matches("icmp6 type=135", &[icmp6(135)], &[icmp6(136)]);
     // `local=` goes by the direction in which the type matches.
+    let (to_here, from_here) = ("10.0.0.1", "10.0.0.2");
+    let ping = |icmp_type, to: &str| {
+        let from = if to == to_here { from_here } else { to_here };
+        key(1, from, to, Transport::IcmpType(icmp_type))
+    };
     assert_matches(
         "icmp type=8 local=dst",
-        &[icmp(8), at_output(icmp(0))],
-        &[at_output(icmp(8)), icmp(0)],
+        &[ping(8, to_here), ping(0, from_here)],
+        &[ping(8, from_here), ping(0, to_here)],
     );
-    assert_matches("icmp type=9 local=dst", &[icmp(9)], &[at_output(icmp(9))]);
+    assert_matches(
+        "icmp type=9 local=dst",
+        &[ping(9, to_here)],
+        &[ping(9, from_here)],
+    );
     // Lists and ranges of types.
     assert_matches(
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         &[icmp(0), icmp(3), icmp(255)],
         &[fragment(icmp(0))],
     );
@@ -518,7 +588,7 @@ fn errors() {
     }
     for text in [
         "icmp type=3",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=3",
         "icmp type=3 dst=10.0.0.2 oneway",
     ] {
@@ -540,7 +610,7 @@ fn packets_without_ports_or_type() {
     for text in [
         "udp dport=53",
         "udp sport=4000",
-        "udp dport=0-65535",
+        "udp dport=0-65535 any",
         "udp sport=0-65535 dport=0-65535 dst=10.0.0.2",
         "track udp dport=53",
         "track udp dport=53 dst=10.0.0.2",
@@ -559,7 +629,7 @@ fn packets_without_ports_or_type() {
     let ping = fragment(icmp(8));
     for text in [
         "icmp type=8",
-        "icmp type=0-255",
+        "icmp type=0-255 any",
         "track icmp type=8",
         "icmp,icmp6 type=0",
     ] {
@@ -571,7 +641,7 @@ fn packets_without_ports_or_type() {
 #[test]
 fn the_first_rule_counts() {
     let rules = ["track udp dport=53 dst=10.0.0.9", "udp dport=53", "udp any"].map(rule);
-    let first = |key: &Key| oracle::first_match(rules.iter(), key);
+    let first = |key: &Key| oracle::first_match(rules.iter(), key, is_local);
     assert_eq!(first(&udp("10.0.0.1", 4000, "10.0.0.9", 53)), Some(0));
     assert_eq!(first(&udp("10.0.0.9", 53, "10.0.0.1", 4000)), Some(0));
     assert_eq!(first(&udp("10.0.0.1", 4000, "10.0.0.2", 53)), Some(1));

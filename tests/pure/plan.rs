@@ -160,6 +160,22 @@ fn tables_have_every_plan() {
     }
 }
 
+/// The tables of one rule have the plans for few rules.
+#[test]
+fn one_rule_has_a_plan_for_few() {
+    let source: &mut dyn Source = &mut Random::new(4);
+    let mut plans = BTreeMap::<String, usize>::new();
+    for _ in 0..1000 {
+        let compiled = Compiled::of_text(&lines(&[rule_text(source, Kind::Any(3))]));
+        let plan = compiled.view(INIT_INUM).plan();
+        *plans.entry(format!("{plan:?}")).or_default() += 1;
+    }
+    for plan in ["Linear", "LinearLocal", "Full"] {
+        let count = plans.get(plan).copied().unwrap_or(0);
+        assert!(count >= 10, "{plan}: {plans:?}");
+    }
+}
+
 /// Returns so many rules that hash tables take, with other rules behind them.
 fn hosts(count: u32, more: &str) -> String {
     let host = |n: u32| format!("udp src=10.{}.{}.1 dport=53\n", n / 256, n % 256);
@@ -178,6 +194,8 @@ fn plans() {
     assert_eq!(plan(""), Plan::Idle);
     assert_eq!(plan("udp dport=53 netns=4026532001\n"), Plan::Idle);
     assert_eq!(plan("udp dport=53\n"), Plan::Linear);
+    assert_eq!(plan("udp dport=53 local=dst\n"), Plan::LinearLocal);
+    assert_eq!(plan("udp dport=1000-2000 local=dst\n"), Plan::Full);
     assert_eq!(plan("udp dport=53 dev=eth0\n"), Plan::TreesWithDevices);
     assert_eq!(plan("tcp dport=80 flags=syn\n"), Plan::Full);
     assert_eq!(plan("udp dport=1000-2000\n"), Plan::Trees);

@@ -31,7 +31,6 @@ use ctskip_pure::{
         protocol,
         Action,
         DeviceName,
-        HookPoint,
         Rule, //
     },
     table::selection::Selection, //
@@ -282,8 +281,9 @@ fn purge_without_memory() {
     assert!(count > 3);
 }
 
-/// The packets of one direction of an entry, as different as rules may tell them apart.
-fn packets(key: Key, rules: &[&Rule]) -> Vec<Key> {
+/// The packets of one direction of an entry, as different as rules may tell them apart, and whether source
+/// and destination of each are local.
+fn packets(key: Key, rules: &[&Rule]) -> Vec<(Key, [bool; 2])> {
     let mut devices = vec![DeviceName::default()];
     let mut marks = vec![0, u32::MAX];
     let mut flags = vec![0, 0xff];
@@ -301,7 +301,7 @@ fn packets(key: Key, rules: &[&Rule]) -> Vec<Key> {
         flags.extend(rule.flags().iter().map(|f| f.value()));
     }
     let mut all = Vec::new();
-    for point in [HookPoint::PreRouting, HookPoint::LocalOut] {
+    for local in [[false, false], [false, true], [true, false], [true, true]] {
         for device in &devices {
             for mark in &marks {
                 for bits in &flags {
@@ -310,13 +310,13 @@ fn packets(key: Key, rules: &[&Rule]) -> Vec<Key> {
                         protocol::TCP => Flags::new(*bits),
                         _ => Flags::UNKNOWN,
                     };
-                    all.push(Key {
-                        point,
+                    let packet = Key {
                         device,
                         mark,
                         flags,
                         ..key
-                    });
+                    };
+                    all.push((packet, local));
                 }
             }
         }
@@ -377,8 +377,13 @@ proptest! {
         let acts = |rule: &Rule| rule.action() == Action::Skip && (rule.nat_ok() || !nat);
         let (mut all_skipped, mut by_selected, mut may_be, mut matters) = (true, false, false, false);
         for direction in [conn.original.key(), conn.reply.key()] {
-            for packet in packets(direction, &rules) {
-                let matches = |rule: &Rule| holds(rule, inum) && oracle::matches(rule, &packet);
+            for (packet, [source, destination]) in packets(direction, &rules) {
+                let is_local = |address| match address == packet.source {
+                    true => source,
+                    false => destination,
+                };
+                let matches =
+                    |rule: &Rule| holds(rule, inum) && oracle::matches(rule, &packet, is_local);
                 let skips = |at: usize| acts(rules[at]);
                 let mut found = (0..rules.len()).filter(|at| matches(rules[*at])).peekable();
                 let first = found.peek().copied();

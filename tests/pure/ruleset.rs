@@ -10,9 +10,12 @@ use ctskip_pure::{
         ruleset::Ruleset,
         scope::Scope, //
     },
-    packet::header::{
-        Needs,
-        Transport, //
+    packet::{
+        ends::NoEnds,
+        header::{
+            Needs,
+            Transport, //
+        },
     },
     rule::{
         Netns,
@@ -113,7 +116,11 @@ fn positions_are_those_of_the_table() {
     let key = key(17, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 53));
     let id = |scope| {
         ruleset
-            .entry(ruleset.lookup(&ruleset.sections(scope), &key).unwrap())
+            .entry(
+                ruleset
+                    .lookup(&ruleset.sections(scope), &key, NoEnds)
+                    .unwrap(),
+            )
             .unwrap()
             .id()
     };

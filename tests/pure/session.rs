@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use ctskip_pure::{
     language::refusal::Errno,
-    table::session::{
-        FileState,
-        SILENCE, //
+    table::{
+        load::LeftOut,
+        session::{
+            closed,
+            FileState,
+            Lost,
+            LostLoad,
+            SILENCE, //
+        }, //
     },
 };
 use ctskip_testkit::{
@@ -44,8 +50,8 @@ impl Office {
     fn new() -> Self {
         Self {
             desk: Desk::new(),
-            one: File::open(),
-            other: File::open(),
+            one: File::open(1),
+            other: File::open(2),
         }
     }
 
@@ -115,11 +121,22 @@ fn session_of_transactions() {
     );
     office.one("", Outcome::Accepted, FileState::Plain);
     office.one("# nothing\n", Outcome::Accepted, FileState::Plain);
-    // A refused one that was whole leaves nothing behind.
-    office.refused("udp dport=3\nfrob\n", FileState::Plain);
-    office.refused("commit\n", FileState::Plain);
-    office.refused("udp any\nload\n", FileState::Plain);
-    office.one("flush\n", changed_to(""), FileState::Plain);
+}
+
+/// `{ echo "track ..."; echo "skip ..."; } > rules`: without the first one, the second is not carried out.
+#[test]
+fn session_of_a_refused_transaction() {
+    for text in ["udp dport=3\nfrob\n", "commit\n", "udp any\nload\n"] {
+        let mut office = Office::new();
+        office.refused(text, FileState::Stopped);
+        // No other file is concerned.
+        office.other("# x\n", Outcome::Accepted, FileState::Plain);
+        office.goes_on_with_a_load_only(FileState::Stopped);
+    }
+    let mut office = Office::new();
+    let seen = office.desk.write(&office.one, b"delete 9\n", None, true);
+    assert!(matches!(seen, Outcome::Refused(Errno::NoEnt, ..)));
+    office.goes_on_with_a_load_only(FileState::Stopped);
 }
 
 #[test]
@@ -211,6 +228,12 @@ fn session_of_purges() {
         FileState::Plain,
     );
 
+    // What comes behind one that was not carried out must not be.
+    let mut office = Office::new();
+    let seen = office.desk.write(&office.one, b"purge\n", None, false);
+    assert_eq!(seen, purges(None, "All"));
+    office.goes_on_with_a_load_only(FileState::Stopped);
+
     let mut office = Office::loading();
     let why = office.refused("commit purge 1\n", FileState::Stopped);
     assert!(why.contains("a word too many"), "{why}");
@@ -257,7 +280,8 @@ fn session_of_a_change_that_is_not_made() {
     let mut office = Office::new();
     let seen = office.desk.write(&office.one, b"flush\n", None, false);
     assert_eq!(seen, changed_to(""));
-    office.one("delete 1\n", changed("2 tag=a id=2"), FileState::Plain);
+    assert_eq!(text_of(&office.desk.table), BASE);
+    office.goes_on_with_a_load_only(FileState::Stopped);
 }
 
 const BUSY: &str = "another writer's load is open";
@@ -301,14 +325,22 @@ fn session_lets_a_load_take_over_from_a_silent_one() {
     office.other("load\nudp dport=7\n", Outcome::Accepted, FileState::Loading);
     assert_eq!(office.desk.state(&office.one), FileState::Superseded);
     assert_eq!(office.one.held(), 1);
-    office.one("udp dport=6\n", Outcome::Rest, FileState::Superseded);
-    office.one("commit\n", Outcome::Rest, FileState::Superseded);
+    let lost = |how, rules| {
+        let writer = 1;
+        Some(LostLoad { how, writer, rules })
+    };
+    assert_eq!(office.desk.events().lost, lost(Lost::Superseded, 2));
+    // It is told once, and kept no longer for that.
+    let why = office.refused("udp dport=6\ncommit\n", FileState::Stopped);
+    assert!(why.contains("another one took over"), "{why}");
+    assert!(why.contains("text=udp dport=6\n"), "{why}");
+    assert_eq!(office.one.held(), 0);
+    office.one("commit\n", Outcome::Rest, FileState::Stopped);
     office.other("commit\n", changed("7 id=3"), FileState::Plain);
-    office.one("udp dport=6\n", Outcome::Rest, FileState::Superseded);
-    // Until it begins anew: then it is kept no longer for that.
+    assert_eq!(office.desk.events().lost, None);
+    office.one("udp dport=6\n", Outcome::Rest, FileState::Stopped);
     office.one("load\n", Outcome::Accepted, FileState::Loading);
     office.one("commit\n", changed_to(""), FileState::Plain);
-    assert_eq!(office.one.held(), 0);
     office.one("udp dport=6\n", changed("6 id=4"), FileState::Plain);
 }
 
@@ -345,6 +377,30 @@ fn session_forgets_files_that_are_closed() {
     assert_eq!(seen, Outcome::Accepted);
     assert_eq!(closed.strong_count(), 0);
 
+    let lost = LostLoad {
+        how: Lost::Closed,
+        writer: 1,
+        rules: 1,
+    };
+    assert_eq!(desk.events().lost, Some(lost));
+    assert_eq!(desk.events().lost, None);
+
+    // Without a write, too.
+    let Office {
+        mut desk,
+        one,
+        other,
+    } = Office::loading();
+    assert!(desk.forget_closed());
+    assert_eq!(desk.events().lost, None);
+    let closed = one.close();
+    assert!(!desk.forget_closed());
+    assert_eq!(closed.strong_count(), 0);
+    assert_eq!(desk.events().lost, Some(lost));
+    let seen = desk.write(&other, b"# x\n", None, true);
+    assert_eq!(seen, Outcome::Accepted);
+    assert_eq!(desk.events().lost, None);
+
     // So does any write, and a file that was superseded is no more kept either.
     let Office {
         mut desk,
@@ -355,7 +411,7 @@ fn session_forgets_files_that_are_closed() {
     let seen = desk.write(&other, b"load\n", None, true);
     assert_eq!(seen, Outcome::Accepted);
     let (one, other) = (one.close(), other.close());
-    let third = File::open();
+    let third = File::open(3);
     let seen = desk.write(&third, b"", None, true);
     assert_eq!(seen, Outcome::Accepted);
     assert_eq!((one.strong_count(), other.strong_count()), (0, 0));
@@ -409,13 +465,7 @@ fn session_without_memory() {
         is_stopped,
         Outcome::Accepted,
     );
-    failing(
-        1,
-        Office::new,
-        "flush\n",
-        |office| office.other("flush\n", changed_to(""), FileState::Plain),
-        changed_to(""),
-    );
+    failing(1, Office::new, "flush\n", is_stopped, changed_to(""));
     // Noting the other file comes first: without memory for that, its load stays open.
     let silent = || {
         let office = Office::loading();
@@ -440,6 +490,35 @@ fn session_without_memory() {
         Outcome::Accepted,
     );
     assert_eq!(noted.get(), 1);
+}
+
+/// Of a load that is committed, and of no other.
+#[test]
+fn session_tells_which_rules_are_left_out() {
+    let mut office = Office::new();
+    let left_out = |office: &mut Office| office.desk.events().left_out;
+    let text = "load lenient\nudp dport=1\nudp dport=2 tag=a\nudp dport=3 netns=5\n";
+    office.one(text, Outcome::Accepted, FileState::Loading);
+    assert_eq!(left_out(&mut office), LeftOut::default());
+    // Also where nothing changes.
+    office.one("commit\n", Outcome::Accepted, FileState::Plain);
+    assert_eq!(left_out(&mut office), LeftOut { rules: 1, line: 3 });
+    office.one(text, Outcome::Accepted, FileState::Loading);
+    office.one("abort\n", Outcome::Accepted, FileState::Plain);
+    assert_eq!(left_out(&mut office), LeftOut::default());
+    office.one(text, Outcome::Accepted, FileState::Loading);
+    office.refused("frob\n", FileState::Stopped);
+    assert_eq!(left_out(&mut office), LeftOut::default());
+}
+
+#[test]
+fn session_reports_a_load_that_was_closed() {
+    let report = closed();
+    assert_eq!(
+        (report.refusal().errno, report.line()),
+        (Errno::Canceled, 0)
+    );
+    assert!(report.to_string().contains("closed without commit"));
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {

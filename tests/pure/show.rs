@@ -13,6 +13,7 @@ use ctskip_pure::{
             KeptLine,
             LastError,
             NetnsLine,
+            NetnsRow,
             RulesHead,
             StatsLine, //
         },
@@ -20,31 +21,75 @@ use ctskip_pure::{
     }, //
 };
 
-/// Each line of `netns` has the same length, so that a reader finds the next one.
+/// Each line of `netns` has the same length, so that a reader finds the next one. Its numbers are not
+/// padded, and of usual ones, a line has 120 columns at most.
 #[test]
 fn netns_lines_are_all_of_one_length() {
     let least = NetnsLine::default();
-    assert_eq!(
-        least.to_string(),
-        "netns=0          ct=off entries=0          max=0          drop=0                    \
-         early_drop=0                    nat=no  rules=0      skipped=0                    \
-         held=0                   \n"
-    );
+    let usual = NetnsLine {
+        inum: Some(4_026_532_310),
+        conntrack: true,
+        entries: 26_214,
+        max: 262_144,
+        drop: 176,
+        nat_ipv4: true,
+        rules: 12,
+        skipped: 88_112,
+        ..least
+    };
     let most = NetnsLine {
-        inum: u32::MAX,
+        inum: Some(u32::MAX),
         conntrack: true,
         entries: u32::MAX,
         max: u32::MAX,
         drop: u64::MAX,
+        drop_new: u64::MAX,
         early_drop: u64::MAX,
-        nat: true,
+        nat_ipv4: true,
+        nat_ipv6: true,
+        no_hooks: true,
         rules: MAX_RULES,
         skipped: u64::MAX,
         held: u64::MAX,
     };
-    for line in [least, most] {
-        assert_eq!(line.to_string().len() as u64, NetnsLine::LEN, "{line}");
+    let shown = |line: &NetnsLine| line.to_string();
+    assert_eq!(
+        shown(&least),
+        "netns=init ct=off entries=0 max=0 drop=0 drop_new=0 early_drop=0 nat=no rules=0 \
+         skipped=0 held=0"
+    );
+    assert_eq!(
+        shown(&usual),
+        "netns=4026532310 ct=on entries=26214 max=262144 drop=176 drop_new=0 early_drop=0 nat=ipv4 \
+         rules=12 skipped=88112 held=0"
+    );
+    assert!(shown(&most).contains(" nat=both "));
+    assert!(shown(&most).ends_with(" hooks=no"));
+    let ipv6 = NetnsLine {
+        nat_ipv4: false,
+        ..most
+    };
+    assert!(shown(&ipv6).contains(" nat=ipv6 "));
+
+    for line in [least, usual] {
+        assert_eq!(line.room(), NetnsLine::LEN, "{line}");
     }
+    assert_eq!((NetnsLine::LEN, most.room()), (120, 232));
+    for len in [most.room(), 320] {
+        for line in [least, usual, most] {
+            let row = NetnsRow(&line, len).to_string();
+            assert_eq!(row.len(), len);
+            assert_eq!(row.trim_end_matches(' ').trim_end(), shown(&line));
+            assert!(row.ends_with('\n'));
+        }
+    }
+    // The longest one that fits.
+    let mut line = usual;
+    while line.room() == NetnsLine::LEN {
+        assert!(shown(&line).len() < NetnsLine::LEN);
+        line.skipped = line.skipped.saturating_mul(10);
+    }
+    assert_eq!((shown(&line).len(), line.room()), (NetnsLine::LEN, 128));
 }
 
 #[test]

@@ -20,10 +20,10 @@ use ctskip_pure::{
             Verdict, //
         },
     },
-    rule::HookPoint, //
 };
 
 use ctskip_testkit::world::{
+    is_local,
     key,
     netns,
     table,
@@ -64,7 +64,7 @@ fn verdict(rules: &Arc<Ruleset<Slot>>, packet: &Packet, nat: bool) -> (Said, boo
         assert!(!asked.replace(true), "asked twice");
         nat
     };
-    let said = match view.decide(&packet.key, packet.quoted.as_ref(), nat_in_use) {
+    let said = match view.decide(&packet.key, packet.quoted.as_ref(), is_local, nat_in_use) {
         Verdict::NoRule => NoRule,
         Verdict::Track(entry) => Track(entry.id()),
         Verdict::Held(entry) => Held(entry.id()),
@@ -99,10 +99,17 @@ fn error() -> Packet {
             error: true,
             ..key(1, "192.0.2.254", "10.0.0.1", Transport::IcmpType(3))
         },
-        quoted: Some(Key {
-            point: HookPoint::LocalOut,
-            ..query().key
-        }),
+        quoted: Some(query().key),
+    }
+}
+
+/// [`error`] about a query of this host to another one.
+fn from_here() -> Packet {
+    let quoted = key(17, "10.0.0.1", "10.0.0.54", Transport::Ports(4000, 53));
+    assert!(is_local(quoted.source) && !is_local(quoted.destination));
+    Packet {
+        quoted: Some(quoted),
+        ..error()
     }
 }
 
@@ -176,9 +183,9 @@ fn errors_follow_the_flow_that_they_are_about() {
     assert_eq!(said("tcp dport=53\n", &error()), NoRule);
     assert_eq!(said("udp dport=53 oneway\n", &error()), Followed(1));
     assert_eq!(said("udp sport=53 oneway\n", &error()), NoRule);
-    // The flow of a client passes at LOCAL_OUT as written.
-    assert_eq!(said("udp dport=53 local=src\n", &error()), Followed(1));
-    assert_eq!(said("udp dport=53 local=dst\n", &error()), NoRule);
+    // The ends are those of the flow, not those of the error.
+    assert_eq!(said("udp dport=53 local=src\n", &from_here()), Followed(1));
+    assert_eq!(said("udp dport=53 local=dst\n", &from_here()), NoRule);
     // Rules about ICMP do not reach them, unless they name the type.
     assert_eq!(said("icmp any\n", &error()), NoRule);
     assert_eq!(said("icmp any\nudp dport=53\n", &error()), Followed(2));

@@ -201,7 +201,7 @@ class Ctskip:
         return [line for line in self.text("rules").splitlines() if not line.startswith("#")]
 
     def counters(self):
-        """Return a dict for each rule, in order: id, packets, bytes, held, tag, rule."""
+        """Return a dict for each rule, in order: id, packets, bytes, held, observed, tag, rule."""
         return [numbers(line) for line in self.text("counters").splitlines()]
 
     def counter(self, rule_id):
@@ -209,12 +209,14 @@ class Ctskip:
         return next(c for c in self.counters() if c["id"] == rule_id)
 
     def netns(self, ns=None):
-        """Return a dict for each namespace, or the dict of one (a Netns)."""
+        """Return a dict for each namespace, or the dict of one (a Netns): all by their numbers."""
+        init = os.stat("/proc/1/ns/net").st_ino
         found = [numbers(line) for line in self.text("netns").splitlines()]
+        for line in found:
+            line["netns"] = init if line["netns"] == "init" else line["netns"]
         if ns is None:
             return found
-        names = ("init", ns.inode) if ns.is_init else (ns.inode,)
-        return next(line for line in found if line["netns"] in names)
+        return next(line for line in found if line["netns"] == ns.inode)
 
     def stats(self):
         """Return the totals as one dict."""

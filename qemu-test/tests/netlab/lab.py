@@ -2,6 +2,7 @@
 """The namespaces of a test, and the links between them."""
 
 import itertools
+import json
 import shlex
 import struct
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 from .family import V4, V6
 from .netns import Netns
 from .servers import Reactor
-from .system import INIT
+from .system import INIT, wait_until
 
 
 class Link:
@@ -130,6 +131,13 @@ class Lab:
         self.init.run("modprobe br_netfilter")
         for key in ("iptables", "ip6tables"):
             bridge.sysctl(f"net.bridge.bridge-nf-call-{key}", 1)
+
+        def ports_forward():
+            ports = json.loads(bridge.run("bridge -json link").stdout)
+            return [port["state"] for port in ports] == ["forwarding"] * 2
+
+        # A port that hears late of its carrier drops the frames until then.
+        wait_until(ports_forward)
         return client, bridge, server
 
     def report(self):

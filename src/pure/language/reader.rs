@@ -3,15 +3,22 @@
 //! The state of reading one rule: the terms read so far.
 
 use crate::pure::{
+    alloc::Vec,
     language::{
-        refusal::Refusal,
+        print::DisplayPrefix,
+        refusal::{
+            Likely,
+            Refusal, //
+        },
         text::column,
         value, //
     },
     rule::{
+        protocol,
         Element,
         Namespaces,
         Prefix,
+        Range,
         RuleDraft,
         Tag,
         MAX_LIST, //
@@ -78,25 +85,39 @@ pub(super) struct Written<'w> {
 }
 
 /// A rule of which not all terms are read.
-pub(super) struct Reader<'n> {
+pub(super) struct Reader<'a> {
     /// Finds what `netns=` names.
-    pub(super) namespaces: &'n dyn Namespaces,
+    pub(super) namespaces: &'a dyn Namespaces,
+    /// Whether values are read as iptables and nft do, where it is plain what they mean.
+    is_lenient: bool,
     /// The column of each term that was read.
     columns: [Option<usize>; Term::COUNT],
     /// `id=`.
     pub(super) id: Option<u32>,
+    /// `type=`. What a name in it means depends on the protocol, which may stand behind it.
+    pub(super) icmp_types: Option<Written<'a>>,
     /// The terms read so far, without checks across terms.
     pub(super) rule: RuleDraft,
 }
 
-impl<'n> Reader<'n> {
+impl<'a> Reader<'a> {
     /// Returns a reader that has read nothing. `tag` is for a rule that names none.
-    pub(super) fn new(namespaces: &'n dyn Namespaces, tag: Option<&Tag>) -> Self {
+    pub(super) fn new(namespaces: &'a dyn Namespaces, tag: Option<&Tag>) -> Self {
         Self {
             namespaces,
+            is_lenient: false,
             columns: [None; Term::COUNT],
             id: None,
+            icmp_types: None,
             rule: RuleDraft::new(tag.copied()),
+        }
+    }
+
+    /// Returns a reader that reads values as iptables and nft do, where it is plain what they mean.
+    pub(super) fn lenient(namespaces: &'a dyn Namespaces) -> Self {
+        Self {
+            is_lenient: true,
+            ..Self::new(namespaces, None)
         }
     }
 
@@ -138,15 +159,38 @@ impl<'n> Reader<'n> {
         written: &Written<'_>,
         mut element: impl FnMut(&[u8], usize) -> Result<Element, Refusal>,
     ) -> Result<(), Refusal> {
+        self.items(written, |elements, item, at| {
+            Ok(elements.push(element(item, at)?)?)
+        })
+    }
+
+    /// Reads a list, each item of it by `read`, which appends the elements that the item stands for.
+    fn items(
+        &mut self,
+        written: &Written<'_>,
+        mut read: impl FnMut(&mut Vec<Element>, &[u8], usize) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let Written { value, at, .. } = *written;
-        for (i, item) in value.split(|b| *b == b',').enumerate() {
+        if value.starts_with(b"{") {
+            return Err(Refusal::invalid(
+                at,
+                "braces around a list, as nft writes them",
+                "values joined by commas, without braces",
+            ));
+        }
+        let elements = &mut self.rule.elements;
+        let most = elements.len().saturating_add(MAX_LIST);
+        for item in value.split(|b| *b == b',') {
             let at = at.saturating_add(column(value, item));
-            if i >= MAX_LIST {
-                return Err(Refusal::invalid(
+            let too_long = || {
+                Refusal::invalid(
                     at,
                     "a list too long",
                     "up to 16 elements; the rest in another rule",
-                ));
+                )
+            };
+            if elements.len() >= most {
+                return Err(too_long());
             }
             if item.is_empty() {
                 return Err(Refusal::invalid(
@@ -155,12 +199,15 @@ impl<'n> Reader<'n> {
                     "values joined by single commas",
                 ));
             }
-            self.rule.elements.push(element(item, at)?)?;
+            read(elements, item, at)?;
+            if elements.len() > most {
+                return Err(too_long());
+            }
         }
         Ok(())
     }
 
-    /// Reads a list of prefixes, all of one family.
+    /// Reads a list of prefixes, and of ranges of addresses, all of one family.
     pub(super) fn prefixes(
         &mut self,
         written: &Written<'_>,
@@ -168,18 +215,70 @@ impl<'n> Reader<'n> {
     ) -> Result<(), Refusal> {
         // The family as other terms said it so far, and from here on as the first address says it.
         let mut family = self.rule.family;
-        self.list(written, |item, at| {
-            let (own, prefix) = value::prefix(item, at)?;
-            if *family.get_or_insert(own) != own {
-                return Err(Refusal::invalid(
-                    at,
-                    "an address of the other family",
-                    "one family a rule",
-                ));
+        let is_lenient = self.is_lenient;
+        self.items(written, |elements, item, at| {
+            let mut check = |own| match *family.get_or_insert(own) == own {
+                true => Ok(()),
+                false => Err(Refusal::invalid(at, value::OTHER_FAMILY, value::ONE_FAMILY)),
+            };
+            if value::is_address_range(item) {
+                let (own, prefixes) = value::address_range(item, at, MAX_LIST)?;
+                check(own)?;
+                for prefix in prefixes {
+                    elements.push(element(prefix))?;
+                }
+                return Ok(());
             }
-            Ok(element(prefix))
+            let (own, prefix) = match value::prefix(item, at) {
+                Err(Refusal {
+                    likely: Some(Likely::Prefix(DisplayPrefix(own, prefix))),
+                    ..
+                }) if is_lenient => (own, prefix),
+                found => found?,
+            };
+            check(own)?;
+            Ok(elements.push(element(prefix))?)
         })?;
         self.rule.family = family;
         Ok(())
+    }
+
+    /// Reads a list of ports.
+    pub(super) fn ports(
+        &mut self,
+        written: &Written<'_>,
+        element: fn(Range<u16>) -> Element,
+    ) -> Result<(), Refusal> {
+        let is_lenient = self.is_lenient;
+        self.list(written, |item, at| match value::ports(item, at) {
+            Err(Refusal {
+                likely: Some(Likely::Ports(ports)),
+                ..
+            }) if is_lenient => Ok(element(ports)),
+            found => found.map(element),
+        })
+    }
+
+    /// Reads a list of devices.
+    pub(super) fn devices(&mut self, written: &Written<'_>) -> Result<(), Refusal> {
+        let is_lenient = self.is_lenient;
+        self.list(written, |item, at| match value::device(item, at) {
+            Err(Refusal {
+                likely: Some(Likely::Device(device)),
+                ..
+            }) if is_lenient => Ok(Element::Device(device)),
+            found => found.map(Element::Device),
+        })
+    }
+
+    /// Reads `type=`, where the rule has it. All protocols are read.
+    pub(super) fn read_icmp_types(&mut self) -> Result<(), Refusal> {
+        let Some(written) = self.icmp_types.take() else {
+            return Ok(());
+        };
+        let family = protocol::family(self.protocols());
+        self.list(&written, |item, at| {
+            value::icmp_types(item, at, family).map(Element::IcmpType)
+        })
     }
 }

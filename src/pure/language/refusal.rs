@@ -5,12 +5,19 @@
 use core::fmt::{
     self,
     Display,
-    Formatter, //
+    Formatter,
+    Write, //
 };
 
 use crate::pure::{
     alloc::NoMemory,
-    language::print::DisplayPrefix, //
+    language::print::DisplayPrefix,
+    rule::{
+        Action,
+        Device,
+        Range,
+        Rule, //
+    }, //
 };
 
 /// The errno of a refusal, as in `docs/files.md`.
@@ -24,12 +31,14 @@ pub enum Errno {
     NoEnt,
     /// ESRCH: no such network namespace.
     Srch,
-    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules.
+    /// ENOSPC: over [`MAX_RULES`](crate::pure::table::MAX_RULES) rules, or no id is left.
     NoSpc,
     /// EBUSY: another writer's `load` is open.
     Busy,
     /// ENOMEM: out of memory.
     NoMem,
+    /// ECANCELED: a `load` ended without `commit`. No write fails with it.
+    Canceled,
 }
 
 impl Errno {
@@ -43,12 +52,16 @@ impl Errno {
             Self::NoSpc => "ENOSPC",
             Self::Busy => "EBUSY",
             Self::NoMem => "ENOMEM",
+            Self::Canceled => "ECANCELED",
         }
     }
 }
 
+/// The commands, at the start of what is expected in place of an unknown word.
+pub(super) const COMMANDS_EXPECTED: &str = "add insert delete flush purge load, ";
+
 /// The refusal of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The errno of the write.
     pub errno: Errno,
@@ -63,12 +76,30 @@ pub struct Refusal {
 }
 
 /// A spelling that was probably meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Likely {
     /// A word or term of the language.
     Word(&'static str),
-    /// The prefix without the bits beyond its length.
+    /// A prefix, in place of the one that is written.
     Prefix(DisplayPrefix),
+    /// A port or a range of ports.
+    Ports(Range<u16>),
+    /// The name of a device, or the start of names.
+    Device(Device),
+    /// The whole rule, as this language says it.
+    Rule(Rule),
+    /// A rule to put ahead of the one that is written.
+    Ahead(Rule),
+}
+
+impl Likely {
+    /// The most bytes of a rule that is shown: nobody reads a longer one.
+    const MOST: usize = 160;
+
+    /// Returns this, unless it is too long to be read.
+    pub(super) fn if_short(self) -> Option<Self> {
+        write!(Room(Self::MOST), "{self}").is_ok().then_some(self)
+    }
 }
 
 impl Display for Likely {
@@ -76,7 +107,43 @@ impl Display for Likely {
         match self {
             Self::Word(word) => f.write_str(word),
             Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Ports(ports) => ports.fmt(f),
+            Self::Device(device) => device.fmt(f),
+            Self::Rule(rule) => {
+                // `skip` is what a rule does that does not say it.
+                let behind = match rule.action() {
+                    Action::Skip => "skip ".len(),
+                    Action::Track => 0,
+                };
+                write!(Tail { behind, to: f }, "{rule}")
+            }
+            Self::Ahead(rule) => write!(f, "insert {rule}"),
         }
+    }
+}
+
+/// A sink that leaves out the first bytes of a text.
+struct Tail<'a, W> {
+    /// The number of bytes that are left out yet.
+    behind: usize,
+    to: &'a mut W,
+}
+
+impl<W: Write> Write for Tail<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left_out = self.behind.min(text.len());
+        self.behind = self.behind.saturating_sub(left_out);
+        self.to.write_str(text.get(left_out..).unwrap_or_default())
+    }
+}
+
+/// A sink that has room for so many bytes, and keeps none.
+struct Room(usize);
+
+impl Write for Room {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.checked_sub(text.len()).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 
@@ -102,10 +169,18 @@ impl Refusal {
         }
     }
 
-    /// Returns the refusal with the spelling that was probably meant.
-    pub const fn likely(mut self, likely: Option<Likely>) -> Self {
-        self.likely = likely;
+    /// Returns the refusal where no command may stand: it expects none.
+    pub fn without_commands(mut self) -> Self {
+        self.expected = self
+            .expected
+            .strip_prefix(COMMANDS_EXPECTED)
+            .unwrap_or(self.expected);
         self
+    }
+
+    /// Returns the refusal with the spelling that was probably meant.
+    pub fn likely(self, likely: Option<Likely>) -> Self {
+        Self { likely, ..self }
     }
 }
 

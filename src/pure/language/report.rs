@@ -35,11 +35,11 @@ impl Report {
         let start = refusal.column.saturating_sub(EXCERPT / 2);
         let start = start.min(text.len().saturating_sub(EXCERPT));
         let mut report = Self {
+            caret: refusal.column.saturating_sub(start),
             refusal,
             line,
             excerpt: [0; EXCERPT],
             len: 0,
-            caret: refusal.column.saturating_sub(start),
         };
         let text = text.get(start..).unwrap_or_default().trim_ascii_end();
         for (to, from) in report.excerpt.iter_mut().zip(text) {
@@ -100,7 +100,7 @@ impl Display for Report {
         writeln!(f, "error={}", self.refusal.what)?;
         writeln!(f, "expected={}", self.refusal.expected)?;
         f.write_str("likely=")?;
-        if let Some(likely) = self.refusal.likely {
+        if let Some(likely) = &self.refusal.likely {
             likely.fmt(f)?;
         }
         writeln!(f, "\ntext={}", self.excerpt())?;

@@ -32,9 +32,13 @@ impl<'t> Nearest<'t> {
     /// Returns the nearest word; [`None`] where none is near.
     pub(super) fn word(&self) -> Option<&'static str> {
         let (distance, word) = self.best?;
-        // A short word is near to everything: at most a third of it may differ, and one letter always.
-        let most = (word.len() / 3).clamp(1, 2);
-        (distance <= most && word.len() > 2).then_some(word)
+        // A short word is near to everything: at most a third of it may differ, and one letter always. Of
+        // two letters, only the case may: `in=` and `uid=` are not `id=`.
+        let most = match word.trim_end_matches('=').len() {
+            ..3 => 0,
+            _ => (word.len() / 3).clamp(1, 2),
+        };
+        (distance <= most).then_some(word)
     }
 }
 
@@ -50,9 +54,9 @@ fn is_transposed(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// Returns the edit distance of two words, letter case apart; 12 where one has 12 bytes or more.
+/// Returns the edit distance of two words, letter case apart; 26 where one has 26 bytes or more.
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    const MAX: usize = 12;
+    const MAX: usize = 26;
     if a.len() >= MAX || b.len() >= MAX {
         return MAX;
     }

@@ -68,26 +68,28 @@ pub(crate) fn no_more_words<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Re
     })
 }
 
-/// Reads the rule that `words`, the last ones of `statement`, make. `tag` is its tag where it names none.
+/// Reads the rule `text`, which is `statement` or the end of it. `tag` is its tag where it names none.
 ///
 /// Refuses as [`parse()`].
-pub(crate) fn rule<'a>(
-    statement: Statement<'a>,
-    words: impl Iterator<Item = Word<'a>> + Clone,
+pub(crate) fn rule(
+    statement: Statement<'_>,
+    text: Statement<'_>,
     namespaces: &dyn Namespaces,
     tag: Option<&Tag>,
 ) -> Result<Parsed, Refusal> {
-    if let Some(column) = statement.stray_plus() {
+    if let Some(column) = statement.stray_plus().or(text.stray_plus()) {
         return Err(Refusal::invalid(
             column,
             "a `+` that separates nothing",
             "`+` between words, or `*` for the rest of a device's name",
         ));
     }
-    if words.clone().next().is_none() {
-        let last = statement.words().last().unwrap_or(first_word(statement));
-        let column = last.column.saturating_add(last.text.len());
-        return Err(Refusal::invalid(column, "a rule is missing", "a rule"));
+    if text.words().next().is_none() {
+        return Err(Refusal::invalid(
+            text.column(),
+            "a rule is missing",
+            "a rule",
+        ));
     }
-    parse(words, namespaces, tag)
+    parse(text.words(), namespaces, tag)
 }

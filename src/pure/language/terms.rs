@@ -4,7 +4,8 @@
 //!
 //! A new term is a variant of [`Term`], a row of [`TERMS`], a function that reads its value
 //! ([`value`]) and one that prints it ([`print`]). The messages that list the terms, the likely
-//! spellings, the check of the protocols and the canonical text all come from the table.
+//! spellings, the check of the protocols and the canonical text all come from the table, and the tables of
+//! `docs/rules.md` are held to it ([`table`]).
 
 use core::fmt::{
     self,
@@ -25,7 +26,10 @@ use crate::pure::{
             Refusal, //
         },
         spelling::Nearest,
-        text::Word,
+        text::{
+            self,
+            Word, //
+        },
         value, //
     },
     rule::{
@@ -33,7 +37,8 @@ use crate::pure::{
         Action,
         Element,
         Family,
-        Rule, //
+        Rule,
+        TcpFlags, //
     }, //
 };
 
@@ -41,7 +46,9 @@ use crate::pure::{
 pub(super) struct Header {
     /// Returns whether a protocol has the header.
     pub(super) is_of: fn(u8) -> bool,
-    /// The mistake, where another protocol, or none, is named.
+    /// The mistake, where no protocol is named.
+    pub(super) alone: &'static str,
+    /// The mistake, where another protocol is named.
     pub(super) what: &'static str,
     /// The protocols that are expected.
     pub(super) expected: &'static str,
@@ -49,6 +56,7 @@ pub(super) struct Header {
 
 const PORTS: Option<Header> = Some(Header {
     is_of: protocol::has_ports,
+    alone: "a port without a protocol, for which `any` does not stand",
     what: "a port where not every protocol has ports",
     expected: "tcp, udp or sctp, and no other protocol",
 });
@@ -68,7 +76,7 @@ pub(super) struct Syntax {
     /// The header that the term is about, where not every protocol has it.
     pub(super) header: Option<Header>,
     /// Reads the term into the rule.
-    pub(super) read: fn(&mut Reader<'_>, &Written<'_>) -> Result<(), Refusal>,
+    pub(super) read: for<'a> fn(&mut Reader<'a>, &Written<'a>) -> Result<(), Refusal>,
     /// Prints the term of a rule, in the canonical form.
     print: fn(&Rule, &mut Formatter<'_>) -> fmt::Result,
 }
@@ -97,7 +105,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     Syntax {
         term: Term::Action,
         listed: &["skip", "track"],
-        aliases: &[("notrack", "skip"), ("untracked", "skip"), ("ct", "track")],
+        aliases: &[("notrack", "skip"), ("untracked", "skip")],
         read: |reader, written| {
             reader.rule.action = match written.key {
                 b"track" => Action::Track,
@@ -139,7 +147,12 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Sources,
         is_list: true,
         listed: &["src="],
-        aliases: &[("saddr=", "src="), ("source=", "src=")],
+        aliases: &[
+            ("saddr=", "src="),
+            ("sip=", "src="),
+            ("source=", "src="),
+            ("srcip=", "src="),
+        ],
         read: |reader, written| reader.prefixes(written, Element::Source),
         print: |rule, f| print::prefixes(f, " src=", rule, rule.sources()),
         ..Syntax::DEFAULT
@@ -148,7 +161,13 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Destinations,
         is_list: true,
         listed: &["dst="],
-        aliases: &[("daddr=", "dst="), ("destination=", "dst=")],
+        aliases: &[
+            ("daddr=", "dst="),
+            ("dip=", "dst="),
+            ("dest=", "dst="),
+            ("destination=", "dst="),
+            ("dstip=", "dst="),
+        ],
         read: |reader, written| reader.prefixes(written, Element::Destination),
         print: |rule, f| print::prefixes(f, " dst=", rule, rule.destinations()),
         ..Syntax::DEFAULT
@@ -157,12 +176,9 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::SourcePorts,
         is_list: true,
         listed: &["sport="],
+        aliases: &[("sports=", "sport="), ("srcport=", "sport=")],
         header: PORTS,
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::ports(item, at).map(Element::SourcePort)
-            })
-        },
+        read: |reader, written| reader.ports(written, Element::SourcePort),
         print: |rule, f| print::list(f, " sport=", rule.source_ports()),
         ..Syntax::DEFAULT
     },
@@ -170,13 +186,14 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::DestinationPorts,
         is_list: true,
         listed: &["dport="],
-        aliases: &[("port=", "dport=")],
+        aliases: &[
+            ("port=", "dport="),
+            ("ports=", "dport="),
+            ("dports=", "dport="),
+            ("dstport=", "dport="),
+        ],
         header: PORTS,
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::ports(item, at).map(Element::DestinationPort)
-            })
-        },
+        read: |reader, written| reader.ports(written, Element::DestinationPort),
         print: |rule, f| print::list(f, " dport=", rule.destination_ports()),
         ..Syntax::DEFAULT
     },
@@ -184,25 +201,27 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::IcmpTypes,
         is_list: true,
         listed: &["type="],
+        aliases: &[("icmp-type=", "type="), ("icmpv6-type=", "type=")],
         header: Some(Header {
             is_of: |number| matches!(number, protocol::ICMP | protocol::ICMP6),
+            alone: "a type without a protocol, for which `any` does not stand",
             what: "a type where not every protocol is ICMP",
             expected: "icmp or icmp6, and no other protocol",
         }),
         read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::icmp_types(item, at).map(Element::IcmpType)
-            })
+            reader.icmp_types = Some(*written);
+            Ok(())
         },
         print: |rule, f| print::list(f, " type=", rule.icmp_types()),
         ..Syntax::DEFAULT
     },
     Syntax {
         term: Term::Flags,
-        listed: &["flags="],
+        listed: &[text::FLAGS],
         aliases: &[("tcp-flags=", "flags=")],
         header: Some(Header {
             is_of: |number| number == protocol::TCP,
+            alone: "flags without a protocol, for which `any` does not stand",
             what: "flags where not every protocol is TCP",
             expected: "tcp, and no other protocol",
         }),
@@ -228,12 +247,20 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Devices,
         is_list: true,
         listed: &["dev="],
-        aliases: &[("iif=", "dev="), ("iface=", "dev=")],
-        read: |reader, written| {
-            reader.list(written, |item, at| {
-                value::device(item, at).map(Element::Device)
-            })
-        },
+        aliases: &[
+            ("in=", "dev="),
+            ("out=", "dev="),
+            ("if=", "dev="),
+            ("iif=", "dev="),
+            ("oif=", "dev="),
+            ("iifname=", "dev="),
+            ("oifname=", "dev="),
+            ("ifname=", "dev="),
+            ("iface=", "dev="),
+            ("interface=", "dev="),
+            ("device=", "dev="),
+        ],
+        read: |reader, written| reader.devices(written),
         print: |rule, f| print::list(f, " dev=", rule.devices()),
         ..Syntax::DEFAULT
     },
@@ -252,6 +279,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         term: Term::Netns,
         listed: &["netns="],
         unlisted: &["netns!="],
+        aliases: &[("ns=", "netns="), ("pid=", "netns=pid:")],
         read: |reader, written| {
             let Written { key, value, at, .. } = *written;
             reader.rule.netns = match key {
@@ -290,6 +318,7 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
     Syntax {
         term: Term::Any,
         listed: &["any"],
+        unlisted: &["all"],
         print: |rule, f| print::word(f, " any", !rule.is_narrow()),
         ..Syntax::DEFAULT
     },
@@ -336,12 +365,41 @@ const COMMAND_ALIASES: [(&str, &str); 4] = [
 
 /// Returns the words of a list of protocols.
 const fn protocol_words() -> [&'static str; protocol::NAMES.len() + 1] {
-    let [a, b, c, d, e, f, g, h, i] = protocol::NAMES;
-    [a, b, c, d, e, f, g, h, i, "proto="]
+    let mut words = ["proto="; protocol::NAMES.len() + 1];
+    let (mut room, mut names): (&mut [&str], &[&str]) = (&mut words, &protocol::NAMES);
+    while let ([place, rest @ ..], [name, behind @ ..]) = (room, names) {
+        *place = *name;
+        (room, names) = (rest, behind);
+    }
+    words
 }
 
+// `+` joins two flags of TCP, where it stands for a space otherwise: so no flag is a word.
+const _: () = {
+    let mut rows: &[Syntax] = &TERMS;
+    let mut words: &[&str] = &COMMANDS;
+    let mut others: &[&str] = &[];
+    loop {
+        (words, others) = match (words, others, rows) {
+            ([word, rest @ ..], ..) => {
+                assert!(TcpFlags::bit(word.as_bytes()).is_none(), "a word is a flag");
+                (rest, others)
+            }
+            ([], [_, ..], _) => (others, words),
+            ([], [], [row, rest @ ..]) => {
+                rows = rest;
+                (row.listed, row.unlisted)
+            }
+            ([], [], []) => break,
+        };
+    }
+};
+
+/// A term as it is written, and its row.
+pub(super) type Found<'w> = (&'static Syntax, Written<'w>);
+
 /// Returns the term that `word` is, and the parts of the word; refuses an unknown word.
-pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Refusal> {
+pub(super) fn find(word: Word<'_>) -> Result<Found<'_>, Refusal> {
     let Word { text, column } = word;
     let first = text.split(|b| *b == b',').next().unwrap_or_default();
     let (key, value) = match text.iter().position(|b| *b == b'=') {
@@ -373,15 +431,36 @@ pub(super) fn find(word: Word<'_>) -> Result<(&'static Syntax, Written<'_>), Ref
     Ok((syntax.ok_or_else(|| unknown_word(word))?, written))
 }
 
+/// Returns the term whose word is `stem` and a `=`, and the word; also where another tool calls it so.
+pub(super) fn by_stem(stem: &[u8]) -> Option<(&'static Syntax, &'static str)> {
+    let is = |word: &str| word.strip_suffix('=').map(str::as_bytes) == Some(stem);
+    let alias = aliases().find(|(alias, _)| is(alias));
+    TERMS.iter().find_map(|row| {
+        let mut words = row.words();
+        let word = words.find(|word| is(word) || alias.is_some_and(|(_, own)| own == *word))?;
+        Some((row, word))
+    })
+}
+
+/// Returns the word of the language for the protocol that other tools call `name`; else the name itself.
+pub(super) fn protocol_alias(name: &[u8]) -> &[u8] {
+    let mut names = aliases().filter(|(_, own)| protocol::number(own.as_bytes()).is_some());
+    let own = names.find(|(alias, _)| alias.as_bytes() == name);
+    own.map_or(name, |(_, own)| own.as_bytes())
+}
+
+/// Returns the words of other tools, each with the word of the language for it.
+fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TERMS.iter().flat_map(|row| row.aliases).copied()
+}
+
 /// Reads an element of a list of protocols.
 fn read_protocol(item: &[u8], at: usize) -> Result<Element, Refusal> {
-    const EXPECTED: &str =
-        "tcp, udp, sctp, icmp, icmp6, gre, esp, ah, ipip or a number from 0 to 255";
     let number = || value::number(item).and_then(|n| u8::try_from(n).ok());
     protocol::number(item)
         .or_else(number)
         .map(Element::Protocol)
-        .ok_or_else(|| Refusal::invalid(at, "not a protocol", EXPECTED).likely(likely(item)))
+        .ok_or_else(|| Refusal::invalid(at, "not a protocol", PROTOCOLS).likely(likely(item)))
 }
 
 /// Reads `ip` or `ip6`.
@@ -420,11 +499,12 @@ fn likely(text: &[u8]) -> Option<Likely> {
     if is_known {
         return None;
     }
-    let aliases = TERMS.iter().flat_map(|row| row.aliases);
-    let mut aliases = aliases.chain(&COMMAND_ALIASES);
+    let mut aliases = aliases().chain(COMMAND_ALIASES);
     let alias = aliases.find(|(alias, _)| alias.as_bytes().eq_ignore_ascii_case(key));
     let word = match alias {
-        Some((_, word)) => Some(*word),
+        Some((_, word)) => Some(word),
+        // Another operator than `=` says something else.
+        None if key.iter().any(|b| b"!<>~".contains(b)) => None,
         None => nearest.word(),
     };
     word.map(Likely::Word)
@@ -471,6 +551,32 @@ const EXPECTED_LEN: usize = {
     len
 };
 
+/// The protocols that are expected in place of an unknown one.
+const PROTOCOLS: &str = match core::str::from_utf8(&PROTOCOLS_BYTES) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+const PROTOCOLS_END: &str = "or a number from 0 to 255";
+const PROTOCOLS_BYTES: [u8; PROTOCOLS_LEN] = {
+    let mut bytes = [0; PROTOCOLS_LEN];
+    let (mut room, mut names): (&mut [u8], &[&str]) = (&mut bytes, &protocol::NAMES);
+    while let [name, rest @ ..] = names {
+        room = put(put(room, name), ", ");
+        names = rest;
+    }
+    assert!(put(room, PROTOCOLS_END).is_empty());
+    bytes
+};
+const PROTOCOLS_LEN: usize = {
+    let mut len = PROTOCOLS_END.len();
+    let mut names: &[&str] = &protocol::NAMES;
+    while let [name, rest @ ..] = names {
+        len = len.wrapping_add(name.len()).wrapping_add(2);
+        names = rest;
+    }
+    len
+};
+
 /// Writes `text` to the start of `room`. Returns the room behind it.
 const fn put<'r>(mut room: &'r mut [u8], text: &str) -> &'r mut [u8] {
     let mut text = text.as_bytes();
@@ -490,4 +596,28 @@ impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         TERMS.iter().try_for_each(|row| (row.print)(self, f))
     }
+}
+
+/// A term's words, for the test that holds the document to them.
+#[cfg(not(MODULE))]
+pub struct Row {
+    /// Whether the term is a list.
+    pub is_list: bool,
+    /// The words that messages list.
+    pub listed: &'static [&'static str],
+    /// Further words.
+    pub unlisted: &'static [&'static str],
+    /// Words of other tools, and the words of the language for them.
+    pub aliases: &'static [(&'static str, &'static str)],
+}
+
+/// Returns the words of each term, in the order of the table.
+#[cfg(not(MODULE))]
+pub fn table() -> impl Iterator<Item = Row> {
+    TERMS.iter().map(|row| Row {
+        is_list: row.is_list,
+        listed: row.listed,
+        unlisted: row.unlisted,
+        aliases: row.aliases,
+    })
 }

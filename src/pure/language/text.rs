@@ -5,9 +5,13 @@
 //! A newline or `;` ends a statement, `#` starts a comment that runs to the end of the line. In a
 //! statement that holds no white space `+` stands for a space and `++` for `;`: so a rule passes
 //! through shells, boot loaders and insmod in one piece. Only between two flags of TCP, as in
-//! `flags=syn+ack`, it stays what it is.
+//! `flags=syn+ack`, it stays what it is. A rule behind a command may be written so, too:
+//! `add udp+dport=53`.
 
 use crate::pure::rule::TcpFlags;
+
+/// The key of the term whose values are flags of TCP.
+pub(super) const FLAGS: &str = "flags=";
 
 /// One statement of a line: a rule or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,25 @@ impl<'a> Statement<'a> {
         })
     }
 
+    /// Returns what stands behind `word`, one of its words: the rule behind a command. It may be empty.
+    ///
+    /// Where that holds no white space, `+` stands for a space in it, whatever stands ahead.
+    pub fn behind(&self, word: Word<'_>) -> Self {
+        let end = word.column.saturating_add(word.text.len());
+        let at = end.saturating_sub(self.column());
+        let rest = self.text.get(at..).unwrap_or_default();
+        // A `+` that nothing follows is not taken off: it is a stray one.
+        let text = match rest.strip_prefix(b"+") {
+            Some(text) if self.plus && !text.is_empty() => text,
+            _ => rest.trim_ascii_start(),
+        };
+        Self {
+            line: self.line,
+            text,
+            plus: !text.iter().any(u8::is_ascii_whitespace),
+        }
+    }
+
     /// Returns its offset in the line.
     pub fn column(&self) -> usize {
         column(self.line, self.text)
@@ -91,11 +114,12 @@ fn is_space(byte: u8, plus: bool) -> bool {
 /// space.
 ///
 /// There, a `+` between two flags of TCP joins them: `tcp+flags=syn+ack+dport=80` is `tcp`,
-/// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag.
+/// `flags=syn+ack` and `dport=80`. No word of the language is the name of a flag: the table of terms asks
+/// for that.
 fn word_len(text: &[u8], plus: bool) -> usize {
     let is_end = |b: &u8| is_space(*b, plus);
     let mut len = text.iter().position(is_end).unwrap_or(text.len());
-    if plus && text.starts_with(b"flags=") {
+    if plus && text.starts_with(FLAGS.as_bytes()) {
         let pieces = text.split(is_end).skip(1);
         let is_flag = |piece: &&[u8]| {
             let name = piece.split(|b| *b == b'/').next();

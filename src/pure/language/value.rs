@@ -15,6 +15,7 @@ use core::{
 
 use crate::pure::{
     language::{
+        names,
         print::DisplayPrefix,
         refusal::{
             Errno,
@@ -39,6 +40,10 @@ use crate::pure::{
 };
 
 const BACKWARDS: &str = "a range that runs backwards";
+
+/// What is wrong with addresses of two families, and what was expected.
+pub(super) const OTHER_FAMILY: &str = "an address of the other family";
+pub(super) const ONE_FAMILY: &str = "one family a rule";
 
 /// Returns a decimal number without sign; [`None`] where `text` is none, or over 32 bits.
 pub(super) fn number(text: &[u8]) -> Option<u32> {
@@ -82,54 +87,209 @@ fn range<T: Copy + PartialOrd + TryFrom<u32>>(
 /// Reads an element of `sport=` or `dport=`.
 pub(super) fn ports(text: &[u8], at: usize) -> Result<Range<u16>, Refusal> {
     const EXPECTED: &str = "a port from 0 to 65535, or a range P-P that runs upwards";
+    let refusal = |what| Refusal::invalid(at, what, EXPECTED);
+    if text.contains(&b':') {
+        return Err(refusal("a range with `:`, as iptables writes it")
+            .likely(colon_range(text).map(Likely::Ports)));
+    }
+    if text.first().is_some_and(u8::is_ascii_alphabetic) {
+        let port = names::service(text).and_then(|port| Range::new(port, port));
+        return Err(
+            refusal("a name where the number of a port is needed").likely(port.map(Likely::Ports))
+        );
+    }
     range(text, at, u32::from(u16::MAX), EXPECTED)
 }
 
-/// Reads an element of `type=`.
-pub(super) fn icmp_types(text: &[u8], at: usize) -> Result<Range<u8>, Refusal> {
-    const EXPECTED: &str = "a type from 0 to 255, or a range N-N that runs upwards";
-    range(text, at, u32::from(u8::MAX), EXPECTED)
+/// Returns the ports of `P:P`, `P:` or `:P`, as iptables reads them.
+fn colon_range(text: &[u8]) -> Option<Range<u16>> {
+    let mut ends = text.splitn(2, |b| *b == b':');
+    let mut end = |or| match ends.next()? {
+        b"" => Some(or),
+        end => u16::try_from(number(end)?).ok(),
+    };
+    let (first, last) = (end(0)?, end(u16::MAX)?);
+    match text {
+        b":" => None,
+        _ => Range::new(first, last),
+    }
 }
 
-/// Reads an element of `src=` or `dst=`.
-pub(super) fn prefix(text: &[u8], at: usize) -> Result<(Family, Prefix), Refusal> {
-    const EXPECTED: &str = "an IPv4 or IPv6 address, no name, with /LEN for a prefix";
-    let mut parts = text.splitn(2, |b| *b == b'/');
-    let text = core::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
-    let (family, address, bits) = if let Ok(v4) = Ipv4Addr::from_str(text) {
-        let mut address = [0; 16];
-        for (to, from) in address.iter_mut().zip(v4.octets()) {
-            *to = from;
-        }
-        (Family::Ipv4, address, 32)
-    } else if let Ok(v6) = Ipv6Addr::from_str(text) {
-        (Family::Ipv6, v6.octets(), 128)
-    } else {
-        return Err(Refusal::invalid(at, "not an address", EXPECTED));
+/// Reads an element of `type=` in a rule whose protocols are all of `family`; [`None`]: of both.
+pub(super) fn icmp_types(
+    text: &[u8],
+    at: usize,
+    family: Option<Family>,
+) -> Result<Range<u8>, Refusal> {
+    const EXPECTED: &str =
+        "a type from 0 to 255, a range N-N that runs upwards, or a name such as echo-request";
+    if let Some(slash) = text.iter().position(|b| *b == b'/') {
+        return Err(Refusal::invalid(
+            at.saturating_add(slash),
+            "a code of ICMP, which no rule names",
+            "the type alone",
+        ));
+    }
+    if !text.first().is_some_and(u8::is_ascii_alphabetic) {
+        return range(text, at, u32::from(u8::MAX), EXPECTED);
+    }
+    let Some(family) = family else {
+        return Err(Refusal::invalid(
+            at,
+            "the name of a type, which has one number in ICMP and another in ICMPv6",
+            "numbers; or a rule with icmp, and one with icmp6",
+        ));
     };
+    let types = names::icmp_types(family);
+    let named = types.iter().find(|(name, _)| name.as_bytes() == text);
+    let number = named.and_then(|(_, number)| Range::new(*number, *number));
+    number.ok_or_else(|| {
+        let mut nearest = Nearest::to(text);
+        types.iter().for_each(|(name, _)| nearest.offer(name));
+        Refusal::invalid(at, "not the name of an ICMP type", EXPECTED)
+            .likely(nearest.word().map(Likely::Word))
+    })
+}
+
+/// What `src=` and `dst=` take.
+const ADDRESS: &str = "an IPv4 or IPv6 address, no name, with /LEN for a prefix, or a range A-A";
+
+/// Reads an address: its family, and its bytes as a [`Prefix`] has them.
+fn address(text: &[u8], at: usize) -> Result<(Family, [u8; 16]), Refusal> {
+    let text = core::str::from_utf8(text).unwrap_or_default();
+    if let Ok(v4) = Ipv4Addr::from_str(text) {
+        return Ok((Family::Ipv4, of_v4(v4)));
+    }
+    Ipv6Addr::from_str(text)
+        .map(|v6| (Family::Ipv6, v6.octets()))
+        .map_err(|_| Refusal::invalid(at, "not an address", ADDRESS))
+}
+
+/// Returns the bytes of an IPv4 address as a [`Prefix`] has them.
+fn of_v4(v4: Ipv4Addr) -> [u8; 16] {
+    let mut address = [0; 16];
+    for (to, from) in address.iter_mut().zip(v4.octets()) {
+        *to = from;
+    }
+    address
+}
+
+/// Returns the number of bits of an address of `family`.
+const fn bits(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 32,
+        Family::Ipv6 => 128,
+    }
+}
+
+/// Refuses a prefix of IPv4 addresses in IPv6's form, `::ffff:A`.
+///
+/// Programs print the address of an IPv4 peer so; in the header of a packet it does not stand
+/// (`ip6_rcv_core()` in `net/ipv6/ip6_input.c`).
+fn check_mapped((family, address): (Family, [u8; 16]), len: u8, at: usize) -> Result<(), Refusal> {
+    let mapped = match family {
+        Family::Ipv6 => Ipv6Addr::from(address).to_ipv4_mapped(),
+        Family::Ipv4 => None,
+    };
+    let (Some(v4), Some(len)) = (mapped, len.checked_sub(96)) else {
+        return Ok(());
+    };
+    Err(Refusal::invalid(
+        at,
+        "an IPv4 address in the form of IPv6, which no packet has",
+        "the IPv4 address",
+    )
+    .likely(cut(Family::Ipv4, of_v4(v4), len)))
+}
+
+/// Returns the prefix of `len` bits that `address` lies in, as a hint.
+fn cut(family: Family, address: [u8; 16], len: u8) -> Option<Likely> {
+    let cut = u128::from_be_bytes(address) & !u128::MAX.checked_shr(len.into()).unwrap_or(0);
+    let prefix = Prefix::new(cut.to_be_bytes(), len)?;
+    Some(Likely::Prefix(DisplayPrefix(family, prefix)))
+}
+
+/// Reads an element of `src=` or `dst=` that is no range.
+pub(super) fn prefix(text: &[u8], at: usize) -> Result<(Family, Prefix), Refusal> {
+    let mut parts = text.splitn(2, |b| *b == b'/');
+    let before = parts.next().unwrap_or_default();
+    let (family, address) = address(before, at)?;
     let len = match parts.next() {
-        None => bits,
+        None => bits(family),
         Some(len) => number(len)
             .and_then(|len| u8::try_from(len).ok())
-            .filter(|len| *len <= bits)
-            .ok_or(Refusal::invalid(
-                at.saturating_add(text.len()).saturating_add(1),
-                "not a prefix length",
-                "0 to 32 for IPv4, 0 to 128 for IPv6, in decimal",
-            ))?,
+            .filter(|len| *len <= bits(family))
+            .ok_or_else(|| {
+                let at = at.saturating_add(column(text, len));
+                let likely = mask_len(family, len).and_then(|len| cut(family, address, len));
+                Refusal::invalid(
+                    at,
+                    "not a prefix length",
+                    "0 to 32 for IPv4, 0 to 128 for IPv6, in decimal",
+                )
+                .likely(likely)
+            })?,
     };
-    let Some(prefix) = Prefix::new(address, len) else {
-        let cut = u128::from_be_bytes(address) & !u128::MAX.checked_shr(len.into()).unwrap_or(0);
-        let likely = Prefix::new(cut.to_be_bytes(), len)
-            .map(|prefix| Likely::Prefix(DisplayPrefix(family, prefix)));
-        return Err(Refusal::invalid(
+    check_mapped((family, address), len, at)?;
+    let prefix = Prefix::new(address, len).ok_or_else(|| {
+        Refusal::invalid(
             at,
             "an address with a bit set below the prefix length",
             "the first address of the prefix",
         )
-        .likely(likely));
-    };
+        .likely(cut(family, address, len))
+    })?;
     Ok((family, prefix))
+}
+
+/// Returns the number of bits that the netmask `text` has, where they are the highest ones.
+fn mask_len(family: Family, text: &[u8]) -> Option<u8> {
+    let (own, mask) = address(text, 0).ok()?;
+    let mask = u128::from_be_bytes(mask);
+    let len = u8::try_from(mask.leading_ones()).ok()?;
+    let is_mask = own == family && mask.count_ones() == u32::from(len);
+    is_mask.then_some(len)
+}
+
+/// Returns whether an element of `src=` or `dst=` is a range.
+pub(super) fn is_address_range(text: &[u8]) -> bool {
+    let sign = text.iter().find(|b| matches!(b, b'-' | b'/'));
+    sign == Some(&b'-')
+}
+
+/// Reads an element of `src=` or `dst=` that is a range, `A-A`: returns the family and the prefixes, of
+/// which there are `most` at most.
+pub(super) fn address_range(
+    text: &[u8],
+    at: usize,
+    most: usize,
+) -> Result<(Family, impl Iterator<Item = Prefix>), Refusal> {
+    let mut ends = text.splitn(2, |b| *b == b'-');
+    let mut end = || {
+        let end = ends.next().unwrap_or_default();
+        let at = at.saturating_add(column(text, end));
+        Ok::<_, Refusal>((address(end, at)?, at))
+    };
+    let (((family, first), _), ((other, last), last_at)) = (end()?, end()?);
+    if family != other {
+        return Err(Refusal::invalid(last_at, OTHER_FAMILY, ONE_FAMILY));
+    }
+    if check_mapped((family, last), bits(family), last_at).is_err() {
+        check_mapped((family, first), bits(family), at)?;
+    }
+    let [first, last] = [first, last].map(u128::from_be_bytes);
+    if first > last {
+        return Err(Refusal::invalid(at, BACKWARDS, ADDRESS));
+    }
+    let prefixes = || Prefix::of_range(first, last, bits(family));
+    if prefixes().take(most.saturating_add(1)).count() > most {
+        return Err(Refusal::invalid(
+            at,
+            "a range of more prefixes than a list may have",
+            "a range that up to 16 prefixes make, or several rules",
+        ));
+    }
+    Ok((family, prefixes()))
 }
 
 /// Reads an element of `dev=`.
@@ -139,13 +299,30 @@ pub(super) fn device(text: &[u8], at: usize) -> Result<Device, Refusal> {
         Some(name) => (name, true),
         None => (text, false),
     };
-    if text.ends_with(b"+") {
+    if let Some(start) = text.strip_suffix(b"+") {
         return Err(Refusal::invalid(
             at,
             "`+` for any ending, as iptables writes it",
             "`*`, as in eth*",
         )
-        .likely(Some(Likely::Word("*"))));
+        .likely(Device::new(start, true).map(Likely::Device)));
+    }
+    // The kernel lets no device be called `all`, and tcpdump calls them all `any`.
+    if matches!(text, b"any" | b"all" | b"*") {
+        return Err(Refusal::invalid(
+            at,
+            "every device",
+            "no dev=, which is for every device; or a device's name",
+        ));
+    }
+    if let Some(at_sign) = text.iter().position(|b| *b == b'@') {
+        let name = text.get(..at_sign).unwrap_or_default();
+        return Err(Refusal::invalid(
+            at,
+            "a device with the one below it, as `ip link` prints them",
+            "the name ahead of the `@`",
+        )
+        .likely(Device::new(name, false).map(Likely::Device)));
     }
     let forbidden = |b: &u8| matches!(b, b'/' | b':' | b'*' | b'"');
     if name.iter().any(forbidden) || matches!(name, b"." | b"..") {
@@ -225,7 +402,8 @@ pub(super) fn flags(text: &[u8], at: usize) -> Result<TcpFlags, Refusal> {
 
 /// Reads the value of `netns=`.
 pub(super) fn netns(text: &[u8], at: usize, namespaces: &dyn Namespaces) -> Result<Netns, Refusal> {
-    const EXPECTED: &str = "init, an inode number, or pid:N";
+    const EXPECTED: &str =
+        "init, pid:N, or an inode number: for a name, `stat -L -c %i /run/netns/NAME` tells it";
     const MISSING: &str = "no such network namespace";
     if text == b"init" {
         return Ok(Netns::Init);
@@ -267,7 +445,7 @@ pub(crate) fn tag(text: &[u8], at: usize) -> Result<Tag, Refusal> {
     Tag::new(text).ok_or(Refusal::invalid(
         at,
         "not a tag",
-        "1 to 31 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+        "1 to 63 of A-Z, a-z, 0-9, `.`, `_`, `:`, `/` and `-`",
     ))
 }
 

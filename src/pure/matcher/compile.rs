@@ -47,9 +47,12 @@ use crate::pure::{
             Query, //
         },
     },
-    packet::header::{
-        Key,
-        Needs, //
+    packet::{
+        ends::Ends,
+        header::{
+            Key,
+            Needs, //
+        },
     },
     rule::{
         answering_type,
@@ -258,6 +261,7 @@ impl Matcher {
         section: &Section,
         key: &Key,
         probes: &Probes,
+        ends: impl Ends,
         deleted: &[u32],
         best: Option<Order>,
     ) -> Option<Order> {
@@ -266,7 +270,7 @@ impl Matcher {
         if trees.is_empty() {
             return found.order();
         }
-        let query = Query::new(key, probes, self.needs.has(Needs::DEVICE), |port| {
+        let query = Query::new(key, probes, self.needs.has(Needs::DEVICE), ends, |port| {
             self.ranks.rank(port)
         });
         self.search_trees(trees, &query, found)
@@ -289,7 +293,7 @@ impl Matcher {
         &self,
         section: &Section,
         family: Family,
-        query: &Query<'_>,
+        query: &Query<'_, impl Ends>,
         best: Option<Order>,
     ) -> Option<Order> {
         let found = Found::new(&[], best);
@@ -318,11 +322,16 @@ impl Matcher {
 
     /// Searches trees.
     #[inline(always)]
-    fn search_trees(&self, trees: Slice, query: &Query<'_>, mut found: Found<'_>) -> Option<Order> {
+    fn search_trees<E: Ends>(
+        &self,
+        trees: Slice,
+        query: &Query<'_, E>,
+        mut found: Found<'_>,
+    ) -> Option<Order> {
         let (trees, deleted, best) = (self.trees.of(trees), found.deleted(), found.best());
         found.set_best(match self.is_single {
-            true => self.first_in_trees::<true>(trees, query, deleted, best),
-            false => self.first_in_trees::<false>(trees, query, deleted, best),
+            true => self.first_in_trees::<true, E>(trees, query, deleted, best),
+            false => self.first_in_trees::<false, E>(trees, query, deleted, best),
         });
         found.order()
     }
@@ -332,15 +341,15 @@ impl Matcher {
     ///
     /// Not inlined, as it needs all registers. For that, too, it takes no more arguments.
     #[inline(never)]
-    fn first_in_trees<const SINGLE: bool>(
+    fn first_in_trees<const SINGLE: bool, E: Ends>(
         &self,
         trees: &[RootedTree],
-        query: &Query<'_>,
+        query: &Query<'_, E>,
         deleted: &[u32],
         best: u32,
     ) -> u32 {
         self.trees
-            .first_match::<SINGLE>(trees, &self.rows, query, deleted, best)
+            .first_match::<SINGLE, E>(trees, &self.rows, query, deleted, best)
     }
 }
 

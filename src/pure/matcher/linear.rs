@@ -16,14 +16,16 @@ use crate::pure::{
         scope::Scope,
         words::fixed_bits, //
     },
-    packet::header::{
-        Key,
-        Transport, //
+    packet::{
+        ends::Ends,
+        header::{
+            Key,
+            Transport, //
+        },
     },
     rule::{
         protocol,
         Family,
-        HookPoint,
         Local,
         Prefix,
         Range, //
@@ -39,6 +41,8 @@ struct LinearRow<S> {
     /// See [`rest`].
     rest: u64,
     rest_bits: u64,
+    /// The end of the packet that must be an address of its namespace.
+    local: Option<Local>,
     /// `None` ends the rows, and matches all.
     entry: Option<Entry<S>>,
 }
@@ -56,7 +60,7 @@ fn addresses(source: u128, destination: u128) -> u64 {
     half(source) << 32 | half(destination)
 }
 
-/// The rows of one hook, in the order of the rules.
+/// The rows, in the order of the rules.
 ///
 /// The last row is always an end: so a search needs no length.
 struct RowList<S>([LinearRow<S>; LINEAR_ROWS + 1]);
@@ -68,6 +72,7 @@ impl<S> RowList<S> {
             address_bits: 0,
             rest: 0,
             rest_bits: 0,
+            local: None,
             entry: None,
         }))
     }
@@ -81,10 +86,7 @@ impl<S> RowList<S> {
 }
 
 /// A few rules that hold in one scope.
-pub struct LinearTable<S> {
-    pre_routing: RowList<S>,
-    local_out: RowList<S>,
-}
+pub struct LinearTable<S>(RowList<S>);
 
 /// A packet that these rules are not made for.
 pub struct Unsupported;
@@ -92,10 +94,7 @@ pub struct Unsupported;
 impl<S: Clone> LinearTable<S> {
     /// Returns a table of no rules.
     pub fn empty() -> Self {
-        Self {
-            pre_routing: RowList::new(),
-            local_out: RowList::new(),
-        }
+        Self(RowList::new())
     }
 
     /// Returns the rules of `ruleset` that hold in `scope`; [`None`] where they are too many, or specify more
@@ -123,12 +122,6 @@ impl<S: Clone> LinearTable<S> {
         if rule.family() == Some(Family::Ipv6) || rule.icmp_types().next().is_some() {
             return Some(());
         }
-        let (pre_routing, local_out) = (HookPoint::PreRouting, HookPoint::LocalOut);
-        let (written, exchanged) = match rule.local() {
-            None => (&[pre_routing, local_out][..], &[pre_routing, local_out][..]),
-            Some(Local::Destination) => (&[pre_routing][..], &[local_out][..]),
-            Some(Local::Source) => (&[local_out][..], &[pre_routing][..]),
-        };
         for protocol in or_any(rule.protocols()) {
             // Rules for other protocols match no packet with ports.
             if !protocol.is_none_or(protocol::has_ports) {
@@ -140,10 +133,15 @@ impl<S: Clone> LinearTable<S> {
                         for destination_port in or_any(rule.destination_ports()) {
                             let source = (bits(source), port_bits(source_port)?);
                             let destination = (bits(destination), port_bits(destination_port)?);
-                            self.push_at(written, || row(entry, protocol, source, destination))?;
+                            self.0.push(LinearRow {
+                                local: rule.local(),
+                                ..row(entry, protocol, source, destination)
+                            })?;
                             if !rule.oneway() {
-                                let row = || row(entry, protocol, destination, source);
-                                self.push_at(exchanged, row)?;
+                                self.0.push(LinearRow {
+                                    local: rule.local().map(Local::opposite),
+                                    ..row(entry, protocol, destination, source)
+                                })?;
                             }
                         }
                     }
@@ -152,38 +150,30 @@ impl<S: Clone> LinearTable<S> {
         }
         Some(())
     }
-
-    fn push_at(&mut self, points: &[HookPoint], row: impl Fn() -> LinearRow<S>) -> Option<()> {
-        for point in points {
-            let list = match point {
-                HookPoint::PreRouting => &mut self.pre_routing,
-                HookPoint::LocalOut => &mut self.local_out,
-            };
-            list.push(row())?;
-        }
-        Some(())
-    }
 }
 
 impl<S> LinearTable<S> {
-    /// Returns the first rule that matches `key`. Any context.
+    /// Returns the first rule that matches `key`, whose ends are `ends`: asked for only if `LOCAL`, which
+    /// must be true where a rule says `local=`. Any context.
     ///
     /// Fails for a packet that the table is not made for: [`Ruleset::lookup`] finds its rule.
     #[inline(always)]
-    pub fn first_match(&self, key: &Key) -> Result<Option<&Entry<S>>, Unsupported> {
+    pub fn first_match<const LOCAL: bool>(
+        &self,
+        key: &Key,
+        ends: impl Ends,
+    ) -> Result<Option<&Entry<S>>, Unsupported> {
         let (Family::Ipv4, Transport::Ports(source, destination)) = (key.family, key.transport)
         else {
             return Err(Unsupported);
         };
-        let RowList(rows) = match key.point {
-            HookPoint::PreRouting => &self.pre_routing,
-            HookPoint::LocalOut => &self.local_out,
-        };
+        let Self(RowList(rows)) = self;
         let addresses = addresses(key.source, key.destination);
         let rest = rest(key.protocol, source, destination);
         let found = rows.iter().find(|row| {
             (addresses ^ row.addresses) & row.address_bits == 0
                 && (rest ^ row.rest) & row.rest_bits == 0
+                && (!LOCAL || row.local.is_none_or(|end| ends.is_local(end)))
         });
         Ok(found.and_then(|row| row.entry.as_ref()))
     }
@@ -224,6 +214,7 @@ fn row<S: Clone>(
         address_bits: addresses(source.1, destination.1),
         rest: rest(protocol.unwrap_or(0), source_port.0, destination_port.0),
         rest_bits: rest(protocol_bits, source_port.1, destination_port.1),
+        local: None,
         entry: Some(entry.clone()),
     }
 }

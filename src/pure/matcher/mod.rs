@@ -52,7 +52,6 @@
 //! When `acl` cost 1,178 / 952, its cost beyond a hash table was: four to five groups of 25 instructions,
 //! 13 nodes of 17, and 12 to 15 rows of 20, of rules with the same prefixes.
 
-pub mod held;
 pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;
@@ -60,6 +59,7 @@ pub mod plan;
 pub mod purge;
 pub mod ruleset;
 pub mod scope;
+pub mod warning;
 
 mod cells;
 mod combination;

@@ -14,7 +14,6 @@ use crate::pure::{
     },
     rule::{
         answering_type,
-        HookPoint,
         Local,
         Prefix,
         Range,
@@ -22,24 +21,31 @@ use crate::pure::{
     },
 };
 
-/// Returns the index of the first of `rules` that matches `key`.
-pub fn first_match<'a>(rules: impl Iterator<Item = &'a Rule>, key: &Key) -> Option<usize> {
-    rules.into_iter().position(|rule| matches(rule, key))
+/// Returns the index of the first of `rules` that matches `key`. `is_local` is as for [`matches`].
+pub fn first_match<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    key: &Key,
+    is_local: impl Fn(u128) -> bool,
+) -> Option<usize> {
+    let mut rules = rules.into_iter();
+    rules.position(|rule| matches(rule, key, &is_local))
 }
 
 /// Returns whether `rule` matches `key` in either direction. Its namespace is not looked at.
-pub fn matches(rule: &Rule, key: &Key) -> bool {
-    let point_of_written = match rule.local() {
-        None => None,
-        Some(Local::Destination) => Some(HookPoint::PreRouting),
-        Some(Local::Source) => Some(HookPoint::LocalOut),
+///
+/// `is_local` tells whether an address is one of the packet's namespace.
+pub fn matches(rule: &Rule, key: &Key, is_local: impl Fn(u128) -> bool) -> bool {
+    let has_local = |source: u128, destination: u128| match rule.local() {
+        None => true,
+        Some(Local::Source) => is_local(source),
+        Some(Local::Destination) => is_local(destination),
     };
-    let as_written = point_of_written.is_none_or(|point| key.point == point);
-    let as_exchanged = point_of_written.is_none_or(|point| key.point == point.opposite());
 
     matches_either_way(rule, key)
-        && (as_written && matches_as_written(rule, key)
-            || !rule.oneway() && as_exchanged && matches_exchanged(rule, key))
+        && (has_local(key.source, key.destination) && matches_as_written(rule, key)
+            || !rule.oneway()
+                && has_local(key.destination, key.source)
+                && matches_exchanged(rule, key))
 }
 
 /// Returns whether the terms match that are not exchanged.

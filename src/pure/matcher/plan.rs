@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | [`Plan::Idle`] | no rule holds, or the mode is off | none |
 //! | [`Plan::Linear`] | few rules hold, and these are plain | [`linear`](super::linear) |
+//! | [`Plan::LinearLocal`] | as `Linear`, and a rule says `local=` | [`linear`](super::linear) |
 //! | [`Plan::Hashed`] | all rules for IPv4 are in hash tables | [`hash`](super::hash) |
 //! | [`Plan::Trees`] | any rules | hash tables and [`tree`](super::tree) |
 //! | [`Plan::TreesWithDevices`] | a rule names a device | the engines of `Trees` |
-//! | [`Plan::Full`] | a rule needs a field of the key that no other plan reads | the engines of `Changed` |
+//! | [`Plan::Full`] | a rule needs what no other plan reads or asks for | the engines of `Changed` |
 //! | [`Plan::Changed`] | rules were added or deleted since all were compiled | those engines, twice |
 //! | [`Plan::Observe`] | the mode is observe | as `Changed`, on the slow path |
 //!
@@ -32,6 +33,10 @@ use crate::pure::{
         scope::Scope, //
     },
     packet::{
+        ends::{
+            AskedEnds,
+            NoEnds, //
+        },
         header::{
             Key,
             Needs, //
@@ -48,7 +53,7 @@ use crate::pure::{
 
 /// By which engine the packets of a namespace are looked up.
 ///
-/// Each plan is one bit: see [`View::dispatch`].
+/// Each plan but the last is one bit: see [`View::dispatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Plan {
@@ -65,10 +70,12 @@ pub enum Plan {
     /// By hash tables and trees, and by the tables and trees of the rules added since; deleted rules are
     /// left out.
     Changed = 1 << 5,
-    /// As [`Self::Changed`], and nothing is skipped.
-    Observe = 1 << 6,
+    /// As [`Self::Linear`], by rules that may say `local=`.
+    LinearLocal = 1 << 6,
     /// As [`Self::Changed`], with every field of the key: [`Needs::ALL`].
     Full = 1 << 7,
+    /// As [`Self::Changed`], and nothing is skipped. No bit: what none of the others is.
+    Observe = 0,
 }
 
 impl Plan {
@@ -88,7 +95,10 @@ impl Plan {
         } else if mode == Mode::Observe {
             Self::Observe
         } else if linear.is_some() {
-            Self::Linear
+            match needs.has(Needs::LOCAL) {
+                true => Self::LinearLocal,
+                false => Self::Linear,
+            }
         } else if needs.has(Needs::RARE) {
             Self::Full
         } else if !ruleset.is_whole() {
@@ -112,7 +122,7 @@ pub struct View<S> {
     ruleset: Arc<Ruleset<S>>,
     /// The rules that hold here.
     sections: Sections,
-    /// These rules again, where they are few and plain; for [`Plan::Linear`] only.
+    /// These rules again, where they are few and plain; for [`Plan::Linear`] and [`Plan::LinearLocal`].
     linear: LinearTable<S>,
 }
 
@@ -168,7 +178,7 @@ impl<S> View<S> {
         let is = |plan: Plan| self.plan as u8 & plan as u8 != 0;
 
         if is(Plan::Linear) {
-            return path.fast::<LinearLookup>(self);
+            return path.fast::<LinearLookup<false>>(self);
         }
         if is(Plan::Idle) {
             return path.idle();
@@ -185,6 +195,9 @@ impl<S> View<S> {
         if is(Plan::Changed) {
             return path.fast::<ChangedLookup<false>>(self);
         }
+        if is(Plan::LinearLocal) {
+            return path.fast::<LinearLookup<true>>(self);
+        }
         if is(Plan::Full) {
             return path.fast::<ChangedLookup<true>>(self);
         }
@@ -193,7 +206,8 @@ impl<S> View<S> {
 
     /// Returns the verdict on a packet on the slow path: any packet, by any plan but [`Plan::Idle`].
     ///
-    /// `quoted` is the packet that an ICMP error quotes. `nat_in_use` tells whether the namespace
+    /// `quoted` is the packet that an ICMP error quotes. `is_local` tells whether an address of either is
+    /// one of the namespace, and is called only for rules that ask. `nat_in_use` tells whether the namespace
     /// translates packets of the key's family; it is called only where the answer matters. Any
     /// context.
     #[inline(always)]
@@ -201,9 +215,13 @@ impl<S> View<S> {
         &self,
         key: &Key,
         quoted: Option<&Key>,
+        is_local: impl Fn(u128) -> bool,
         nat_in_use: impl FnOnce() -> bool,
     ) -> Verdict<'_, S> {
-        let look_up = |key: &Key| self.ruleset.lookup(&self.sections, key);
+        let look_up = |key: &Key| {
+            let ends = AskedEnds::new(key, &is_local);
+            self.ruleset.lookup(&self.sections, key, &ends)
+        };
         let quoted = quoted.and_then(look_up);
         let (first, followed) = match (look_up(key), quoted) {
             (Some(own), Some(quoted)) => (own.min(quoted), quoted < own),
@@ -239,20 +257,38 @@ pub trait Lookup {
     const NEEDS: Needs;
 
     /// Returns the first rule of `view` that matches `key`, a packet that is no ICMP error. Any context.
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>>;
+    ///
+    /// `is_local` tells whether an address is one of the namespace, and is called only for rules that ask.
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>>;
 }
 
-/// Looks a packet up for [`Plan::Linear`].
-pub struct LinearLookup;
+/// Looks a packet up for [`Plan::Linear`], or with `LOCAL` for [`Plan::LinearLocal`].
+pub struct LinearLookup<const LOCAL: bool>;
 
-impl Lookup for LinearLookup {
+impl<const LOCAL: bool> Lookup for LinearLookup<LOCAL> {
     const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
-        match view.linear.first_match(key) {
-            Ok(found) => found,
-            Err(Unsupported) => ChangedLookup::<false>::first_match(view, key),
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
+        let found = match LOCAL {
+            true => {
+                let ends = AskedEnds::new(key, &is_local);
+                view.linear.first_match::<true>(key, &ends)
+            }
+            false => view.linear.first_match::<false>(key, NoEnds),
+        };
+        match (found, LOCAL) {
+            (Ok(found), _) => found,
+            (Err(Unsupported), true) => ChangedLookup::<true>::first_match(view, key, is_local),
+            (Err(Unsupported), false) => ChangedLookup::<false>::first_match(view, key, is_local),
         }
     }
 }
@@ -264,7 +300,11 @@ impl Lookup for HashedLookup {
     const NEEDS: Needs = Needs::NONE;
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        _: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
         let found = match key.family {
             Family::Ipv4 => view.ruleset.lookup_hashed(&view.sections, key),
             Family::Ipv6 => view.ruleset.lookup_whole(&view.sections, key),
@@ -284,7 +324,11 @@ impl<const DEVICES: bool> Lookup for TreeLookup<DEVICES> {
     };
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        _: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
         let found = view.ruleset.lookup_whole(&view.sections, key);
 
         view.ruleset.entry(found?)
@@ -302,8 +346,18 @@ impl<const FULL: bool> Lookup for ChangedLookup<FULL> {
     };
 
     #[inline(always)]
-    fn first_match<'v, S>(view: &'v View<S>, key: &Key) -> Option<&'v Entry<S>> {
-        let found = view.ruleset.lookup(&view.sections, key);
+    fn first_match<'v, S>(
+        view: &'v View<S>,
+        key: &Key,
+        is_local: impl Fn(u128) -> bool,
+    ) -> Option<&'v Entry<S>> {
+        let found = match FULL {
+            true => {
+                let ends = AskedEnds::new(key, is_local);
+                view.ruleset.lookup(&view.sections, key, &ends)
+            }
+            false => view.ruleset.lookup(&view.sections, key, NoEnds),
+        };
 
         view.ruleset.entry(found?)
     }

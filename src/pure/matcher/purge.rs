@@ -3,9 +3,9 @@
 //! Which conntrack entries a purge deletes: those of flows that rules surely keep out of conntrack.
 //!
 //! A packet is skipped by the first rule that matches it. An entry does not tell all that rules ask for: not
-//! the device, the mark or the flags of its packets, nor the hooks that they pass (`local=`). A rule with
-//! such a term is *untold*: it may match a packet of the entry, or not. So a direction of an entry is surely
-//! skipped where
+//! the device, the mark or the flags of its packets. Whose its addresses are (`local=`) depends on the device,
+//! too. A rule with such a term is *untold*: it may match a packet of the entry, or not. So a direction of an
+//! entry is surely skipped where
 //!
 //! - the first rule that matches, among those that are told, is a `skip` rule that acts, and
 //! - no untold rule ahead of it may match that is a `track` rule, or a `skip` rule that NAT holds.
@@ -27,6 +27,7 @@ use crate::pure::{
             Conn,
             Kept, //
         },
+        ends::NoEnds,
         header::Key, //
     },
     rule::{
@@ -108,7 +109,8 @@ impl<S> Part<S> {
     fn first(&self, home: Home, key: &Key) -> Option<Match<'_, S>> {
         let ruleset = &*self.ruleset;
         let scope = ruleset.scope(home.is_init, home.id.cookie);
-        let order = ruleset.lookup(&ruleset.sections(scope), key)?;
+        // No rule says `local=`: such a rule is untold.
+        let order = ruleset.lookup(&ruleset.sections(scope), key, NoEnds)?;
         let entry = ruleset.entry(order)?;
         // Its ruleset is whole where places count.
         let place = order.position().ok().and_then(|at| self.places.get(at));

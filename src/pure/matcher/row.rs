@@ -40,15 +40,18 @@ use crate::pure::{
             PROTOCOL_SHIFT, //
         },
     },
+    packet::ends::Ends,
     rule::{
         Family,
+        Local,
         Prefix,
         Range,
         Rule, //
     },
 };
 
-/// A row of one value of each kind, no IPv6 address, no device, and no bits of the word [`FIXED`].
+/// A row of one value of each kind, no IPv6 address, no device, no end that is local, and no bits of the
+/// word [`FIXED`].
 #[derive(Clone, Copy)]
 struct Single {
     addresses: u64,
@@ -58,7 +61,7 @@ struct Single {
     /// | 63 to 48, 47 to 32 | the first source port, the first destination port or type |
     /// | 31 to 24 | the protocol |
     /// | 23 to 16 | the bits of the protocol that decide |
-    /// | 15 to 0 | the classes, a bit each |
+    /// | 7 to 0 | the classes, a bit each |
     ///
     /// All but the third lie as in a [`Probe`].
     rest: u64,
@@ -175,6 +178,8 @@ impl Single {
 struct Lists {
     order: u32,
     class: ClassSet,
+    /// The end, as the rule is written, that is an address of the packet's namespace.
+    local: Option<Local>,
     /// The family of the addresses, where there are any.
     family: Family,
     /// A bit for each protocol number.
@@ -186,6 +191,19 @@ struct Lists {
     devices: Slice,
     fixed_or_device: MaskedWord,
     filters: Filters,
+}
+
+impl Lists {
+    /// Returns whether a packet has the end that must be local, if any: the last question, as it is the
+    /// dearest.
+    #[inline]
+    fn has_local_end(&self, ends: &impl Ends, exchanged: bool) -> bool {
+        match (self.local, exchanged) {
+            (None, _) => true,
+            (Some(end), false) => ends.is_local(end),
+            (Some(end), true) => ends.is_local(end.opposite()),
+        }
+    }
 }
 
 /// Some bits of a word of a [`Query`], and the value that they must have, whatever the direction.
@@ -225,7 +243,7 @@ impl MaskedWord {
 
     /// Returns whether a packet has these bits: all bits of the word [`FIXED`], half of a device's.
     #[inline(always)]
-    fn matches(&self, query: &Query<'_>) -> bool {
+    fn matches<E>(&self, query: &Query<'_, E>) -> bool {
         query.word(self.word.into()) & self.mask == self.value
     }
 }
@@ -285,7 +303,13 @@ impl AddressFilter {
 
     /// Returns whether the address of a packet in the direction of `probe` may be in the list.
     #[inline(always)]
-    fn passes(&self, family: Family, query: &Query<'_>, probe: &Probe, exchanged: u32) -> bool {
+    fn passes<E>(
+        &self,
+        family: Family,
+        query: &Query<'_, E>,
+        probe: &Probe,
+        exchanged: u32,
+    ) -> bool {
         let bits = match family {
             Family::Ipv4 => probe.addresses,
             Family::Ipv6 => query.word(u32::from(self.word) ^ exchanged.wrapping_shl(1)),
@@ -309,7 +333,7 @@ pub(super) fn each_combination(
     mut with: impl FnMut(RowId, &Combination, bool) -> Result<(), NoMemory>,
 ) -> Result<(), NoMemory> {
     let combinations = Combinations::of(rule);
-    let exact = combinations.is_exact();
+    let exact = combinations.is_exact() && rule.local().is_none();
     let mut row = first;
     for combination in combinations {
         with(row, &combination, exact)?;
@@ -362,6 +386,7 @@ impl Rows {
         let addresses = || rule.sources().next().is_some() || rule.destinations().next().is_some();
         let is_plain = fixed_bits(rule).1 == 0
             && rule.devices().next().is_none()
+            && rule.local().is_none()
             && !(rule.family() == Some(Family::Ipv6) && addresses());
         if is_plain && combinations.is_exact() {
             let id = RowId::new(self.singles.len());
@@ -409,6 +434,7 @@ impl Rows {
         Ok(Lists {
             order,
             class: ClassSet::of_rule(rule),
+            local: rule.local(),
             family,
             protocols,
             sources: Slice::append(&mut self.prefixes, rule.sources().map(masked))?,
@@ -437,7 +463,11 @@ impl Rows {
 
     /// Returns the order of a tree's row that matches, or [`NONE`]. `SINGLE` says that all rows are single.
     #[inline(always)]
-    pub(super) fn compare<const SINGLE: bool>(&self, id: u32, query: &Query<'_>) -> u32 {
+    pub(super) fn compare<const SINGLE: bool, E: Ends>(
+        &self,
+        id: u32,
+        query: &Query<'_, E>,
+    ) -> u32 {
         if !SINGLE && id & RowId::LISTS != 0 {
             return self.compare_lists(id, query);
         }
@@ -474,7 +504,7 @@ impl Rows {
     /// Returns the order of a row of lists that matches, or [`NONE`]. Not inlined, as single rows need none of
     /// it.
     #[inline(never)]
-    fn compare_lists(&self, id: u32, query: &Query<'_>) -> u32 {
+    fn compare_lists<E: Ends>(&self, id: u32, query: &Query<'_, E>) -> u32 {
         let Some(row) = self.lists.get((id & RowId::INDEX) as usize) else {
             return NONE;
         };
@@ -493,7 +523,10 @@ impl Rows {
                 .passes(row.family, query, probe, exchanged)
             && filters.sources.passes(row.family, query, probe, exchanged)
             && filters.source_ports.passes(probe.source_port().into());
-        match may_match && self.matches_lists(row, probe, query, exchanged) {
+        let matches = may_match
+            && self.matches_lists(row, probe, query, exchanged)
+            && row.has_local_end(&query.ends, exchanged != 0);
+        match matches {
             true => row.order,
             false => NONE,
         }
@@ -501,7 +534,13 @@ impl Rows {
 
     /// Returns whether a packet that passed a row's filters is in its lists.
     #[inline(never)]
-    fn matches_lists(&self, row: &Lists, probe: &Probe, query: &Query<'_>, exchanged: u32) -> bool {
+    fn matches_lists<E>(
+        &self,
+        row: &Lists,
+        probe: &Probe,
+        query: &Query<'_, E>,
+        exchanged: u32,
+    ) -> bool {
         let (mut source, mut destination) = query.addresses(row.family);
         if exchanged != 0 {
             core::mem::swap(&mut source, &mut destination);

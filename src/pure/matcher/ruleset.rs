@@ -26,9 +26,15 @@ use crate::pure::{
             Query, //
         },
     },
-    packet::header::{
-        Key,
-        Needs, //
+    packet::{
+        ends::{
+            Ends,
+            NoEnds, //
+        },
+        header::{
+            Key,
+            Needs, //
+        },
     },
     rule::{
         Netns,
@@ -262,12 +268,12 @@ impl<S> Ruleset<S> {
         sections.base.is_hashed()
     }
 
-    /// Returns the first rule that matches `key`, where the ruleset [is whole](Self::is_whole). Any
-    /// context.
+    /// Returns the first rule that matches `key`, where the ruleset [is whole](Self::is_whole) and no rule
+    /// says `local=`. Any context.
     #[inline(always)]
     pub fn lookup_whole(&self, sections: &Sections, key: &Key) -> Option<Order> {
         let matcher = &self.base.compiled.matcher;
-        matcher.first_match(&sections.base, key, &Probes::new(key), &[], None)
+        matcher.first_match(&sections.base, key, &Probes::new(key), NoEnds, &[], None)
     }
 
     /// Returns the first rule that matches a packet of IPv4, where the ruleset [is whole](Self::is_whole)
@@ -278,17 +284,17 @@ impl<S> Ruleset<S> {
         matcher.first_hashed(&sections.base, &Probes::new(key))
     }
 
-    /// Returns the first rule of `sections` that matches `key`. Any context.
+    /// Returns the first rule of `sections` that matches `key`, whose ends are `ends`. Any context.
     #[inline]
-    pub fn lookup(&self, sections: &Sections, key: &Key) -> Option<Order> {
+    pub fn lookup<E: Ends + Copy>(&self, sections: &Sections, key: &Key, ends: E) -> Option<Order> {
         let matcher = &self.base.compiled.matcher;
         let probes = Probes::new(key);
         let deleted = &self.delta.deleted;
-        let best = matcher.first_match(&sections.base, key, &probes, deleted, None);
+        let best = matcher.first_match(&sections.base, key, &probes, ends, deleted, None);
         match &self.delta.added {
             None => best,
             Some(added) => {
-                let query = Query::new(key, &probes, true, |port| port);
+                let query = Query::new(key, &probes, true, ends, |port| port);
                 let matcher = &added.compiled.matcher;
                 matcher.first_match_of(&sections.added, key.family, &query, best)
             }

@@ -12,8 +12,6 @@ use crate::pure::{
     rule::{
         answering_type,
         Family,
-        HookPoint,
-        Local,
         Rule, //
     },
 };
@@ -48,8 +46,10 @@ pub(super) const SOURCE_PORT_SHIFT: u32 = 48;
 pub(super) const DESTINATION_PORT_SHIFT: u32 = 32;
 /// The lowest bit of the protocol; 8 bits.
 pub(super) const PROTOCOL_SHIFT: u32 = 24;
-/// The lowest bit of the number of the class, without its direction; 3 bits.
+/// The lowest bit of the number of the class, without its direction; [`CLASS_WIDTH`] bits.
 pub(super) const CLASS_SHIFT: u32 = 20;
+/// The number of bits of that number.
+pub(super) const CLASS_WIDTH: u32 = 2;
 
 /// Returns the word [`FIXED`].
 #[inline(always)]
@@ -120,39 +120,29 @@ pub(super) fn common_bits((first, last): (u16, u16)) -> u16 {
 /// A set of classes. A class is a way in which a packet can be looked at.
 ///
 /// The number of a class says, from its lowest bit on, what is known of the transport header (2
-/// bits: ports, type, type of an error, nothing), at which hook the packet is, and in which
-/// direction it is looked at.
+/// bits: ports, type, type of an error, nothing), and in which direction the packet is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ClassSet(pub(super) u16);
+pub(super) struct ClassSet(pub(super) u8);
 
 impl ClassSet {
-    const PORTS: u16 = 0x1111;
-    const TYPE: u16 = 0x2222;
-    const ERROR: u16 = 0x4444;
-    const LOCAL_OUT: u16 = 0xf0f0;
-    const EXCHANGED: u16 = 0xff00;
+    const PORTS: u8 = 0x11;
+    const TYPE: u8 = 0x22;
+    const ERROR: u8 = 0x44;
+    const WRITTEN: u8 = 0x0f;
     /// The numbers of classes in these sets: their bits are added.
     const PORTS_NUMBER: u32 = 0;
     const TYPE_NUMBER: u32 = 1;
     const ERROR_NUMBER: u32 = 2;
     const UNKNOWN_NUMBER: u32 = 3;
-    const LOCAL_OUT_NUMBER: u32 = 4;
-    const EXCHANGED_NUMBER: u32 = 8;
+    const EXCHANGED_NUMBER: u32 = 4;
 
     /// No class: it meets none.
     const NONE: Self = Self(0);
 
-    const fn of_point(point: HookPoint) -> u16 {
-        match point {
-            HookPoint::PreRouting => !Self::LOCAL_OUT,
-            HookPoint::LocalOut => Self::LOCAL_OUT,
-        }
-    }
-
     /// Returns the set of one class.
     #[inline(always)]
     const fn of_number(number: u32) -> Self {
-        Self(1u16.wrapping_shl(number))
+        Self(1u8.wrapping_shl(number))
     }
 
     /// Returns the classes of the packets that `rule` can match.
@@ -166,27 +156,18 @@ impl ClassSet {
             (false, true) => Self::TYPE | Self::ERROR,
             (false, false) => !Self::ERROR,
         };
-        let end = match rule.local() {
-            None => None,
-            Some(Local::Destination) => Some(HookPoint::PreRouting),
-            Some(Local::Source) => Some(HookPoint::LocalOut),
+        let directions = match rule.oneway() {
+            true => Self::WRITTEN,
+            false => u8::MAX,
         };
-        let written = end.map_or(u16::MAX, Self::of_point) & !Self::EXCHANGED;
-        let exchanged = match end {
-            _ if rule.oneway() => 0,
-            None => Self::EXCHANGED,
-            Some(point) => Self::of_point(point.opposite()) & Self::EXCHANGED,
-        };
-        Self(transport & (written | exchanged))
+        Self(transport & directions)
     }
 
-    /// Returns the classes of one direction, as a set of the eight numbers without direction.
+    /// Returns the classes of one direction, as a set of the four numbers without direction.
     pub(super) fn in_direction(self, exchanged: bool) -> u8 {
-        let [lower, upper] = self.0.to_le_bytes();
-        if exchanged {
-            upper
-        } else {
-            lower
+        match exchanged {
+            true => self.0.wrapping_shr(Self::EXCHANGED_NUMBER),
+            false => self.0 & Self::WRITTEN,
         }
     }
 
@@ -208,7 +189,7 @@ pub(super) struct Probe {
     /// Source and destination of IPv4.
     pub(super) addresses: u64,
     /// Source port, destination port or ICMP type, and protocol as they lie in the word
-    /// [`TRANSPORT`], zero where there is none; lowest, a class of 16 bits.
+    /// [`TRANSPORT`], zero where there is none; lowest, a class of 8 bits.
     pub(super) rest: u64,
 }
 
@@ -248,7 +229,7 @@ impl Probe {
     /// Returns the one class, or none where no rule can match in this direction.
     #[inline(always)]
     pub(super) fn class(&self) -> ClassSet {
-        ClassSet(self.rest as u16)
+        ClassSet(self.rest as u8)
     }
 }
 
@@ -290,17 +271,13 @@ impl Probes {
     /// Returns the probes of `key`.
     #[inline(always)]
     pub(super) fn new(key: &Key) -> Self {
-        let point = match key.point {
-            HookPoint::PreRouting => 0,
-            HookPoint::LocalOut => ClassSet::LOCAL_OUT_NUMBER,
-        };
         let (number, [ports, exchanged_ports], exchanged_class) = match key.transport {
             Transport::Ports(source, destination) => (
-                ClassSet::PORTS_NUMBER | point,
+                ClassSet::PORTS_NUMBER,
                 [pair(source, destination), pair(destination, source)],
-                ClassSet::of_number(ClassSet::PORTS_NUMBER | point | ClassSet::EXCHANGED_NUMBER),
+                ClassSet::of_number(ClassSet::PORTS_NUMBER | ClassSet::EXCHANGED_NUMBER),
             ),
-            _ => of_others(key, point),
+            _ => of_others(key),
         };
         let addresses = high(key.source) | high(key.destination) >> 32;
         let class = ClassSet::of_number(number);
@@ -320,18 +297,21 @@ impl Probes {
 }
 
 /// A packet as trees and rows look it up.
-pub(super) struct Query<'p> {
+pub(super) struct Query<'p, E> {
     pub(super) words: Words,
     pub(super) probes: &'p Probes,
+    /// Whose addresses the packet's are, for rules that say `local=`.
+    pub(super) ends: E,
 }
 
-impl<'p> Query<'p> {
+impl<'p, E> Query<'p, E> {
     /// Prepares to look `key` up. `rank` gives what stands for a port in the words.
     #[inline(always)]
     pub(super) fn new(
         key: &Key,
         probes: &'p Probes,
         devices: bool,
+        ends: E,
         rank: impl Fn(u16) -> u16,
     ) -> Self {
         let ports = match key.transport {
@@ -354,6 +334,7 @@ impl<'p> Query<'p> {
         Self {
             words: [a, b, c, d, transport, fixed, upper, lower],
             probes,
+            ends,
         }
     }
 
@@ -384,11 +365,11 @@ impl<'p> Query<'p> {
 /// The number of the class of a packet without ports, its type in both directions as ports lie, and
 /// its class exchanged: none where no rule can match that.
 #[inline(never)]
-fn of_others(key: &Key, point: u32) -> (u32, [u64; 2], ClassSet) {
-    let exchanged = |number: u32| ClassSet::of_number(number | point | ClassSet::EXCHANGED_NUMBER);
+fn of_others(key: &Key) -> (u32, [u64; 2], ClassSet) {
+    let exchanged = |number: u32| ClassSet::of_number(number | ClassSet::EXCHANGED_NUMBER);
     let Transport::IcmpType(icmp_type) = key.transport else {
         let number = ClassSet::UNKNOWN_NUMBER;
-        return (number | point, [0; 2], exchanged(number));
+        return (number, [0; 2], exchanged(number));
     };
     let number = match key.error {
         true => ClassSet::ERROR_NUMBER,
@@ -401,5 +382,5 @@ fn of_others(key: &Key, point: u32) -> (u32, [u64; 2], ClassSet) {
         None if key.error => (0, ClassSet::NONE),
         None => (0, exchanged(ClassSet::UNKNOWN_NUMBER)),
     };
-    (number | point, [ports, answer], class)
+    (number, [ports, answer], class)
 }

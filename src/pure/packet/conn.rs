@@ -11,8 +11,7 @@ use crate::pure::{
     rule::{
         protocol,
         DeviceName,
-        Family,
-        HookPoint, //
+        Family, //
     },
 };
 
@@ -64,7 +63,6 @@ impl Tuple {
             },
             // Conntrack makes no entry of an error: that belongs to the entry of the packet that it quotes.
             error: false,
-            point: HookPoint::PreRouting,
             device: DeviceName::default(),
             mark: 0,
             flags: Flags::UNKNOWN,

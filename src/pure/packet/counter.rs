@@ -21,6 +21,8 @@ pub enum Counter {
     Template,
     /// Packets that were untracked already.
     Untracked,
+    /// Packets whose headers cannot be read as far as the protocol.
+    Unread,
     /// ICMP errors that followed a skipped flow. They count as what was made of them, too.
     Followed,
 }

@@ -12,7 +12,6 @@ use crate::pure::rule::{
     protocol,
     DeviceName,
     Family,
-    HookPoint,
     Rule, //
 };
 
@@ -86,6 +85,8 @@ impl Needs {
     pub const DEVICE: Self = Self(1);
     /// [`Key::flags`].
     pub const FLAGS: Self = Self(1 << 1);
+    /// Which ends are local ([`Ends`](super::ends::Ends)): no field of a key, but asked for as rarely.
+    pub const LOCAL: Self = Self(1 << 2);
     /// Every such field but the device.
     pub const RARE: Self = Self(!1);
     /// Every such field.
@@ -96,6 +97,7 @@ impl Needs {
         let field = |is_named: bool, field: Self| if is_named { field } else { Self::NONE };
         field(rule.devices().next().is_some(), Self::DEVICE)
             .and(field(rule.flags().is_some(), Self::FLAGS))
+            .and(field(rule.local().is_some(), Self::LOCAL))
     }
 
     /// Returns the fields of either.
@@ -171,8 +173,6 @@ pub struct Key {
     pub transport: Transport,
     /// Whether the packet is an ICMP error, which only rules that name its type match themselves.
     pub error: bool,
-    /// The hook point that the packet passes; for a quoted packet, that its flow passes.
-    pub point: HookPoint,
     /// The device that it comes in by or goes out by.
     pub device: DeviceName,
     /// `skb->mark`.
@@ -186,8 +186,6 @@ pub struct Key {
 pub struct Context {
     /// The family of the hook.
     pub family: Family,
-    /// The hook point at which it is looked at.
-    pub point: HookPoint,
     /// The device, NUL-padded; zeros where it is not needed.
     pub device: DeviceName,
     /// `skb->mark`.
@@ -198,7 +196,8 @@ pub struct Context {
     pub needs: Needs,
 }
 
-/// Returns the key of a packet; [`None`] where not even its IP header can be read.
+/// Returns the key of a packet; [`None`] where it cannot be read: neither its IP header nor, for IPv6,
+/// which protocol is behind the extension headers. What that packet is, no rule can say.
 #[inline]
 pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> {
     let ip = ip_header(bytes, context.family, 0)?;
@@ -210,7 +209,6 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         destination: ip.destination,
         transport,
         error: is_error(context.family, transport) && context.icmp_errors,
-        point: context.point,
         device: context.device,
         mark: context.mark,
         flags: match context.needs.has(Needs::FLAGS) {
@@ -261,7 +259,6 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         destination,
         transport: ports_of(ports),
         error: false,
-        point: context.point,
         device: context.device,
         mark: context.mark,
         flags: match context.needs.has(Needs::FLAGS) {
@@ -275,7 +272,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
 /// [`dissect`] made of the error's bytes.
 ///
 /// [`None`] where the quoted packet cannot be read, is an error itself, or was not sent by the
-/// destination of `error`. The quoted packet went the other way, so past the opposite hook.
+/// destination of `error`.
 pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
     let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
     let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
@@ -292,7 +289,6 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         destination: ip.destination,
         transport,
         error: false,
-        point: error.point.opposite(),
         // They lie behind the eight bytes that every error quotes (RFC 792), and are not read where more is
         // quoted: rules that name flags decide no errors.
         flags: Flags::UNKNOWN,
@@ -302,22 +298,29 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
 
 /// Returns the offset of the packet that the ICMP error at `offset` quotes (RFC 792, RFC 4443).
 ///
-/// An ICMPv6 redirect quotes it in an option, which must be the first one, as for conntrack (RFC 4861,
-/// `nf_conntrack_icmpv6_redirect()`).
+/// An ICMPv6 redirect quotes it in an option (RFC 4861), which is looked for among the first
+/// eight. Linux writes the target's link-layer address ahead of it; conntrack knows it as the first
+/// option only (`nf_conntrack_icmpv6_redirect()`).
 fn quoted_offset(bytes: &(impl Bytes + ?Sized), error: &Key, offset: usize) -> Option<usize> {
     const ICMP_HEADER: usize = 8;
     const REDIRECT_HEADER: usize = 40;
     const OPTION_HEADER: usize = 8;
     const OPTION_REDIRECTED: u8 = 4;
+    /// The options that are looked at.
+    const OPTIONS: usize = 8;
 
     if (error.family, error.transport) != (Family::Ipv6, Transport::IcmpType(REDIRECT6)) {
         return offset.checked_add(ICMP_HEADER);
     }
-    let option = offset.checked_add(REDIRECT_HEADER)?;
-    match bytes.read::<2>(option)? {
-        [OPTION_REDIRECTED, len] if len != 0 => option.checked_add(OPTION_HEADER),
-        _ => None,
+    let mut option = offset.checked_add(REDIRECT_HEADER)?;
+    for _ in 0..OPTIONS {
+        match bytes.read::<2>(option)? {
+            [_, 0] => return None,
+            [OPTION_REDIRECTED, _] => return option.checked_add(OPTION_HEADER),
+            [_, len] => option = option.checked_add(usize::from(len).wrapping_mul(8))?,
+        }
     }
+    None
 }
 
 /// The type of an ICMPv6 redirect.
@@ -395,7 +398,8 @@ fn ipv4_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
     })
 }
 
-/// Reads an IPv6 header and walks the extension headers behind it (RFC 8200).
+/// Reads an IPv6 header and walks the extension headers behind it (RFC 8200). [`None`] where these
+/// cannot be walked to their end.
 #[inline]
 fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader> {
     const HEADER_LEN: usize = 40;
@@ -404,7 +408,7 @@ fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
     let source = bytes.read::<16>(offset.checked_add(8)?)?;
     let destination = bytes.read::<16>(offset.checked_add(24)?)?;
     let (protocol, transport_offset) =
-        skip_extension_headers(bytes, next_header, offset.checked_add(HEADER_LEN)?);
+        skip_extension_headers(bytes, next_header, offset.checked_add(HEADER_LEN)?)?;
     Some(IpHeader {
         source: u128::from_be_bytes(source),
         destination: u128::from_be_bytes(destination),
@@ -414,15 +418,17 @@ fn ipv6_header(bytes: &(impl Bytes + ?Sized), offset: usize) -> Option<IpHeader>
 }
 
 /// Returns the protocol behind the extension headers that start at `offset` with one of type `next`,
-/// and the offset of its header.
+/// and the offset of its header, which later fragments do not have.
 ///
 /// As `ipv6_skip_exthdr()`, with its limit on their number; but a later fragment keeps its protocol.
+/// [`None`] where the protocol cannot be known: beyond that limit, where a header is cut short, and in a
+/// later fragment that starts with more of them.
 #[inline]
 fn skip_extension_headers(
     bytes: &(impl Bytes + ?Sized),
     mut next: u8,
     mut offset: usize,
-) -> (u8, Option<usize>) {
+) -> Option<(u8, Option<usize>)> {
     const FRAGMENT: u8 = 44;
     const AUTH: u8 = 51;
     const NONE: u8 = 59;
@@ -432,30 +438,32 @@ fn skip_extension_headers(
 
     for _ in 0..MAX_COUNT {
         if !protocol::is_extension_header(next) {
-            return (next, Some(offset));
+            return Some((next, Some(offset)));
         }
         if next == NONE {
-            return (next, None);
+            return Some((next, None));
         }
-        let Some([following, len]) = bytes.read(offset) else {
-            return (next, None);
-        };
+        let [following, len] = bytes.read(offset)?;
         let len = usize::from(len);
         let header_len = match next {
-            FRAGMENT => match bytes.read(offset.wrapping_add(2)).map(u16::from_be_bytes) {
-                None => return (next, None),
-                Some(field) if field & FRAGMENT_OFFSET != 0 => return (following, None),
-                Some(_) => 8,
-            },
+            FRAGMENT => {
+                let field = u16::from_be_bytes(bytes.read(offset.wrapping_add(2))?);
+                if field & FRAGMENT_OFFSET != 0 {
+                    let is_known = !protocol::is_extension_header(following);
+                    return is_known.then_some((following, None));
+                }
+                8
+            }
             AUTH => len.wrapping_add(2).wrapping_mul(4),
             _ => len.wrapping_add(1).wrapping_mul(8),
         };
         next = following;
         offset = offset.wrapping_add(header_len);
     }
-    match protocol::is_extension_header(next) {
-        true => (next, None),
-        false => (next, Some(offset)),
+    match next {
+        NONE => Some((next, None)),
+        _ if protocol::is_extension_header(next) => None,
+        _ => Some((next, Some(offset))),
     }
 }
 

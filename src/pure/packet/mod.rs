@@ -7,5 +7,6 @@
 
 pub mod conn;
 pub mod counter;
+pub mod ends;
 pub mod header;
 pub mod verdict;

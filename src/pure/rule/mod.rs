@@ -70,21 +70,27 @@ impl Rule {
     /// Returns whether the rule names a protocol, and an address, port, type or mark. A rule that does
     /// not must say `any`.
     ///
-    /// Flags do not count: `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that
-    /// was cut at a space.
+    /// A list that leaves nothing out does not count, as it only looks like a limit. Nor do flags:
+    /// `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that was cut at a space.
     pub(super) fn is_narrow(&self) -> bool {
         let (mut protocol, mut other) = (false, false);
         for (kind, _) in self.0.runs() {
             match kind {
                 Kind::Protocol => protocol = true,
-                Kind::Source
-                | Kind::Destination
-                | Kind::SourcePort
-                | Kind::SourcePorts
-                | Kind::DestinationPort
-                | Kind::DestinationPorts
-                | Kind::IcmpType
-                | Kind::Mark => other = true,
+                Kind::Source => other = other || !are_all_addresses(self.sources()),
+                Kind::Destination => other = other || !are_all_addresses(self.destinations()),
+                Kind::SourcePort | Kind::SourcePorts => {
+                    other = other || !are_all_ports(self.source_ports());
+                }
+                Kind::DestinationPort | Kind::DestinationPorts => {
+                    other = other || !are_all_ports(self.destination_ports());
+                }
+                Kind::IcmpType => {
+                    let types = self.icmp_types();
+                    let types = types.map(|range| (range.first().into(), range.last().into()));
+                    other = other || !cover(types, (0, u8::MAX.into()));
+                }
+                Kind::Mark => other = true,
                 Kind::End
                 | Kind::Named
                 | Kind::Device
@@ -301,6 +307,34 @@ impl Rule {
             })
         })
     }
+}
+
+/// Returns whether `prefixes`, sorted, leave no address out.
+fn are_all_addresses(prefixes: impl Iterator<Item = Prefix>) -> bool {
+    let ends = prefixes.map(|prefix| (prefix.value(), prefix.value() | !prefix.mask()));
+    cover(ends, (0, u128::MAX))
+}
+
+/// Returns whether `ranges`, sorted, leave no port out. No packet needs the port 0.
+fn are_all_ports(ranges: impl Iterator<Item = Range<u16>>) -> bool {
+    let ends = ranges.map(|range| (range.first().into(), range.last().into()));
+    cover(ends, (1, u16::MAX.into()))
+}
+
+/// Returns whether `parts`, the first and the last number of each, in ascending order, leave none of `all`
+/// out.
+fn cover(parts: impl Iterator<Item = (u128, u128)>, all: (u128, u128)) -> bool {
+    let (mut next, end) = all;
+    for (first, last) in parts {
+        if first > next {
+            return false;
+        }
+        if last >= end {
+            return true;
+        }
+        next = next.max(last.saturating_add(1));
+    }
+    false
 }
 
 impl core::fmt::Debug for Rule {

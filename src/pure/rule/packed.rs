@@ -12,7 +12,7 @@
 //! | upper half | lower half | the run |
 //! |---|---|---|
 //! | 0 | | none: from here on, zeros fill the form |
-//! | 1 | a place in [`protocol::NAMES`] | the only protocol, which has a name; no data |
+//! | 1 | a place in [`protocol::NAMES`] | the only protocol, one of the first 16 with a name; no data |
 //! | 2 to 10 | number of elements, less one | a list |
 //! | 15 | which value | a value that is no list; some have no data |
 //!
@@ -145,7 +145,7 @@ impl Head {
 pub(super) enum Kind {
     /// No run.
     End = 0x00,
-    /// The only protocol, which has a name.
+    /// The only protocol, one of the first 16 that have a name.
     Named = 0x10,
     /// One byte each.
     Protocol = 0x20,
@@ -393,7 +393,8 @@ impl Sink {
         let kind = match list {
             [] => return Ok(()),
             [Element::Protocol(number)] => {
-                let mut named = protocol::NUMBERS.iter();
+                // Half a byte says which.
+                let mut named = protocol::NUMBERS.iter().take(16);
                 if let Some(place) = named.position(|named| named == number) {
                     return self.put([Kind::Named.list(place.saturating_add(1))]);
                 }
@@ -503,7 +504,7 @@ impl Packed {
         }
     }
 
-    /// Returns whether the rule names one protocol, this one, which has a name.
+    /// Returns whether the rule names one protocol, this one, which is of the first 16 that have a name.
     #[inline]
     pub(super) fn has_only(&self, protocol: u8) -> bool {
         let place = match self.bytes().first() {

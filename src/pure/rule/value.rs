@@ -13,25 +13,6 @@ pub enum Family {
     Ipv6,
 }
 
-/// The hook point at which a packet is looked at: `NF_INET_PRE_ROUTING` or `NF_INET_LOCAL_OUT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookPoint {
-    /// Packets that come in.
-    PreRouting,
-    /// Packets that this host made.
-    LocalOut,
-}
-
-impl HookPoint {
-    /// Returns the hook point that the other direction of a flow of this host passes.
-    pub const fn opposite(self) -> Self {
-        match self {
-            Self::PreRouting => Self::LocalOut,
-            Self::LocalOut => Self::PreRouting,
-        }
-    }
-}
-
 /// The action of a rule on the packets that it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
@@ -42,7 +23,7 @@ pub enum Action {
     Track,
 }
 
-/// The end of a flow that is this host (`local=`).
+/// The end of a flow that is an address of the namespace (`local=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Local {
     /// The source as the rule writes it.
@@ -51,20 +32,38 @@ pub enum Local {
     Destination,
 }
 
+impl Local {
+    /// Returns the other end.
+    #[inline]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
 /// IP protocol numbers that have a name in rules.
 ///
-/// See `include/uapi/linux/in.h` and `include/uapi/linux/in6.h`.
+/// See `include/uapi/linux/in.h`, `include/uapi/linux/in6.h`, and the registry of protocol numbers of IANA
+/// for those that Linux has no name for.
 pub mod protocol {
     use super::Family;
 
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IGMP.
+    pub const IGMP: u8 = 2;
     /// IP in IP.
     pub const IPIP: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
+    /// IPv6 in IP, as a sit device sends it.
+    pub const SIT: u8 = 41;
     /// GRE.
     pub const GRE: u8 = 47;
     /// ESP.
@@ -73,17 +72,35 @@ pub mod protocol {
     pub const AH: u8 = 51;
     /// ICMPv6.
     pub const ICMP6: u8 = 58;
+    /// OSPF.
+    pub const OSPF: u8 = 89;
+    /// Ethernet in IP.
+    pub const ETHERIP: u8 = 97;
+    /// PIM.
+    pub const PIM: u8 = 103;
+    /// IP payload compression.
+    pub const IPCOMP: u8 = 108;
+    /// VRRP.
+    pub const VRRP: u8 = 112;
+    /// L2TP, straight over IP.
+    pub const L2TP: u8 = 115;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
 
-    /// The protocols with a name, in the order in which messages list them.
-    pub const NAMES: [&str; 9] = [
-        "tcp", "udp", "sctp", "icmp", "icmp6", "gre", "esp", "ah", "ipip",
+    /// The protocols with a name, in the order in which messages list them. The first 16 may be packed
+    /// shorter than the others.
+    pub const NAMES: [&str; 19] = [
+        "tcp", "udp", "sctp", "icmp", "icmp6", "gre", "esp", "ah", "ipip", "sit", "ospf", "vrrp",
+        "igmp", "pim", "l2tp", "dccp", "udplite", "ipcomp", "etherip",
     ];
 
     /// The numbers of [`NAMES`], at the same places.
-    pub(in crate::pure::rule) const NUMBERS: [u8; 9] =
-        [TCP, UDP, SCTP, ICMP, ICMP6, GRE, ESP, AH, IPIP];
+    pub(in crate::pure::rule) const NUMBERS: [u8; 19] = [
+        TCP, UDP, SCTP, ICMP, ICMP6, GRE, ESP, AH, IPIP, SIT, OSPF, VRRP, IGMP, PIM, L2TP, DCCP,
+        UDPLITE, IPCOMP, ETHERIP,
+    ];
 
     /// Returns the number of a protocol with a name.
     pub fn number(name: &[u8]) -> Option<u8> {
@@ -97,22 +114,26 @@ pub mod protocol {
         NAMES.get(place).copied()
     }
 
-    /// Returns the family of the packets that can carry one of `protocols`: IPv4 where all are ICMP,
-    /// IPv6 where all are ICMPv6, else [`None`].
-    pub fn family(protocols: impl Iterator<Item = u8>) -> Option<Family> {
-        let mut family = None;
-        for number in protocols {
-            let own = match number {
-                ICMP => Family::Ipv4,
-                ICMP6 => Family::Ipv6,
-                _ => return None,
-            };
-            if family.is_some_and(|family| family != own) {
-                return None;
-            }
-            family = Some(own);
+    /// Returns the family of the packets that can carry one of `protocols`, where it is the same for all
+    /// of them; else [`None`].
+    pub fn family(mut protocols: impl Iterator<Item = u8>) -> Option<Family> {
+        let family = family_of(protocols.next()?)?;
+        protocols
+            .all(|number| family_of(number) == Some(family))
+            .then_some(family)
+    }
+
+    /// Returns the family of the packets that can carry `protocol`; [`None`]: both.
+    ///
+    /// The groups of IPv6 are managed by ICMPv6, not by IGMP. In IPv6, the number of an extension header
+    /// is never the protocol.
+    pub const fn family_of(protocol: u8) -> Option<Family> {
+        match protocol {
+            ICMP | IGMP => Some(Family::Ipv4),
+            ICMP6 => Some(Family::Ipv6),
+            _ if is_extension_header(protocol) => Some(Family::Ipv4),
+            _ => None,
         }
-        family
     }
 
     /// Returns whether source and destination port are the first four bytes of the protocol's header.
@@ -167,6 +188,28 @@ impl Prefix {
     /// Returns the bits of an address that the prefix compares, as a mask of [`Self::value`].
     pub fn mask(&self) -> u128 {
         Self::mask_of(self.len)
+    }
+
+    /// Returns the fewest prefixes that together are the addresses from `first` to `last`, in order, of a
+    /// family whose addresses have `bits` bits.
+    ///
+    /// Both are numbers as [`Self::value`] gives them, without a bit beyond `bits`; no prefix where `last`
+    /// is less than `first`.
+    pub fn of_range(first: u128, last: u128, bits: u8) -> impl Iterator<Item = Self> {
+        let unit = !Self::mask_of(bits);
+        let mut rest = (first <= last).then_some((first, last | unit));
+        core::iter::from_fn(move || {
+            let (first, last) = rest?;
+            // The shortest prefix that begins with `first` and ends no later than `last`.
+            let fits = |len: &u8| {
+                let host = !Self::mask_of(*len);
+                first & host == 0 && first | host <= last
+            };
+            let len = (0..=bits).find(fits)?;
+            let next = (first | !Self::mask_of(len)).checked_add(1);
+            rest = next.filter(|next| *next <= last).map(|next| (next, last));
+            Self::new(first.to_be_bytes(), len)
+        })
     }
 
     /// Returns a mask of the `len` highest bits.
@@ -339,11 +382,15 @@ impl TcpFlags {
     }
 
     /// Returns the bit of the flag with the name `name`.
-    pub fn bit(name: &[u8]) -> Option<u8> {
-        let place = Self::NAMES
-            .iter()
-            .position(|known| known.as_bytes() == name)?;
-        1u8.checked_shl(u32::try_from(place).ok()?)
+    pub const fn bit(name: &[u8]) -> Option<u8> {
+        let (mut names, mut bit): (&[&str], u8) = (&Self::NAMES, 1);
+        while let [known, rest @ ..] = names {
+            if is_same(known.as_bytes(), name) {
+                return Some(bit);
+            }
+            (names, bit) = (rest, bit.wrapping_shl(1));
+        }
+        None
     }
 
     /// Returns the bits that must be set.
@@ -360,6 +407,17 @@ impl TcpFlags {
     pub fn matches(&self, flags: Option<u8>) -> bool {
         flags.is_some_and(|flags| flags & self.mask == self.value)
     }
+}
+
+/// Returns whether two texts are the same, also when the module is built.
+const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([x, rest @ ..], [y, others @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (rest, others);
+    }
+    a.is_empty() && b.is_empty()
 }
 
 /// A network namespace that exists.
@@ -395,7 +453,7 @@ pub trait Namespaces {
     fn by_pid(&self, pid: u32) -> Option<Netns>;
 }
 
-/// The name of a group of rules: 1 to 31 of `A-Za-z0-9._-`.
+/// The name of a group of rules: 1 to 63 of `A-Za-z0-9._:/-`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag {
     name: [u8; Tag::MAX],
@@ -404,11 +462,12 @@ pub struct Tag {
 
 impl Tag {
     /// The longest tag, in bytes.
-    pub const MAX: usize = 31;
+    pub const MAX: usize = 63;
 
     /// Returns the tag; [`None`] where `name` is not a tag's name.
     pub fn new(name: &[u8]) -> Option<Self> {
-        let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let allowed =
+            |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'-');
         if name.is_empty() || !name.iter().all(allowed) {
             return None;
         }

@@ -12,6 +12,7 @@
 
 use crate::pure::{
     language::{
+        parse::Parsed,
         refusal::{
             Errno,
             Refusal, //
@@ -34,6 +35,7 @@ use crate::pure::{
     rule::Namespaces,
     table::{
         edit::Edit,
+        no_space,
         replace::{
             AtLine,
             Replacement, //
@@ -102,14 +104,6 @@ pub fn idle_purge(text: &[u8]) -> Report {
     Report::new(refusal(0), 0, b"")
 }
 
-/// Returns whether a write that is no piece of a `load` may be the first part of a text that was cut.
-///
-/// Then it is refused ([`full_page`], [`run`]), and the text behind it must not be carried out either.
-/// `page` is the most bytes that the kernel hands over at once.
-pub fn may_be_cut(text: &[u8], page: usize) -> bool {
-    text.len() >= page || !matches!(text.last(), None | Some(b'\n'))
-}
-
 /// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
 /// Returns the new table, if anything changes, and the rules to purge by, if it asks for that. Process
@@ -120,26 +114,47 @@ pub fn run<S: Clone + Ord>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
 ) -> Result<Done<S>, Report> {
-    if let Some(cut) = text
-        .rsplit(|b| *b == b'\n')
-        .next()
-        .filter(|rest| !rest.is_empty())
-    {
+    let mut place = (0, &b""[..]);
+    carry_out(base, text, namespaces, slots, &mut place)
+        .map_err(|refusal| Report::new(refusal, place.0, place.1))
+}
+
+/// As [`run()`]. Where it refuses, `place` is the line that this is about: its number and its text.
+fn carry_out<'t, S: Clone + Ord>(
+    base: &Table<S>,
+    text: &'t [u8],
+    namespaces: &dyn Namespaces,
+    slots: &dyn Slots<S>,
+    place: &mut (u32, &'t [u8]),
+) -> Result<Done<S>, Refusal> {
+    let last = text.rsplit(|b| *b == b'\n').next();
+    if let Some(cut) = last.filter(|rest| !rest.is_empty()) {
         let number = u32::try_from(lines(text).count()).unwrap_or(u32::MAX);
-        let refusal = Refusal::invalid(
+        *place = (number, cut);
+        return Err(Refusal::invalid(
             cut.len(),
             "no newline at the end: the text may have been cut",
             "a newline after the last line; load ... commit for over a page",
-        );
-        return Err(Report::new(refusal, number, cut));
+        ));
     }
     let commands = lines(text).flat_map(|(_, line)| statements(line)).count();
     let mut edit = Edit::new(base, commands)?;
+    // Where the table grew too long, if it is: what comes behind may take rules out.
+    let mut too_long = None;
     for (number, line) in lines(text) {
+        *place = (number, line);
         for statement in statements(line) {
-            command(&mut edit, statement, namespaces, slots)
-                .map_err(|refusal| Report::new(refusal, number, line))?;
+            command(&mut edit, statement, namespaces, slots)?;
+            match edit.is_too_long() {
+                false => too_long = None,
+                true => _ = too_long.get_or_insert((*place, statement.column())),
+            }
         }
+    }
+    *place = (0, b"");
+    if let Some((grown, column)) = too_long {
+        *place = grown;
+        return Err(no_space(column));
     }
     Ok(edit.finish()?)
 }
@@ -155,10 +170,8 @@ pub fn from_parameter<S: Clone + Ord>(
         let refused = |refusal: Refusal| Report::new(refusal, number, line);
         check_parameter_line(line).map_err(refused)?;
         for statement in statements(line) {
-            let words = statement.words();
-            let parsed = rule(statement, words, namespaces, None);
-            parsed
-                .and_then(|parsed| replacement.push(number, statement.column(), parsed))
+            parameter_rule(statement, namespaces)
+                .and_then(|parsed| replacement.push(number, parsed))
                 .map_err(refused)?;
         }
     }
@@ -168,6 +181,26 @@ pub fn from_parameter<S: Clone + Ord>(
             let text = lines(text).find(|(number, _)| *number == line);
             Report::new(refusal, line, text.map_or(b"", |(_, text)| text))
         })
+}
+
+/// Reads one statement of the module parameter `rules`: a rule, with or without `add`.
+fn parameter_rule(
+    statement: Statement<'_>,
+    namespaces: &dyn Namespaces,
+) -> Result<Parsed, Refusal> {
+    let command = first_word(statement);
+    let text = match command.text {
+        b"add" => statement.behind(command),
+        b"insert" | b"delete" | b"flush" | PURGE | b"load" | b"commit" | b"abort" => {
+            return Err(Refusal::invalid(
+                command.column,
+                "a command in the first table, which has rules only",
+                "rules, with or without `add`",
+            ));
+        }
+        _ => statement,
+    };
+    rule(statement, text, namespaces, None).map_err(Refusal::without_commands)
 }
 
 /// Refuses a line that a shell, a boot loader or insmod may have cut.
@@ -194,6 +227,9 @@ fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
 const PURGE: &[u8] = b"purge";
 
 /// Carries out one statement of a transaction.
+///
+/// Not inlined: its frame must not lie below that of the end of the transaction.
+#[inline(never)]
 fn command<S: Clone + Ord>(
     edit: &mut Edit<'_, S>,
     statement: Statement<'_>,
@@ -211,7 +247,10 @@ fn command<S: Clone + Ord>(
     }
     match command.text {
         PURGE => purge(edit, statement),
-        b"add" => edit.add(rule(statement, words, namespaces, None)?, slots),
+        b"add" => {
+            let text = statement.behind(command);
+            edit.add(rule(statement, text, namespaces, None)?, slots)
+        }
         b"insert" => insert(edit, statement, namespaces, slots),
         b"delete" => delete(edit, statement),
         b"flush" => {
@@ -229,7 +268,7 @@ fn command<S: Clone + Ord>(
             "no load is open in this file",
             "load, the rules and commit through one open file: { echo load; cat FILE; echo commit; } >rules",
         )),
-        _ => edit.add(rule(statement, statement.words(), namespaces, None)?, slots),
+        _ => edit.add(rule(statement, statement, namespaces, None)?, slots),
     }
 }
 
@@ -243,18 +282,18 @@ fn insert<S: Clone + Ord>(
     /// The word that names the place.
     const BEFORE: &[u8] = b"before=";
 
-    let mut words = arguments(statement);
-    let mut rest = words.clone();
+    let mut text = statement.behind(first_word(statement));
     let mut before = None;
-    if let Some((word, id)) = rest
+    if let Some((word, id)) = text
+        .words()
         .next()
         .and_then(|word| Some((word, word.text.strip_prefix(BEFORE)?)))
     {
-        words = rest;
+        text = text.behind(word);
         let column = word.column.saturating_add(BEFORE.len());
         before = Some((value::id(id, column)?, word.column));
     }
-    let parsed = rule(statement, words, namespaces, None)?;
+    let parsed = rule(statement, text, namespaces, None)?;
     edit.insert(before, parsed, slots)
 }
 

@@ -21,18 +21,16 @@ use crate::pure::{
         Rule,
         Tag, //
     },
-    sort::sort_by_key,
     table::{
         change,
-        give_id,
         id_in_use,
-        no_space,
         selection::{
             Done,
             Selecting, //
         },
         Change,
         Entry,
+        Ids,
         Slots,
         Table,
         MAX_RULES, //
@@ -45,7 +43,7 @@ pub struct Edit<'t, S> {
     entries: Vec<Entry<S>>,
     /// The length of the common start with `base`, at least.
     front: usize,
-    next_id: u32,
+    ids: Ids,
     purge: Selecting,
 }
 
@@ -60,14 +58,14 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
             base,
             front: entries.len(),
             entries,
-            next_id: base.next_id,
+            ids: Ids::new(base),
             purge: Selecting::default(),
         })
     }
 
     /// Puts a rule at the end.
     ///
-    /// Refuses with ENOSPC over [`MAX_RULES`], EEXIST where its id is in use, and ENOMEM.
+    /// Refuses with EEXIST where its id is in use, ENOSPC where no id is left, and ENOMEM.
     pub fn add(&mut self, parsed: Parsed, slots: &dyn Slots<S>) -> Result<(), Refusal> {
         self.insert_at(self.entries.len(), parsed, slots)
     }
@@ -95,16 +93,13 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
         parsed: Parsed,
         slots: &dyn Slots<S>,
     ) -> Result<(), Refusal> {
-        if self.entries.len() >= MAX_RULES {
-            return Err(no_space());
-        }
         let id = match parsed.id {
             Some(id) if self.is_in_use(id) => return Err(id_in_use(parsed.id_column)),
             Some(id) => {
-                self.next_id = self.next_id.max(id.saturating_add(1));
+                self.ids.note(id);
                 id
             }
-            None => self.give_id()?,
+            None => self.ids.give()?,
         };
         let entry = Entry::new(parsed.rule, id, slots)?;
         self.front = self.front.min(index);
@@ -112,17 +107,9 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
         Ok(())
     }
 
-    /// Returns an id for a rule that names none.
-    fn give_id(&mut self) -> Result<u32, NoMemory> {
-        let mut taken = Vec::new();
-        if self.next_id == u32::MAX {
-            taken.reserve(self.entries.len())?;
-            for entry in &*self.entries {
-                taken.push(entry.id())?;
-            }
-            sort_by_key(&mut taken, |id| *id);
-        }
-        Ok(give_id(&mut self.next_id, &mut 1, &taken))
+    /// Returns whether there are more rules than a table may have.
+    pub fn is_too_long(&self) -> bool {
+        self.entries.len() > MAX_RULES
     }
 
     /// Takes out the rule `id`, which stands in `column`. Refuses with ENOENT where there is none.
@@ -196,7 +183,7 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
 
     /// Returns whether a rule has this id. Ascending ids, as a saved table has them, need no search.
     fn is_in_use(&self, id: u32) -> bool {
-        (id < self.next_id || id == u32::MAX) && self.position(id).is_some()
+        id <= self.ids.last && self.position(id).is_some()
     }
 
     /// Returns the place of the rule `id`.
@@ -208,10 +195,10 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
             .or_else(|| self.entries.iter().position(|entry| entry.id() == id))
     }
 
-    /// Makes the new table, if anything has changed.
+    /// Makes the new table, if anything has changed. It must not be [too long](Self::is_too_long).
     pub fn finish(self) -> Result<Done<S>, NoMemory> {
         Ok(Done {
-            change: change(self.base, self.entries, self.front, self.next_id)?,
+            change: change(self.base, self.entries, self.front, self.ids.last)?,
             purge: self.purge.finish(),
         })
     }

@@ -50,19 +50,21 @@ pub struct Counts {
     pub bytes: u64,
     /// The number of packets that it would have skipped but for NAT.
     pub held: u64,
+    /// The number of packets that it would have skipped but for the mode `observe`.
+    pub observed: u64,
 }
 
 /// A line of `counters`. Blanks ahead of `rule=` keep its length where the numbers grow.
 pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts);
 
 impl<S> CounterLine<'_, S> {
-    /// The most digits of three numbers of 64 bits.
-    const DIGITS: usize = 60;
+    /// The most digits of four numbers of 64 bits.
+    const DIGITS: usize = 80;
 
     /// Returns its length in bytes, newline included, where the rule's text has `text` bytes.
     fn len(&self, text: usize) -> usize {
         let tag = self.0.rule().tag().map_or(0, str::len);
-        "id= packets= bytes= held= tag= rule=\"\"\n"
+        "id= packets= bytes= held= observed= tag= rule=\"\"\n"
             .len()
             .saturating_add(Self::DIGITS)
             .saturating_add(digits(self.0.id().into()))
@@ -74,17 +76,18 @@ impl<S> CounterLine<'_, S> {
 impl<S> Display for CounterLine<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(entry, counts) = self;
-        let numbers = [counts.packets, counts.bytes, counts.held];
+        let numbers = [counts.packets, counts.bytes, counts.held, counts.observed];
         let used = numbers
             .iter()
             .fold(0usize, |sum, n| sum.saturating_add(digits(*n)));
         writeln!(
             f,
-            "id={} packets={} bytes={} held={} tag={} {:pad$}rule=\"{}\"",
+            "id={} packets={} bytes={} held={} observed={} tag={} {:pad$}rule=\"{}\"",
             entry.id(),
             counts.packets,
             counts.bytes,
             counts.held,
+            counts.observed,
             entry.rule().tag().unwrap_or(""),
             "",
             entry.rule(),

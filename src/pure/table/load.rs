@@ -4,11 +4,16 @@
 //!
 //! Its text may come in many pieces, and its lines may lie across them. Which open file may send them, and
 //! when, says [`session`](crate::pure::table::session).
+//!
+//! Lines are counted from the first one behind the `load`, where that stands on a line of its own: the
+//! rules then have the numbers that they have in their file, `{ echo load; cat FILE; echo commit; }`.
 
 #![expect(
     clippy::result_large_err,
     reason = "a boxed report would need memory to tell that there is none"
 )]
+
+use core::cell::Cell;
 
 use crate::pure::{
     alloc::Vec,
@@ -16,12 +21,14 @@ use crate::pure::{
         refusal::Refusal,
         report::Report,
         statement::{
+            arguments,
             first_word,
             no_more_words,
             rule, //
         },
         text::{
             statements,
+            without_comment,
             Statement,
             Word, //
         },
@@ -29,6 +36,7 @@ use crate::pure::{
     },
     rule::{
         Namespaces,
+        Netns,
         Tag, //
     },
     table::{
@@ -55,6 +63,15 @@ pub enum Progress {
     Abort,
 }
 
+/// The rules that a `load lenient` leaves out, as their namespaces do not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The number of rules.
+    pub rules: usize,
+    /// The number of the first one's line; 0 where there is none.
+    pub line: u32,
+}
+
 /// A `load` that is open.
 pub struct Load {
     replacement: Replacement,
@@ -66,6 +83,9 @@ pub struct Load {
     started: bool,
     /// Whether its end is `commit purge`.
     purges: bool,
+    /// Whether rules are left out whose namespaces do not exist.
+    lenient: bool,
+    left_out: LeftOut,
 }
 
 impl Load {
@@ -77,7 +97,19 @@ impl Load {
             line: 0,
             started: false,
             purges: false,
+            lenient: false,
+            left_out: LeftOut::default(),
         }
+    }
+
+    /// Returns the number of rules so far.
+    pub fn rules(&self) -> usize {
+        self.replacement.rules()
+    }
+
+    /// Returns the rules that were left out so far.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// Reads one more piece of the text.
@@ -111,17 +143,46 @@ impl Load {
             };
         }
         self.hold(rest)?;
-        // Nothing that means anything can follow these words, not even on the next line; but where a write
-        // was cut behind `commit`, its `purge` is the next write.
-        Ok(match self.partial.trim_ascii() {
-            b"commit" => Progress::Commit,
-            b"commit purge" => {
-                self.purges = true;
-                Progress::Commit
+        self.read_end(&mut progress, namespaces)?;
+        Ok(progress)
+    }
+
+    /// Reads the line whose newline has not come, where `commit` or `abort` stands in it.
+    ///
+    /// Nobody may send a newline: the writer of `printf 'load; udp dport=53; commit'` is done. Nothing that
+    /// means anything can follow that word. Where something has begun to, it may have been cut: it is
+    /// refused, as the rest of it would come as a write of its own.
+    fn read_end(
+        &mut self,
+        progress: &mut Progress,
+        namespaces: &dyn Namespaces,
+    ) -> Result<(), Report> {
+        let is_end = |statement| matches!(first_word(statement).text, b"commit" | b"abort");
+        if !statements(&self.partial).any(is_end) {
+            return Ok(());
+        }
+        if is_start_of_purge(&self.partial) {
+            return Ok(());
+        }
+        self.line = self.line.saturating_add(1);
+        let line = core::mem::take(&mut self.partial);
+        let text = without_comment(&line).trim_ascii_end();
+        let more = match line.get(text.len()..).unwrap_or_default().trim_ascii() {
+            [] if text.ends_with(b";") || text.ends_with(b"++") => {
+                Some(text.len().saturating_sub(1))
             }
-            b"abort" => Progress::Abort,
-            _ => Progress::Open,
-        })
+            [] => None,
+            _ => Some(without_comment(&line).len()),
+        };
+        if let Some(column) = more {
+            let refusal = Refusal::invalid(
+                column,
+                "no newline at the end, and more than the commit or abort: the text may have been cut",
+                "commit or abort as the last word, or a newline behind it",
+            );
+            return Err(Report::new(refusal, self.line, &line));
+        }
+        self.read_line(&line, progress, namespaces)
     }
 
     /// Returns whether its end is `commit purge`.
@@ -130,6 +191,9 @@ impl Load {
     }
 
     /// Makes the new table from `base`; [`None`] where nothing changes. Process context, may sleep.
+    ///
+    /// Not inlined: its frame must not lie below those of reading a piece.
+    #[inline(never)]
     pub fn commit<S: Clone + Ord>(
         self,
         base: &Table<S>,
@@ -164,9 +228,13 @@ impl Load {
         progress: &mut Progress,
         namespaces: &dyn Namespaces,
     ) -> Result<(), Report> {
+        let was_started = self.started;
         for statement in statements(line) {
             self.statement(statement, progress, namespaces)
                 .map_err(|refusal| Report::new(refusal, self.line, line))?;
+        }
+        if self.started && !was_started && statements(line).nth(1).is_none() {
+            self.line = 0;
         }
         Ok(())
     }
@@ -178,20 +246,21 @@ impl Load {
         progress: &mut Progress,
         namespaces: &dyn Namespaces,
     ) -> Result<(), Refusal> {
-        let mut words = statement.words();
         let command = first_word(statement);
         if !matches!(progress, Progress::Open) {
             return Err(behind_the_end(command.column));
         }
+        let mut text = statement;
         match command.text {
             b"load" if !self.started => {
-                words.next();
                 self.started = true;
-                self.replacement = Replacement::new(load_tag(words)?);
+                let (tag, lenient) = load_options(arguments(statement))?;
+                self.replacement = Replacement::new(tag);
+                self.lenient = lenient;
                 return Ok(());
             }
             b"commit" => {
-                words.next();
+                let mut words = arguments(statement);
                 let mut behind = words.clone();
                 if behind.next().is_some_and(|word| word.text == b"purge") {
                     (words, self.purges) = (behind, true);
@@ -201,8 +270,7 @@ impl Load {
                 return Ok(());
             }
             b"abort" => {
-                words.next();
-                no_more_words(words)?;
+                no_more_words(arguments(statement))?;
                 *progress = Progress::Abort;
                 return Ok(());
             }
@@ -213,13 +281,56 @@ impl Load {
                     "rules, then commit or abort",
                 ));
             }
-            b"add" => {
-                words.next();
-            }
+            b"add" => text = statement.behind(command),
             _ => {}
         }
-        let parsed = rule(statement, words, namespaces, self.replacement.tag())?;
-        self.replacement.push(self.line, command.column, parsed)
+        let known = Known {
+            namespaces,
+            lenient: self.lenient,
+            missing: Cell::new(false),
+        };
+        let parsed = rule(statement, text, &known, self.replacement.tag())
+            .map_err(Refusal::without_commands)?;
+        self.replacement.check(command.column, &parsed)?;
+        if known.missing.get() {
+            self.left_out.rules = self.left_out.rules.saturating_add(1);
+            if self.left_out.line == 0 {
+                self.left_out.line = self.line;
+            }
+            return Ok(());
+        }
+        self.replacement.push(self.line, parsed)
+    }
+}
+
+/// The namespaces as a `load` sees them: to a lenient one, each exists.
+///
+/// So the rest of a rule whose namespace does not exist is checked like any other rule.
+struct Known<'n> {
+    namespaces: &'n dyn Namespaces,
+    lenient: bool,
+    /// Whether one was asked for that does not exist, to a lenient `load`.
+    missing: Cell<bool>,
+}
+
+impl Known<'_> {
+    /// Returns `found`, or any namespace in the place of one that does not exist.
+    fn or_missing(&self, found: Option<Netns>) -> Option<Netns> {
+        if found.is_none() && self.lenient {
+            self.missing.set(true);
+            return Some(Netns::Init);
+        }
+        found
+    }
+}
+
+impl Namespaces for Known<'_> {
+    fn by_inum(&self, inum: u32) -> Option<Netns> {
+        self.or_missing(self.namespaces.by_inum(inum))
+    }
+
+    fn by_pid(&self, pid: u32) -> Option<Netns> {
+        self.or_missing(self.namespaces.by_pid(pid))
     }
 }
 
@@ -227,6 +338,20 @@ impl Default for Load {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns whether the end of `text` is that of a `commit purge` whose last letters are still to come.
+fn is_start_of_purge(text: &[u8]) -> bool {
+    let Some(statement) = statements(text).last() else {
+        return false;
+    };
+    let mut words = arguments(statement);
+    words.next().is_some_and(|word| {
+        first_word(statement).text == b"commit"
+            && b"purge".starts_with(word.text)
+            && word.text != b"purge"
+            && text.ends_with(word.text)
+    }) && words.next().is_none()
 }
 
 /// Returns the refusal of text behind the end of a load.
@@ -238,18 +363,23 @@ fn behind_the_end(column: usize) -> Refusal {
     )
 }
 
-/// Returns the tag that `words`, those behind `load`, name; [`None`] where there are none.
-fn load_tag<'a>(mut words: impl Iterator<Item = Word<'a>>) -> Result<Option<Tag>, Refusal> {
-    let Some(word) = words.next() else {
-        return Ok(None);
-    };
-    let Some(tag) = word.text.strip_prefix(b"tag=") else {
-        return Err(Refusal::invalid(
-            word.column,
-            "not what a load may have",
-            "load or load tag=T, and the rules on lines of their own",
-        ));
-    };
-    no_more_words(words)?;
-    Ok(Some(value::tag(tag, word.column.saturating_add(4))?))
+/// Returns what `words`, those behind `load`, say: the tag, if they name one, and whether it is lenient.
+fn load_options<'a>(words: impl Iterator<Item = Word<'a>>) -> Result<(Option<Tag>, bool), Refusal> {
+    let (mut tag, mut lenient) = (None, false);
+    for word in words {
+        match word.text.strip_prefix(b"tag=") {
+            Some(name) if tag.is_none() => {
+                tag = Some(value::tag(name, word.column.saturating_add(4))?);
+            }
+            None if word.text == b"lenient" && !lenient => lenient = true,
+            _ => {
+                return Err(Refusal::invalid(
+                    word.column,
+                    "not what a load may have",
+                    "load, load tag=T, lenient behind them, and the rules on lines of their own",
+                ));
+            }
+        }
+    }
+    Ok((tag, lenient))
 }

@@ -81,10 +81,11 @@ impl<S> Entry<S> {
 ///
 /// # Invariants
 ///
-/// No two entries have the same id, and `next_id` is above every id but [`u32::MAX`].
+/// No two entries have the same id, and none has an id above `last_id`.
 pub struct Table<S> {
     entries: Vec<Entry<S>>,
-    next_id: u32,
+    /// The highest id that a rule had so far; 0 where there was none.
+    last_id: u32,
 }
 
 impl<S> Table<S> {
@@ -92,7 +93,7 @@ impl<S> Table<S> {
     pub const fn new() -> Self {
         Self {
             entries: Vec::new(),
-            next_id: 1,
+            last_id: 0,
         }
     }
 
@@ -123,7 +124,7 @@ impl<S> Table<S> {
         }
         let table = Self {
             entries,
-            next_id: self.next_id,
+            last_id: self.last_id,
         };
         Ok((table, places))
     }
@@ -150,22 +151,40 @@ pub struct Change<S> {
     pub removed: usize,
 }
 
-/// Returns an id that no rule has: `next`, and where these have run out, the lowest one from `gap` on that
-/// is not in `taken`. Counts both on.
+/// Gives ids to the rules of a new table that name none.
 ///
-/// `taken` is sorted, and needed only where `next` has run out.
-fn give_id(next: &mut u32, gap: &mut u32, taken: &[u32]) -> u32 {
-    if *next < u32::MAX {
-        let id = *next;
-        *next = next.saturating_add(1);
-        return id;
+/// Each is above all that were given before, so that no id is given twice. Where the highest one of all was
+/// given, they go on behind the highest one that the old table has: an id that the same text takes out is
+/// not given again.
+struct Ids {
+    /// No id above this one was given.
+    last: u32,
+}
+
+impl Ids {
+    /// Starts behind the ids of `base`.
+    fn new<S>(base: &Table<S>) -> Self {
+        let last = match base.last_id {
+            u32::MAX => base.entries.iter().map(Entry::id).max().unwrap_or(0),
+            last => last,
+        };
+        Self { last }
     }
-    loop {
-        let id = *gap;
-        *gap = gap.saturating_add(1);
-        if taken.binary_search(&id).is_err() {
-            return id;
-        }
+
+    /// Takes note that a rule has `id`.
+    fn note(&mut self, id: u32) {
+        self.last = self.last.max(id);
+    }
+
+    /// Gives an id. Refuses with ENOSPC where the highest one of all is taken.
+    fn give(&mut self) -> Result<u32, Refusal> {
+        self.last = self.last.checked_add(1).ok_or(Refusal::new(
+            Errno::NoSpc,
+            0,
+            "no number is left: a rule has the highest one, 4294967295",
+            "id= and a number that is not in use; or delete 4294967295 first, in a write of its own",
+        ))?;
+        Ok(self.last)
     }
 }
 
@@ -175,7 +194,7 @@ fn change<S: Ord>(
     base: &Table<S>,
     entries: Vec<Entry<S>>,
     front: usize,
-    next_id: u32,
+    last_id: u32,
 ) -> Result<Option<Change<S>>, NoMemory> {
     let kept = kept(&base.entries, &entries, front)?;
     if kept == entries.len()
@@ -187,7 +206,7 @@ fn change<S: Ord>(
     Ok(Some(Change {
         added: entries.len().saturating_sub(kept),
         removed: base.entries.len().saturating_sub(kept),
-        table: Table { entries, next_id },
+        table: Table { entries, last_id },
     }))
 }
 
@@ -232,11 +251,11 @@ fn slots<S: Ord>(entries: &[Entry<S>], back: usize) -> Result<Vec<&S>, NoMemory>
     Ok(slots)
 }
 
-/// Returns the refusal of one rule too many.
-fn no_space() -> Refusal {
+/// Returns the refusal of one rule too many, which starts in `column`.
+fn no_space(column: usize) -> Refusal {
     Refusal::new(
         Errno::NoSpc,
-        0,
+        column,
         "over 131,072 rules",
         "fewer rules, with lists or prefixes",
     )

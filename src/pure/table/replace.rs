@@ -15,11 +15,11 @@ use crate::pure::{
     sort::sort_by_key,
     table::{
         change,
-        give_id,
         id_in_use,
         no_space,
         Change,
         Entry,
+        Ids,
         Slots,
         Table,
         MAX_RULES, //
@@ -73,10 +73,13 @@ impl Replacement {
         self.tag.as_ref()
     }
 
-    /// Appends the rule that starts in `column` of line `number`.
-    ///
-    /// Refuses with EINVAL a rule of another tag, with ENOSPC over [`MAX_RULES`], and with ENOMEM.
-    pub fn push(&mut self, number: u32, column: usize, parsed: Parsed) -> Result<(), Refusal> {
+    /// Returns the number of rules so far.
+    pub fn rules(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Refuses with EINVAL a rule of another tag, which starts in `column` of its line.
+    pub fn check(&self, column: usize, parsed: &Parsed) -> Result<(), Refusal> {
         if self
             .tag
             .is_some_and(|tag| parsed.rule.tag() != Some(tag.as_str()))
@@ -87,8 +90,15 @@ impl Replacement {
                 "no tag=, or that of `load tag=`",
             ));
         }
+        Ok(())
+    }
+
+    /// Appends a rule of line `number`, which was [checked](Self::check).
+    ///
+    /// Refuses with ENOSPC over [`MAX_RULES`], and with ENOMEM.
+    pub fn push(&mut self, number: u32, parsed: Parsed) -> Result<(), Refusal> {
         if self.lines.len() >= MAX_RULES {
-            return Err(no_space());
+            return Err(no_space(0));
         }
         self.lines.push(Line {
             parsed,
@@ -101,7 +111,8 @@ impl Replacement {
     /// Makes the new table from `base`; [`None`] where nothing changes.
     ///
     /// The rules stand, one by one, where the replaced ones stood, the surplus behind the last of them.
-    /// Refuses with EEXIST where two rules have the same id, with ENOSPC, and with ENOMEM.
+    /// Refuses with EEXIST where two rules have the same id, with ENOSPC where there are too many rules or
+    /// no id is left, and with ENOMEM.
     pub fn apply<S: Clone + Ord>(
         self,
         base: &Table<S>,
@@ -114,22 +125,23 @@ impl Replacement {
         let kept = base.entries.len().saturating_sub(places);
         let total = kept.saturating_add(lines.len());
         if total > MAX_RULES {
-            let refusal = no_space();
+            let refusal = no_space(0);
             return Err(AtLine { line: 0, refusal });
         }
 
         take_over(base, replaced, &mut lines)?;
-        let ids = check_ids(base, replaced, &lines)?;
-        let highest = ids.last().copied().unwrap_or(0);
-        let mut next = base.next_id.max(highest.saturating_add(1));
-        let mut gap = 1;
+        let mut ids = Ids::new(base);
+        ids.note(check_ids(base, replaced, &lines)?);
         let mut make = |line: Line| {
             if let Some(entry) = base.at(line.old) {
                 return Ok(entry.clone());
             }
-            let given = line.parsed.id;
-            let id = given.unwrap_or_else(|| give_id(&mut next, &mut gap, &ids));
-            Entry::new(line.parsed.rule, id, slots)
+            let id = line.parsed.id.map_or_else(|| ids.give(), Ok);
+            let id = id.map_err(|refusal| AtLine {
+                line: line.number,
+                refusal,
+            })?;
+            Ok::<_, AtLine>(Entry::new(line.parsed.rule, id, slots)?)
         };
 
         let mut entries = Vec::with_capacity(total)?;
@@ -148,7 +160,7 @@ impl Replacement {
         for line in lines {
             entries.push(make(line)?)?;
         }
-        Ok(change(base, entries, 0, next)?)
+        Ok(change(base, entries, 0, ids.last)?)
     }
 }
 
@@ -242,14 +254,14 @@ fn take_over_in_order<S>(base: &Table<S>, candidates: &mut [Candidate], lines: &
     }
 }
 
-/// Returns all ids that are kept, taken over or given by lines, ascending.
+/// Returns the highest of all ids that are kept, taken over or given by lines; 0 where there are none.
 ///
 /// Refuses with EEXIST where two are equal, and with ENOMEM.
 fn check_ids<S>(
     base: &Table<S>,
     replaced: impl Fn(&Entry<S>) -> bool,
     lines: &[Line],
-) -> Result<Vec<u32>, AtLine> {
+) -> Result<u32, AtLine> {
     let mut ids = Vec::new();
     for entry in base.entries.iter().filter(|entry| !replaced(entry)) {
         ids.push(entry.id())?;
@@ -261,7 +273,7 @@ fn check_ids<S>(
     }
     sort_by_key(&mut ids, |id| *id);
     let Some((id, _)) = ids.iter().zip(ids.iter().skip(1)).find(|(a, b)| a == b) else {
-        return Ok(ids);
+        return Ok(ids.last().copied().unwrap_or(0));
     };
     let line = lines.iter().rfind(|line| line.parsed.id == Some(*id));
     Err(AtLine {

@@ -68,6 +68,11 @@ impl<S> Done<S> {
         change: None,
         purge: None,
     };
+
+    /// Returns whether there is something to be done.
+    pub fn is_something(&self) -> bool {
+        self.change.is_some() || self.purge.is_some()
+    }
 }
 
 /// The selection in the making: what the `purge` commands of one write name.

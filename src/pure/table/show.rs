@@ -2,13 +2,14 @@
 
 //! The text of the files that list no rules, and the first line of `rules`.
 //!
-//! Columns are padded where a number may grow between two reads, so that a reader finds each line at the
+//! Lines are padded where a number may grow between two reads, so that a reader finds each line at the
 //! same offset.
 
 use core::fmt::{
     self,
     Display,
-    Formatter, //
+    Formatter,
+    Write, //
 };
 
 use crate::pure::language::report::Report;
@@ -40,8 +41,8 @@ impl Display for RulesHead<'_> {
 /// A line of `netns`: one network namespace.
 #[derive(Clone, Copy, Default)]
 pub struct NetnsLine {
-    /// The inode number.
-    pub inum: u32,
+    /// The inode number; [`None`] for the initial namespace.
+    pub inum: Option<u32>,
     /// Whether conntrack is in use.
     pub conntrack: bool,
     /// The number of conntrack's entries.
@@ -50,10 +51,16 @@ pub struct NetnsLine {
     pub max: u32,
     /// The number of packets that conntrack dropped.
     pub drop: u64,
+    /// Of these, the number since ctskip was loaded.
+    pub drop_new: u64,
     /// The number of entries that conntrack dropped early, for room.
     pub early_drop: u64,
-    /// Whether NAT is in use.
-    pub nat: bool,
+    /// Whether NAT of IPv4 is in use.
+    pub nat_ipv4: bool,
+    /// Whether NAT of IPv6 is in use.
+    pub nat_ipv6: bool,
+    /// Whether there was no room for ctskip's hooks.
+    pub no_hooks: bool,
     /// The number of rules that hold there.
     pub rules: usize,
     /// The number of skipped packets.
@@ -63,29 +70,78 @@ pub struct NetnsLine {
 }
 
 impl NetnsLine {
-    /// The length of each line in bytes: the words, the columns, the newline.
-    pub const LEN: u64 = "netns= ct= entries= max= drop= early_drop= nat= rules= skipped= held=\n"
-        .len() as u64
-        + (10 + 3 + 10 + 10 + 20 + 20 + 3 + 6 + 20 + 20);
+    /// The length of each line in bytes, its newline included, unless one [needs](Self::room) more.
+    pub const LEN: usize = 120;
+
+    /// Returns the length that lines must have for this one to fit, of which there are few.
+    pub fn room(&self) -> usize {
+        /// The steps of longer lines.
+        const STEP: usize = 8;
+
+        match self.len() {
+            0..=Self::LEN => Self::LEN,
+            longer => longer.div_ceil(STEP).saturating_mul(STEP),
+        }
+    }
+
+    /// Returns its own length in bytes, with a newline.
+    fn len(&self) -> usize {
+        let mut len = Length(1);
+        // `Length` never fails.
+        let _ = write!(len, "{self}");
+        len.0
+    }
 }
 
+/// A sink of text that keeps its length only.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.0 = self.0.saturating_add(s.len());
+        Ok(())
+    }
+}
+
+/// The text of the line, without blanks at its end and without the newline.
 impl Display for NetnsLine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(
+        match self.inum {
+            None => f.write_str("netns=init")?,
+            Some(inum) => write!(f, "netns={inum}")?,
+        }
+        write!(
             f,
-            "netns={:<10} ct={:<3} entries={:<10} max={:<10} drop={:<20} early_drop={:<20} \
-             nat={:<3} rules={:<6} skipped={:<20} held={:<20}",
-            self.inum,
+            " ct={} entries={} max={} drop={} drop_new={} early_drop={} nat={} rules={} skipped={} \
+             held={}{}",
             if self.conntrack { "on" } else { "off" },
             self.entries,
             self.max,
             self.drop,
+            self.drop_new,
             self.early_drop,
-            if self.nat { "yes" } else { "no" },
+            match (self.nat_ipv4, self.nat_ipv6) {
+                (false, false) => "no",
+                (true, false) => "ipv4",
+                (false, true) => "ipv6",
+                (true, true) => "both",
+            },
             self.rules,
             self.skipped,
             self.held,
+            if self.no_hooks { " hooks=no" } else { "" },
         )
+    }
+}
+
+/// A line of `netns` as it stands in the file: with blanks up to that length, and a newline.
+pub struct NetnsRow<'a>(pub &'a NetnsLine, pub usize);
+
+impl Display for NetnsRow<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(line, len) = self;
+        let pad = len.saturating_sub(line.len());
+        writeln!(f, "{line}{:pad$}", "")
     }
 }
 

@@ -18,13 +18,10 @@ use ctskip_pure::{
         Needs,
         Transport, //
     },
-    rule::{
-        Family,
-        HookPoint, //
-    },
+    rule::Family,
 };
 
-/// Takes a byte that says where the packet is looked at, one that says how long its linear part is, and the
+/// Takes a byte that says how the packet is looked at, one that says how long its linear part is, and the
 /// packet.
 pub fn headers(data: &[u8]) {
     let [flags, linear, packet @ ..] = data else {
@@ -32,7 +29,6 @@ pub fn headers(data: &[u8]) {
     };
     let context = Context {
         family: [Family::Ipv4, Family::Ipv6][usize::from(flags & 1)],
-        point: [HookPoint::PreRouting, HookPoint::LocalOut][usize::from(flags >> 1 & 1)],
         device: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
         mark: 7,
         icmp_errors: flags & 4 == 0,
@@ -56,15 +52,8 @@ pub fn headers(data: &[u8]) {
         assert!(quoted.is_none() || key.error);
         if let Some(quoted) = quoted {
             assert_eq!(quoted.source, key.destination);
-            assert_eq!(quoted.point, key.point.opposite());
             assert!(!quoted.error);
-            plausible(
-                &Key {
-                    point: key.point,
-                    ..quoted
-                },
-                &context,
-            );
+            plausible(&quoted, &context);
         }
     }
     for len in 0..packet.len() {
@@ -86,8 +75,8 @@ fn read(bytes: &Paged<'_>, context: &Context) -> Option<(Key, Option<Key>)> {
 /// Nothing is in a key that such a packet does not have.
 fn plausible(key: &Key, context: &Context) {
     assert_eq!(
-        (key.family, key.point, key.device, key.mark),
-        (context.family, context.point, context.device, context.mark)
+        (key.family, key.device, key.mark),
+        (context.family, context.device, context.mark)
     );
     match key.transport {
         Transport::Unknown => {}

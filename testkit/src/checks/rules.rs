@@ -3,17 +3,23 @@
 //! Rule text: what is taken, is printed so that it is taken again as the same; what is refused, is
 //! refused at a place in the text.
 
-use ctskip_pure::language::{
-    parse::{
-        parse,
-        Parsed, //
+use ctskip_pure::{
+    language::{
+        parse::{
+            parse,
+            Parsed, //
+        },
+        refusal::{
+            Likely,
+            Refusal, //
+        },
+        report::Report,
+        text::{
+            statements,
+            Statement, //
+        },
     },
-    refusal::Refusal,
-    report::Report,
-    text::{
-        statements,
-        Statement, //
-    },
+    rule::Action, //
 };
 
 use crate::world::World;
@@ -24,7 +30,7 @@ pub fn rules(data: &[u8]) {
         for statement in statements(line) {
             match read(statement) {
                 Ok(parsed) => taken(&parsed),
-                Err(refusal) => refused(refusal, line),
+                Err(refusal) => refused(&refusal, line),
             }
         }
     }
@@ -57,11 +63,11 @@ fn taken(parsed: &Parsed) {
     }
 }
 
-/// The report shows the place, in printable text, on its five lines.
-pub(super) fn refused(refusal: Refusal, line: &[u8]) {
+/// The report shows the place, in printable text, on its five lines. A rule that it shows is one.
+pub(super) fn refused(refusal: &Refusal, line: &[u8]) {
     assert!(refusal.column <= line.len(), "{refusal:?}");
     assert!(!refusal.what.is_empty());
-    let report = Report::new(refusal, 1, line);
+    let report = Report::new(refusal.clone(), 1, line);
     let excerpt = report.excerpt();
     assert!(excerpt.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     assert!(report.caret() <= excerpt.len().max(line.len()));
@@ -75,4 +81,26 @@ pub(super) fn refused(refusal: Refusal, line: &[u8]) {
         .filter_map(|line| line.split('=').next())
         .collect();
     assert_eq!(keys, ["error", "expected", "likely", "text", "here"]);
+    if let Some(likely @ (Likely::Rule(_) | Likely::Ahead(_))) = &refusal.likely {
+        hint(likely);
+    }
+}
+
+/// A rule that is shown as a hint is read as it is shown. One to insert ahead is a `track` rule.
+fn hint(likely: &Likely) {
+    let shown = likely.to_string();
+    assert!(shown.len() <= 160, "{shown}");
+    let (text, is_ahead) = match shown.strip_prefix("insert ") {
+        Some(rule) => (rule, true),
+        None => (&*shown, false),
+    };
+    let rule = statements(text.as_bytes()).next().map(read);
+    let Some(Ok(Parsed { rule, .. })) = rule else {
+        panic!("not taken: {shown}: {rule:?}");
+    };
+    assert!(rule.to_string().ends_with(text), "{rule}: {shown}");
+    match likely {
+        Likely::Ahead(_) => assert!(is_ahead && rule.action() == Action::Track, "{shown}"),
+        _ => assert!(!is_ahead, "{shown}"),
+    }
 }

@@ -23,6 +23,7 @@ use ctskip_pure::{
     table::{
         command,
         load::{
+            LeftOut,
             Load,
             Progress, //
         },
@@ -31,9 +32,13 @@ use ctskip_pure::{
             Selection, //
         }, //
         session::{
+            superseded,
             Clock,
+            Events,
             FileState,
             HeldStream,
+            Lost,
+            LostLoad,
             Rejection,
             Session,
             Stream,
@@ -64,14 +69,16 @@ pub struct Held(Rc<Node>);
 
 /// The state of an open file.
 pub struct Node {
+    number: usize,
     is_open: Cell<bool>,
     is_stopped: Cell<bool>,
 }
 
 impl File {
-    /// Opens it.
-    pub fn open() -> Self {
+    /// Opens it, as the writer of that number.
+    pub fn open(number: usize) -> Self {
         Self(Rc::new(Node {
+            number,
             is_open: Cell::new(true),
             is_stopped: Cell::new(false),
         }))
@@ -110,6 +117,12 @@ impl Stream for File {
 }
 
 impl HeldStream for Held {
+    type Writer = usize;
+
+    fn writer(&self) -> usize {
+        self.0.number
+    }
+
     fn is_gone(&self) -> bool {
         !self.0.is_open.get()
     }
@@ -216,8 +229,18 @@ impl Desk {
         self.session.state(file)
     }
 
-    /// Writes. The allocations fail after `memory` more of them, if any; the change is put in force if it
-    /// `commits`.
+    /// Returns what the last write has brought about, once.
+    pub fn events(&mut self) -> Events<usize> {
+        self.session.events()
+    }
+
+    /// Looks for files that are closed; returns whether files are still kept.
+    pub fn forget_closed(&mut self) -> bool {
+        self.session.forget_closed()
+    }
+
+    /// Writes. The allocations fail after `memory` more of them, if any; what the write asks for is done if
+    /// it `commits`.
     pub fn write(
         &mut self,
         file: &File,
@@ -233,9 +256,11 @@ impl Desk {
         match result {
             Ok(done) => {
                 let outcome = Outcome::of(Ok(&done));
-                if let Some(change) = done.change.filter(|_| commits) {
-                    self.table = change.table;
-                    self.session.committed(file);
+                if commits && done.is_something() {
+                    if let Some(change) = done.change {
+                        self.table = change.table;
+                    }
+                    self.session.done(file);
                 }
                 outcome
             }
@@ -256,7 +281,7 @@ pub enum Op {
         text: Vec<u8>,
         /// After how many allocations there is no memory.
         memory: Option<u32>,
-        /// Whether the change is put in force.
+        /// Whether what it asks for is done.
         commits: bool,
     },
     /// The file is closed, and another one opened in its place.
@@ -269,7 +294,7 @@ pub enum Op {
 pub const FILES: usize = 3;
 
 /// Texts that are written.
-pub const TEXTS: [&str; 24] = [
+pub const TEXTS: [&str; 28] = [
     "load\n",
     "udp dport=3\n",
     "commit\n",
@@ -288,6 +313,10 @@ pub const TEXTS: [&str; 24] = [
     "",
     "load\nfrob\n",
     "tcp any\ntcp any id=1\n",
+    "load lenient\nudp dport=7 netns=5\nudp dport=8\n",
+    "load; udp dport=5; commit",
+    "load++udp+dport=6++commit",
+    "commit # x",
     "# 34567890123456789012345678901234567890123456789012345678901234\n",
     "load\n# 789012345678901234567890123456789012345678901234567890123",
     "commit purge\n",
@@ -334,22 +363,53 @@ struct Model {
     states: [FileState; FILES],
     /// The file of the `load` that is open, its pieces, and when the last one came.
     load: Option<(usize, Vec<Vec<u8>>, Duration)>,
+    /// The `load` that was closed since the last write.
+    closed: Option<LostLoad<usize>>,
+    /// What the write brings about.
+    events: Events<usize>,
+}
+
+/// Nothing.
+const NO_EVENTS: Events<usize> = Events {
+    lost: None,
+    left_out: LeftOut { rules: 0, line: 0 },
+};
+
+/// Returns how a `load` of these pieces is lost.
+fn lost(how: Lost, writer: usize, pieces: &[Vec<u8>]) -> LostLoad<usize> {
+    let mut load = Load::new();
+    for piece in pieces {
+        assert!(matches!(
+            load.feed(piece, &World::default()),
+            Ok(Progress::Open)
+        ));
+    }
+    LostLoad {
+        how,
+        writer,
+        rules: load.rules(),
+    }
 }
 
 impl Model {
     /// Returns the outcome of a write with enough memory, and changes as that does.
     fn write(&mut self, file: usize, text: &[u8], desk: &Desk) -> Outcome {
         let (world, now) = (&desk.world, desk.clock.now());
+        self.events = Events {
+            lost: self.closed.take(),
+            ..NO_EVENTS
+        };
         let mut pieces = match self.load.take() {
             Some((loading, pieces, _)) if loading == file => pieces,
             other if command::opens_load(text) => {
-                if let Some((loading, _, heard)) = &other {
+                if let Some((loading, pieces, heard)) = &other {
                     if now - *heard < SILENCE {
                         self.load = other;
                         self.states[file] = FileState::Stopped;
                         return Outcome::refused(&command::busy(text));
                     }
                     self.states[*loading] = FileState::Superseded;
+                    self.events.lost = Some(lost(Lost::Superseded, *loading, pieces));
                 }
                 Vec::new()
             }
@@ -372,12 +432,16 @@ impl Model {
             }
             Ok(Progress::Abort) => (FileState::Plain, Outcome::Accepted),
             Ok(Progress::Commit) => {
+                let left_out = load.left_out();
                 let purge = load.purges().then_some(Selection::Loaded);
                 let result = load.commit(&desk.table, world);
+                if result.is_ok() {
+                    self.events.left_out = left_out;
+                }
                 let result = result.map(|change| Done { change, purge });
                 let outcome = Outcome::of(result.as_ref());
                 match outcome {
-                    Outcome::Accepted | Outcome::Purges(None, _) => (FileState::Plain, outcome),
+                    Outcome::Accepted => (FileState::Plain, outcome),
                     _ => (FileState::Stopped, outcome),
                 }
             }
@@ -389,18 +453,20 @@ impl Model {
 
     /// A write that is no piece of a `load`.
     fn transaction(&mut self, file: usize, text: &[u8], desk: &Desk) -> Outcome {
-        if self.states[file] != FileState::Plain {
-            return Outcome::Rest;
-        }
-        let is_whole = text.is_empty() || text.ends_with(b"\n");
-        if text.len() >= PAGE || !is_whole {
-            self.states[file] = FileState::Stopped;
+        match std::mem::replace(&mut self.states[file], FileState::Stopped) {
+            FileState::Plain => {}
+            FileState::Superseded => return Outcome::refused(&superseded(text)),
+            _ => return Outcome::Rest,
         }
         if text.len() >= PAGE {
             return Outcome::refused(&command::full_page(text));
         }
         let result = command::run(&desk.table, text, &desk.world, &desk.world);
-        Outcome::of(result.as_ref())
+        let outcome = Outcome::of(result.as_ref());
+        if outcome == Outcome::Accepted {
+            self.states[file] = FileState::Plain;
+        }
+        outcome
     }
 
     /// Changes as a write does that was refused for want of memory.
@@ -415,11 +481,7 @@ impl Model {
                 }
                 _ => self.load = other,
             },
-            other => {
-                // A transaction, of which nothing is left.
-                self.load = other;
-                return;
-            }
+            other => self.load = other,
         }
         self.states[file] = FileState::Stopped;
     }
@@ -428,20 +490,25 @@ impl Model {
 /// Has it all happen to a session, which must do as the model does.
 pub fn play(ops: &[Op]) {
     let mut desk = Desk::new();
-    let mut files: Vec<File> = (0..FILES).map(|_| File::open()).collect();
+    let mut files: Vec<File> = (0..FILES).map(File::open).collect();
     let mut closed = Vec::new();
     let mut model = Model {
         states: [FileState::Plain; FILES],
         load: None,
+        closed: None,
+        events: NO_EVENTS,
     };
     for op in ops {
         match op {
             Op::Wait(time) => desk.wait(Duration::from_millis(*time)),
             Op::Reopen(file) => {
-                let old = std::mem::replace(&mut files[*file], File::open());
+                let old = std::mem::replace(&mut files[*file], File::open(*file));
                 closed.push(old.close());
                 model.states[*file] = FileState::Plain;
-                model.load.take_if(|(loading, ..)| loading == file);
+                let open = model.load.take_if(|(loading, ..)| loading == file);
+                if let Some((loading, pieces, _)) = open {
+                    model.closed = Some(lost(Lost::Closed, loading, &pieces));
+                }
             }
             Op::Write {
                 file,
@@ -456,20 +523,25 @@ pub fn play(ops: &[Op]) {
                 };
                 let outcome = expected.write(*file, text, &desk);
                 let seen = desk.write(&files[*file], text, *memory, *commits);
+                let events = desk.events();
+                assert_eq!(desk.events(), NO_EVENTS);
                 if memory.is_some() && seen.is_no_memory() {
                     let is_superseded = |n: usize| desk.state(&files[n]) == FileState::Superseded;
                     model.no_memory(*file, text, is_superseded);
+                    // It is lost all the same.
+                    assert_eq!(events.left_out, NO_EVENTS.left_out);
+                    assert!(events.lost == expected.events.lost || events.lost == model.closed);
+                    model.closed = None;
                 } else {
                     assert_eq!(seen, outcome);
+                    assert_eq!(events, expected.events);
                     model = expected;
                 }
-                match seen.table() {
-                    Some(table) if *commits => {
-                        assert_eq!(text_of(&desk.table), table);
-                        model.states[*file] = FileState::Plain;
-                    }
-                    _ => assert_eq!(text_of(&desk.table), base),
+                if *commits && matches!(seen, Outcome::Changed(_) | Outcome::Purges(..)) {
+                    model.states[*file] = FileState::Plain;
                 }
+                let table = seen.table().filter(|_| *commits);
+                assert_eq!(text_of(&desk.table), table.unwrap_or(&base));
                 check(&desk, &files, &closed, &model);
             }
         }
@@ -483,7 +555,7 @@ fn check(desk: &Desk, files: &[File], closed: &[Weak<Node>], model: &Model) {
         match state {
             FileState::Plain => assert_eq!(file.held(), 0),
             FileState::Loading | FileState::Superseded => assert_eq!(file.held(), 1),
-            // It may have been superseded before.
+            // It may have been superseded before, and have said `load` since.
             FileState::Stopped => assert!(file.held() <= 1),
         }
     }

@@ -58,8 +58,33 @@ fn told(report: &Report) -> (u32, usize, String) {
 fn check(report: &Report, text: &[u8]) {
     if let Some(number) = (report.line() as usize).checked_sub(1) {
         let line = text.split(|byte| *byte == b'\n').nth(number);
-        refused(*report.refusal(), line.expect("a line of the text"));
+        refused(report.refusal(), line.expect("a line of the text"));
     }
+}
+
+/// As [`check()`], of a `load`: lines are counted from the one behind the `load`, if it stands alone.
+fn check_load(report: &Report, text: &[u8]) {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let opening = lines.position(|line| statements(line).next().is_some());
+    let alone = |line| statements(line).nth(1).is_none();
+    let opening = opening.expect("a load");
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let ahead = match alone(lines.nth(opening).expect("the load")) {
+        true => opening + 1,
+        false => 0,
+    };
+    let Some(number) = (report.line() as usize).checked_sub(1) else {
+        return;
+    };
+    // The line of the `load` itself has the number that it has in the text.
+    let number = [number + ahead, number].into_iter().find(|number| {
+        let line = text.split(|byte| *byte == b'\n').nth(*number);
+        line.is_some_and(|line| {
+            Report::new(report.refusal().clone(), report.line(), line).excerpt() == report.excerpt()
+        })
+    });
+    // A refusal at the end has no line at hand.
+    assert!(number.is_some() || report.excerpt().is_empty(), "{report}");
 }
 
 /// A new table's numbers add up; written out and loaded, it changes nothing.
@@ -84,7 +109,10 @@ fn write(base: &Table, text: &[u8], world: &World) {
         check(report, text);
     }
     let behind = |report: &Report| report.refusal().what == "a command behind a purge";
-    if !text.ends_with(b"\n") || whole.as_ref().is_err_and(behind) {
+    // An id that a line gives counts for the next lines of the write, though nothing comes of it.
+    let no_id_left = |report: &Report| report.refusal().what.starts_with("no number is left");
+    let apart = |report: &Report| behind(report) || no_id_left(report);
+    if !text.ends_with(b"\n") || whole.as_ref().is_err_and(apart) {
         return;
     }
     let mut table = None;
@@ -118,6 +146,8 @@ enum Fed {
     Abort,
     Open,
     Refused(Box<Report>),
+    /// Refused by its commit.
+    NotCommitted(Box<Report>),
 }
 
 /// Feeds pieces until the load ends; gives how many bytes it took, too.
@@ -132,7 +162,7 @@ fn feed<'a>(base: &Table, pieces: impl Iterator<Item = &'a [u8]>, world: &World)
             Ok(Progress::Commit) => {
                 let fed = match load.commit(base, world) {
                     Ok(change) => Fed::Commit(change.map(|c| text_of(&changed(base, c, world)))),
-                    Err(report) => Fed::Refused(report.into()),
+                    Err(report) => Fed::NotCommitted(report.into()),
                 };
                 return (fed, len);
             }
@@ -155,13 +185,15 @@ fn load(base: &Table, text: &[u8], cuts: &[u8], world: &World) {
     });
     let (many, len) = feed(base, pieces, world);
     let (whole, _) = feed(base, [text].into_iter(), world);
-    if let Fed::Refused(report) = &whole {
-        check(report, text);
+    if let Fed::Refused(report) | Fed::NotCommitted(report) = &whole {
+        check_load(report, text);
     }
-    let ended = |fed: &Fed| matches!(fed, Fed::Commit(_) | Fed::Abort);
-    // Behind an end not even a comment may begin whose rest may come with the next piece.
+    let ended = |fed: &Fed| !matches!(fed, Fed::Open | Fed::Refused(_));
+    // Behind an end not even a comment may begin whose rest may come with the next piece. And a line with an
+    // end in it is read though its newline has not come.
+    let is_whole = text[..len].ends_with(b"\n");
     let behind = |fed: &Fed| match fed {
-        Fed::Refused(report) => report.refusal().what.starts_with("text behind"),
+        Fed::Refused(report) => !is_whole || report.refusal().what.starts_with("text behind"),
         _ => false,
     };
     if !behind(&many) && (ended(&whole) || !ended(&many)) {
@@ -174,7 +206,8 @@ fn load(base: &Table, text: &[u8], cuts: &[u8], world: &World) {
 fn same(one: &Fed, many: &Fed) {
     match (one, many) {
         (Fed::Commit(one), Fed::Commit(many)) => assert_eq!(one, many),
-        (Fed::Refused(one), Fed::Refused(many)) => assert_eq!(told(one), told(many)),
+        (Fed::Refused(one), Fed::Refused(many))
+        | (Fed::NotCommitted(one), Fed::NotCommitted(many)) => assert_eq!(told(one), told(many)),
         (Fed::Open, Fed::Open) | (Fed::Abort, Fed::Abort) => {}
         _ => panic!("another end in pieces"),
     }

@@ -10,7 +10,6 @@ use ctskip_pure::{
     },
     rule::{
         Family,
-        HookPoint,
         Rule, //
     },
 };
@@ -116,7 +115,6 @@ fn plain(key: &Key) -> Option<Key> {
         && has_transport == needs_transport
         && !key.error;
     plain.then_some(Key {
-        point: HookPoint::PreRouting,
         device: [0; 16],
         mark: 0,
         flags: Flags::UNKNOWN,

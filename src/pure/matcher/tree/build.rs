@@ -53,6 +53,7 @@ use crate::pure::{
         words::{
             Words,
             CLASS_SHIFT,
+            CLASS_WIDTH,
             DESTINATION_PORT_SHIFT,
             HASH,
             PROTOCOL_SHIFT,
@@ -661,7 +662,7 @@ impl<'b> TreeBuilder<'b> {
             }
         }
         if (known.class & hull.class).count_ones() > 1 {
-            with(Cut::slice(TRANSPORT, CLASS_SHIFT, 3, known));
+            with(Cut::slice(TRANSPORT, CLASS_SHIFT, CLASS_WIDTH, known));
         }
         // Ports are cut by their first unknown bits: a range has all values of the others.
         for base in [SOURCE_PORT_SHIFT, DESTINATION_PORT_SHIFT] {

@@ -64,6 +64,7 @@ use crate::pure::{
         },
         words::Query, //
     },
+    packet::ends::Ends,
     rule::Family, //
 };
 
@@ -192,11 +193,11 @@ impl Trees {
     /// Returns the order of a row, or `best`. `SINGLE` says that all rows are single: comparing one is no
     /// call then.
     #[inline(always)]
-    pub(super) fn first_match<const SINGLE: bool>(
+    pub(super) fn first_match<const SINGLE: bool, E: Ends>(
         &self,
         trees: &[RootedTree],
         rows: &Rows,
-        query: &Query<'_>,
+        query: &Query<'_, E>,
         deleted: &[u32],
         best: u32,
     ) -> u32 {
@@ -211,10 +212,10 @@ impl Trees {
             }
             match self.nodes.cells.list(cell) {
                 None => {
-                    found.take(rows.compare::<SINGLE>(cell.0, query));
+                    found.take(rows.compare::<SINGLE, E>(cell.0, query));
                 }
                 Some(list) => {
-                    found.take_first(list, |row| rows.compare::<SINGLE>(row.0, query));
+                    found.take_first(list, |row| rows.compare::<SINGLE, E>(row.0, query));
                 }
             }
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rules that the NAT guard may hold: in which namespaces, for which families, and how they are listed.
+//! Rules that the log warns of: in which namespaces, for which families, and how they are listed.
 
 use ctskip_pure::{
     alloc::{
@@ -8,13 +8,14 @@ use ctskip_pure::{
         NoMemory, //
     },
     matcher::{
-        held::{
-            Families,
-            HeldRules,
-            MayBeHeld, //
-        },
         ruleset::Ruleset,
-        scope::Scope, //
+        scope::Scope,
+        warning::{
+            Families,
+            Warned,
+            WarnedRules,
+            Warning, //
+        },
     },
 };
 
@@ -52,7 +53,8 @@ fn scopes(ruleset: &Ruleset<Slot>) -> [Scope; 4] {
 
 /// The ids that are listed where NAT is in use for `families`.
 fn listed(ruleset: &Ruleset<Slot>, scope: Scope, families: Families) -> String {
-    HeldRules {
+    WarnedRules {
+        warning: Warning::Held,
         ruleset,
         scope,
         families,
@@ -64,7 +66,7 @@ fn listed(ruleset: &Ruleset<Slot>, scope: Scope, families: Families) -> String {
 #[track_caller]
 fn assert_held(text: &str, expected: [Families; 4]) {
     let ruleset = compiled(text);
-    let sums = MayBeHeld::new(&ruleset).unwrap();
+    let sums = Warned::new(Warning::Held, &ruleset).unwrap();
     for (scope, expected) in scopes(&ruleset).into_iter().zip(expected) {
         assert_eq!(sums.in_scope(scope), expected, "{text}: {scope:?}");
         assert_eq!(expected.is_empty(), expected == NONE);
@@ -131,11 +133,45 @@ fn held_rules_are_listed_by_their_ids() {
 fn held_rules_without_memory() {
     let ruleset = compiled("udp any netns=4026532000\n");
     let count = failing_in_turn(
-        || MayBeHeld::new(&ruleset),
+        || Warned::new(Warning::Held, &ruleset),
         |result| match result {
             Ok(_) => true,
             Err(NoMemory) => false,
         },
     );
     assert_eq!(count, 1);
+}
+
+/// Asserts which of the rules, which have the ids 1, 2, ..., a warning is about.
+#[track_caller]
+fn assert_warned(warning: Warning, text: &str, expected: &str) {
+    let ruleset = compiled(text);
+    let warned = WarnedRules {
+        warning,
+        ruleset: &ruleset,
+        scope: Scope::Init,
+        families: BOTH,
+    };
+    assert_eq!(warned.to_string(), expected, "{text}");
+    let sums = Warned::new(warning, &ruleset).unwrap();
+    assert_eq!(sums.in_scope(Scope::Init).is_empty(), expected.is_empty());
+    let needs = ruleset.sections(Scope::Init).needs();
+    assert!(expected.is_empty() || warning.may_be_about(needs));
+}
+
+#[test]
+fn rules_that_say_nat_ok() {
+    let text = "udp dport=1 nat=ok\nudp dport=2\ntrack udp dport=3\nip6 udp dport=4 nat=ok\n";
+    assert_warned(Warning::NatOk, text, "1,4");
+    assert_warned(Warning::NatOk, "udp dport=2\n", "");
+}
+
+#[test]
+fn rules_that_name_one_device() {
+    let text = "udp dport=1 dev=eth0\ntrack udp dport=2 dev=eth1\nudp dport=3 dev=eth0 oneway\n\
+                udp dport=4 dev=eth0,eth1\nudp dport=5 dev=eth*\nudp dport=6 dev=lo\nudp dport=7\n";
+    assert_warned(Warning::OneDevice, text, "1,2");
+    assert_warned(Warning::OneDevice, "udp dport=3 dev=eth0 oneway\n", "");
+    let without = compiled("udp dport=3\n").sections(Scope::Init).needs();
+    assert!(!Warning::OneDevice.may_be_about(without));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which rules the NAT guard may hold, and in which namespaces: for the log.
+//! Which rules the log warns of, and in which namespaces.
 //!
 //! Nothing is decided by it: whether a packet is held says [`verdict`](crate::pure::packet::verdict).
 
@@ -19,8 +19,10 @@ use crate::pure::{
         ruleset::Ruleset,
         scope::Scope, //
     },
+    packet::header::Needs,
     rule::{
         Action,
+        Device,
         Family,
         Netns,
         Rule, //
@@ -36,17 +38,50 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-impl Families {
-    /// Returns the families of the packets that `rule` skips, but for NAT: where NAT is in use for such a
-    /// family, the guard holds them.
-    fn held(rule: &Rule) -> Self {
-        let is_held = rule.action() == Action::Skip && !rule.nat_ok();
-        Self {
-            ipv4: is_held && rule.family() != Some(Family::Ipv6),
-            ipv6: is_held && rule.family() != Some(Family::Ipv4),
+/// A kind of rules that may not do in some namespaces what their author expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The NAT guard holds the rules where NAT is in use.
+    Held,
+    /// The rules act also where NAT is in use (`nat=ok`). If an end of their flows is an end of a
+    /// translated flow, too, its answers go out untranslated.
+    NatOk,
+    /// The rules name one device, and both directions. Where packets are forwarded, the other direction
+    /// comes in by another device.
+    OneDevice,
+}
+
+impl Warning {
+    /// Returns whether one of some rules may be of this kind, by the fields that these need: most tables
+    /// need not be gone through.
+    pub fn may_be_about(self, needs: Needs) -> bool {
+        self != Self::OneDevice || needs.has(Needs::DEVICE)
+    }
+
+    /// Returns whether `rule` is of this kind.
+    fn is_about(self, rule: &Rule) -> bool {
+        match self {
+            Self::Held => rule.action() == Action::Skip && !rule.nat_ok(),
+            Self::NatOk => rule.action() == Action::Skip && rule.nat_ok(),
+            Self::OneDevice => {
+                let mut devices = rule.devices();
+                let is_one = |device: Device| !device.wildcard() && device.name() != b"lo";
+                !rule.oneway() && devices.next().is_some_and(is_one) && devices.next().is_none()
+            }
         }
     }
 
+    /// Returns the families of the packets for which `rule` is of this kind.
+    fn families(self, rule: &Rule) -> Families {
+        let is_about = self.is_about(rule);
+        Families {
+            ipv4: is_about && rule.family() != Some(Family::Ipv6),
+            ipv6: is_about && rule.family() != Some(Family::Ipv4),
+        }
+    }
+}
+
+impl Families {
     /// Returns whether no family is in it.
     pub fn is_empty(self) -> bool {
         self == Self::default()
@@ -66,8 +101,8 @@ impl Families {
     }
 }
 
-/// The families of the rules that the guard may hold, by the namespaces that the rules are for.
-pub struct MayBeHeld {
+/// The families of the rules that a warning is about, by the namespaces that the rules are for.
+pub struct Warned {
     any: Families,
     init: Families,
     not_init: Families,
@@ -75,9 +110,9 @@ pub struct MayBeHeld {
     named: Vec<Families>,
 }
 
-impl MayBeHeld {
+impl Warned {
     /// Goes through all rules once.
-    pub fn new<S>(ruleset: &Ruleset<S>) -> Result<Self, NoMemory> {
+    pub fn new<S>(warning: Warning, ruleset: &Ruleset<S>) -> Result<Self, NoMemory> {
         let count = ruleset.named().count();
         let mut named = Vec::with_capacity(count)?;
         for _ in 0..count {
@@ -101,7 +136,7 @@ impl MayBeHeld {
                 },
             };
             if let Some(families) = families {
-                *families = families.or(Families::held(rule));
+                *families = families.or(warning.families(rule));
             }
         }
         Ok(found)
@@ -120,32 +155,34 @@ impl MayBeHeld {
     }
 }
 
-/// The rules that the guard holds in a namespace, printed as their ids in the order of the table:
+/// The rules that a warning is about in a namespace, printed as their ids in the order of the table:
 /// `1,2,5`, and the number of further ones behind the first 16.
-pub struct HeldRules<'a, S> {
+pub struct WarnedRules<'a, S> {
+    /// The warning.
+    pub warning: Warning,
     /// The rules.
     pub ruleset: &'a Ruleset<S>,
     /// The scope of the namespace.
     pub scope: Scope,
-    /// The families for which NAT is in use there.
+    /// The families for which it is true of the namespace.
     pub families: Families,
 }
 
-impl<S> HeldRules<'_, S> {
+impl<S> WarnedRules<'_, S> {
     /// Returns their ids.
     fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         let entries = self.ruleset.table().entries().iter();
         entries
             .filter(|entry| {
                 let rule = entry.rule();
-                Families::held(rule).meet(self.families)
+                self.warning.families(rule).meet(self.families)
                     && self.ruleset.holds_in(self.scope, rule.netns())
             })
             .map(|entry| entry.id())
     }
 }
 
-impl<S> Display for HeldRules<'_, S> {
+impl<S> Display for WarnedRules<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         /// The number of ids that are printed.
         const MOST: usize = 16;
