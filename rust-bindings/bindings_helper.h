@@ -59,6 +59,50 @@ struct ctskip_conntrack_usage {
 };
 
 /**
+ * struct ctskip_tuple - one direction of a conntrack entry
+ * @source: source address; one of IPv4 in the first four bytes
+ * @destination: destination address, likewise
+ * @source_port: source port
+ * @destination_port: destination port, or type and code of ICMP
+ * @protocol: protocol
+ */
+struct ctskip_tuple {
+	u8 source[16];
+	u8 destination[16];
+	u8 source_port[2];
+	u8 destination_port[2];
+	u8 protocol;
+};
+
+/**
+ * struct ctskip_conn - a conntrack entry
+ * @net: its namespace
+ * @original: the direction of its first packet
+ * @reply: the direction of the answers
+ * @ipv6: whether it is of IPv6, or of IPv4
+ * @translated: whether addresses, ports or sequence numbers are translated
+ * @expected: whether a helper expected it
+ * @helped: whether it has a helper
+ * @offloaded: whether a flowtable handles its flow
+ * @marked: whether its mark is set
+ * @labelled: whether a label is set
+ * @zoned: whether it is in another zone than the default one
+ */
+struct ctskip_conn {
+	struct net *net;
+	struct ctskip_tuple original;
+	struct ctskip_tuple reply;
+	bool ipv6;
+	bool translated;
+	bool expected;
+	bool helped;
+	bool offloaded;
+	bool marked;
+	bool labelled;
+	bool zoned;
+};
+
+/**
  * struct ctskip_slot - the counters of one rule, on one CPU
  * @packets: packets that the rule decided and that were not held
  * @bytes: bytes of these packets
@@ -104,6 +148,9 @@ bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, 
 bool ctskip_nfct_is_template(unsigned long nfct);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
 u32 ctskip_conntrack_buckets(void);
+int ctskip_conntrack_sweep(void (*begin)(void *data),
+			   int (*judge)(void *data, const struct ctskip_conn *conn),
+			   void *data, void **room, unsigned int size, u64 *deleted);
 
 /* helpers.c: counters and slots. */
 void __percpu *ctskip_alloc_percpu(size_t size, size_t align);

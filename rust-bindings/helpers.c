@@ -12,6 +12,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/inetdevice.h>
+#include <linux/list_nulls.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/nsproxy.h>
@@ -21,6 +22,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
 #include <net/addrconf.h>
@@ -33,6 +35,10 @@
 #include <net/l3mdev.h>
 #include <net/net_namespace.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/netfilter/nf_conntrack_core.h>
+#include <net/netfilter/nf_conntrack_helper.h>
+#include <net/netfilter/nf_conntrack_labels.h>
+#include <net/netfilter/nf_conntrack_zones.h>
 #include <net/netns/generic.h>
 
 #include <asm/local64.h>
@@ -258,6 +264,236 @@ u32 ctskip_conntrack_buckets(void)
 	buckets = READ_ONCE(*size);
 	symbol_put(nf_conntrack_htable_size);
 	return buckets;
+}
+
+/* What a sweep uses of nf_conntrack: each symbol keeps that module from being unloaded. */
+struct conntrack_symbols {
+	typeof(nf_conntrack_hash) *hash;
+	typeof(nf_conntrack_htable_size) *buckets;
+	typeof(nf_conntrack_locks) *locks;
+	typeof(nf_conntrack_lock) *lock;
+	typeof(nf_ct_delete) *delete;
+};
+
+static void put_symbols(const struct conntrack_symbols *symbols)
+{
+	if (symbols->hash)
+		symbol_put(nf_conntrack_hash);
+	if (symbols->buckets)
+		symbol_put(nf_conntrack_htable_size);
+	if (symbols->locks)
+		symbol_put(nf_conntrack_locks);
+	if (symbols->lock)
+		symbol_put(nf_conntrack_lock);
+	if (symbols->delete)
+		symbol_put(nf_ct_delete);
+}
+
+static bool get_symbols(struct conntrack_symbols *symbols)
+{
+	symbols->hash = symbol_get(nf_conntrack_hash);
+	symbols->buckets = symbol_get(nf_conntrack_htable_size);
+	symbols->locks = symbol_get(nf_conntrack_locks);
+	symbols->lock = symbol_get(nf_conntrack_lock);
+	symbols->delete = symbol_get(nf_ct_delete);
+	if (symbols->hash && symbols->buckets && symbols->locks && symbols->lock &&
+	    symbols->delete)
+		return true;
+	put_symbols(symbols);
+	return false;
+}
+
+/*
+ * Takes a reference on each entry whose reply lies in a bucket: so each entry of the hash is taken
+ * once, also one of which only the reply is there (IPS_NAT_CLASH). As get_next_corpse() of
+ * net/netfilter/nf_conntrack_core.c, but for the resizing of the hash: that waits for each bucket's
+ * lock. So the size holds while the lock is held, and entries lie in the same buckets as long as it
+ * is @buckets.
+ *
+ * Returns the number of entries; where it is over @size, no reference was taken. Returns -EAGAIN
+ * where the number of buckets is not @buckets any more, which it then is.
+ */
+static int take_bucket(const struct conntrack_symbols *symbols, unsigned int bucket,
+		       unsigned int *buckets, void **entries, int size)
+{
+	spinlock_t *lock = &(*symbols->locks)[bucket % CONNTRACK_LOCKS];
+	struct nf_conntrack_tuple_hash *h;
+	struct hlist_nulls_node *n;
+	int count = 0;
+	int i;
+
+	local_bh_disable();
+	symbols->lock(lock);
+	if (*symbols->buckets != *buckets) {
+		*buckets = *symbols->buckets;
+		count = -EAGAIN;
+	} else if (bucket < *buckets) {
+		hlist_nulls_for_each_entry(h, n, &(*symbols->hash)[bucket], hnnode) {
+			if (NF_CT_DIRECTION(h) != IP_CT_DIR_REPLY)
+				continue;
+			if (count < size)
+				entries[count] = nf_ct_tuplehash_to_ctrack(h);
+			count++;
+		}
+		for (i = 0; count <= size && i < count; i++)
+			refcount_inc(&((struct nf_conn *)entries[i])->ct_general.use);
+	}
+	spin_unlock(lock);
+	local_bh_enable();
+	return count;
+}
+
+static void describe_tuple(struct ctskip_tuple *to, const struct nf_conntrack_tuple *tuple)
+{
+	memcpy(to->source, &tuple->src.u3, sizeof(to->source));
+	memcpy(to->destination, &tuple->dst.u3, sizeof(to->destination));
+	memcpy(to->source_port, &tuple->src.u.all, sizeof(to->source_port));
+	memcpy(to->destination_port, &tuple->dst.u.all, sizeof(to->destination_port));
+	to->protocol = tuple->dst.protonum;
+}
+
+static bool has_helper(const struct nf_conn *ct)
+{
+	const struct nf_ct_ext *ext = ct->ext;
+	const struct nf_conn_help *help;
+
+	/* Not nfct_help(), which calls into nf_conntrack on some kernels. */
+	if (!ext || !__nf_ct_ext_exist(ext, NF_CT_EXT_HELPER))
+		return false;
+	help = (const void *)ext + ext->offset[NF_CT_EXT_HELPER];
+	return rcu_access_pointer(help->helper);
+}
+
+static bool has_label(const struct nf_conn *ct)
+{
+	const struct nf_conn_labels *labels = nf_ct_labels_find(ct);
+
+	return labels && memchr_inv(labels->bits, 0, sizeof(labels->bits));
+}
+
+/*
+ * The caller has a reference on the entry: so it is not made another one, its extensions stay, and
+ * its namespace does not end, as that waits for all of its entries: see
+ * nf_conntrack_cleanup_net_list().
+ */
+static void describe(struct ctskip_conn *conn, const struct nf_conn *ct)
+{
+	unsigned long status = READ_ONCE(ct->status);
+
+	memset(conn, 0, sizeof(*conn));
+	conn->net = nf_ct_net(ct);
+	describe_tuple(&conn->original, &ct->tuplehash[IP_CT_DIR_ORIGINAL].tuple);
+	describe_tuple(&conn->reply, &ct->tuplehash[IP_CT_DIR_REPLY].tuple);
+	conn->ipv6 = nf_ct_l3num(ct) == NFPROTO_IPV6;
+	conn->translated = status & (IPS_NAT_MASK | IPS_SEQ_ADJUST);
+	conn->expected = (status & IPS_EXPECTED) || ct->master;
+	conn->helped = has_helper(ct);
+	conn->offloaded = status & (IPS_OFFLOAD | IPS_HW_OFFLOAD);
+#if IS_ENABLED(CONFIG_NF_CONNTRACK_MARK)
+	conn->marked = READ_ONCE(ct->mark);
+#endif
+	conn->labelled = has_label(ct);
+	/* Not nf_ct_zone(), which asks for nf_conntrack where there are no zones. */
+#ifdef CONFIG_NF_CONNTRACK_ZONES
+	conn->zoned = ct->zone.id != NF_CT_DEFAULT_ZONE_ID;
+#endif
+}
+
+/* An entry that is dying has left the hash, or is about to. */
+static bool is_wanted(const struct nf_conn *ct)
+{
+	return !nf_ct_is_dying(ct) &&
+	       (nf_ct_l3num(ct) == NFPROTO_IPV4 || nf_ct_l3num(ct) == NFPROTO_IPV6);
+}
+
+/**
+ * ctskip_conntrack_sweep() - look at all entries of conntrack, and delete some
+ * @begin: called ahead of the first entry, and again where all entries are looked at anew
+ * @judge: called for each entry of IPv4 or IPv6; returns 1 where it is to be deleted, 0 where it
+ *	   stays, or an error, which ends the sweep
+ * @data: passed to both
+ * @room: room for pointers to the entries of one bucket
+ * @size: how many of them have room
+ * @deleted: where the number of deleted entries is written
+ *
+ * One walk of the hash for all namespaces. It holds the lock of one bucket at a time, and nothing
+ * while it looks at entries and deletes them. Where the hash is resized meanwhile, it begins anew.
+ * What is not in the hash is not seen: an entry comes there when its first packet has been through
+ * all hooks.
+ *
+ * Symbols of nf_conntrack are taken for the length of the call only.
+ *
+ * Context: Process context; may sleep.
+ * Return: 0, also where nf_conntrack is not loaded; the error of @judge; -EINTR if the current task
+ *	   was killed; or -ENOMEM if there is no more room for a bucket of more entries.
+ */
+int ctskip_conntrack_sweep(void (*begin)(void *data),
+			   int (*judge)(void *data, const struct ctskip_conn *conn),
+			   void *data, void **room, unsigned int size, u64 *deleted)
+{
+	struct conntrack_symbols symbols;
+	struct ctskip_conn conn;
+	unsigned int buckets = 0;
+	unsigned int bucket = 0;
+	void **entries = room;
+	void **more = NULL;
+	int error = 0;
+	int count;
+	int i;
+
+	*deleted = 0;
+	if (!get_symbols(&symbols))
+		return 0;
+
+	while (!error) {
+		if (fatal_signal_pending(current)) {
+			error = -EINTR;
+			break;
+		}
+		count = take_bucket(&symbols, bucket, &buckets, entries, size);
+		if (count == -EAGAIN) {
+			bucket = 0;
+			begin(data);
+			continue;
+		}
+		if (bucket >= buckets)
+			break;
+		if (count > (int)size) {
+			/* A chain this long is left by a hash that was made smaller. */
+			size = count;
+			kvfree(more);
+			more = kvmalloc_array(size, sizeof(*more), GFP_KERNEL);
+			entries = more;
+			if (!more)
+				error = -ENOMEM;
+			continue;
+		}
+		for (i = 0; i < count; i++) {
+			struct nf_conn *ct = entries[i];
+
+			if (!error && is_wanted(ct)) {
+				int fate;
+
+				describe(&conn, ct);
+				fate = judge(data, &conn);
+				if (fate > 0) {
+					symbols.delete(ct, 0, 0);
+					(*deleted)++;
+				} else {
+					error = fate;
+				}
+			}
+			/* Not nf_ct_put(), which calls into nf_conntrack. */
+			nf_conntrack_put(&ct->ct_general);
+			cond_resched();
+		}
+		bucket++;
+		cond_resched();
+	}
+
+	kvfree(more);
+	put_symbols(&symbols);
+	return error;
 }
 
 /* Counters of a namespace: a u64 for each CPU (percpu.rs). */

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 # What is subtracted: a number, or a register for a length that is known at run time only.
 SUBTRACTED = re.compile(r"\tsub\s+(\$0x[0-9a-f]+|%\w+),%rsp")
+# A negative number is added: -128 fits a byte, where 128 does not.
+NEGATIVE = 1 << 63
 PUSHED = re.compile(r"\tpush\s")
 # rbx, rbp and r12 to r15.
 SAVED_REGISTERS = 6
@@ -34,6 +36,8 @@ def frames(code: str) -> Iterator[tuple[str, int | None]]:
             pushed += 1
         elif match := SUBTRACTED.search(row):
             length = int(match[1][1:], 16) if match[1][0] == "$" else None
+            if length is not None and length >= NEGATIVE:
+                continue
             most = None if None in (length, most) else max(most, length)
     if name:
         yield name, frame(pushed, most)

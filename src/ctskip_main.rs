@@ -14,7 +14,7 @@
 //!
 //! [`linux`] says how Linux is called: all wrappers, and all `unsafe` code. [`pure`] says what is
 //! decided, with no kernel in it. The files in between say who does it when. Each uses only those before
-//! it: [`notice`], [`packet`], [`publish`], [`nets`], [`log`], [`writer`], [`files`].
+//! it: [`notice`], [`packet`], [`publish`], [`nets`], [`purge`], [`log`], [`writer`], [`files`].
 
 #![crate_name = "ctskip"]
 
@@ -45,6 +45,7 @@ mod notice;
 mod packet;
 mod publish;
 pub mod pure;
+mod purge;
 mod writer;
 
 module! {

@@ -29,6 +29,10 @@ use crate::{
     publish::Published,
     pure::{
         packet::{
+            conn::{
+                Kept,
+                Purged, //
+            },
             counter::Counter,
             verdict::Mode, //
         },
@@ -42,6 +46,7 @@ use crate::{
             },
             show::{
                 AverageChain,
+                KeptLine,
                 LastError,
                 NetnsLine,
                 NetnsRow,
@@ -332,6 +337,7 @@ struct StatsFile(Arc<Nets>);
 struct StatsText {
     generation: u64,
     counts: [(&'static str, u64); 11],
+    purged: Purged,
     buckets: u64,
     entries: u64,
 }
@@ -368,6 +374,7 @@ impl File for StatsFile {
                 ("icmp_errors_followed", count(Counter::Followed)),
                 ("worst_lookup", u64::try_from(worst).unwrap_or(u64::MAX)),
             ],
+            purged: self.0.purged(),
             buckets: conntrack::buckets().map_or(0, u64::from),
             entries,
         })
@@ -387,10 +394,17 @@ impl Lines for StatsText {
         let &Self {
             entries, buckets, ..
         } = self;
-        match index.saturating_sub(self.counts.len()) {
-            0 => write!(out, "{}", StatsLine("buckets", buckets))?,
-            1 => write!(out, "{}", StatsLine("entries", entries))?,
-            2 => write!(out, "{}", AverageChain { entries, buckets })?,
+        let index = index.saturating_sub(self.counts.len());
+        let kept = index.checked_sub(1).and_then(|at| Kept::ALL.get(at));
+        if let Some(kept) = kept {
+            write!(out, "{}", KeptLine(kept.name(), self.purged.kept(*kept)))?;
+            return Ok(true);
+        }
+        match index.saturating_sub(Kept::COUNT) {
+            0 => write!(out, "{}", StatsLine("purged", self.purged.deleted))?,
+            1 => write!(out, "{}", StatsLine("buckets", buckets))?,
+            2 => write!(out, "{}", StatsLine("entries", entries))?,
+            3 => write!(out, "{}", AverageChain { entries, buckets })?,
             _ => return Ok(false),
         }
         Ok(true)

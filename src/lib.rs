@@ -22,7 +22,7 @@
 //! // A write to `rules` makes a new table of the last one.
 //! let world = World::default();
 //! let text = b"track udp dst=10.0.0.9 dport=53\nudp dport=53\n";
-//! let change = command::run(&Table::new(), text, &world, &world).ok().unwrap().unwrap();
+//! let change = command::run(&Table::new(), text, &world, &world).ok().unwrap().change.unwrap();
 //! assert_eq!(change.added, 2);
 //!
 //! // The table is compiled, and each namespace has a view of it with a plan.

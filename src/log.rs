@@ -5,7 +5,11 @@
 //! No line has a rule's text: who may read the log need not know the table. Only `rules=` has no other
 //! place for what is wrong with it.
 
-use core::fmt::Display;
+use core::fmt::{
+    self,
+    Display,
+    Formatter, //
+};
 
 use kernel::prelude::*;
 
@@ -30,7 +34,10 @@ use crate::{
             WarnedRules,
             Warning, //
         },
-        packet::verdict::Mode,
+        packet::{
+            conn::Kept,
+            verdict::Mode, //
+        },
         rule::Family,
         table::{
             load::LeftOut,
@@ -39,6 +46,10 @@ use crate::{
                 LostLoad, //
             }, //
         },
+    },
+    purge::{
+        End,
+        Outcome, //
     },
 };
 
@@ -61,6 +72,38 @@ pub(crate) fn commit(commit: Commit, why: impl Display) {
         commit.removed,
         format_args!("{why}"),
     );
+}
+
+/// Logs a purge of the current task: the numbers of rules, of entries deleted, and of those kept.
+pub(crate) fn purge(outcome: &Outcome) {
+    pr_info!(
+        "purge of {} rules, by {}: {}\n",
+        outcome.rules,
+        format_args!("{}", TaskName::current()),
+        format_args!("{}", Entries(outcome)),
+    );
+}
+
+/// What became of the entries that a purge has looked at.
+struct Entries<'a>(&'a Outcome);
+
+impl Display for Entries<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Outcome { purged, end, .. } = self.0;
+        if let End::Idle(mode) = end {
+            return write!(f, "nothing done, as the mode is {}", mode.name());
+        }
+        write!(f, "deleted={}", purged.deleted)?;
+        for kept in Kept::ALL {
+            write!(f, " {}={}", kept.name(), purged.kept(kept))?;
+        }
+        f.write_str(match end {
+            End::NoMemory => "; not finished: out of memory",
+            End::Stopped => "; not finished: the mode has changed",
+            End::Killed => "; not finished: killed",
+            End::Whole | End::Idle(_) => "",
+        })
+    }
 }
 
 /// Logs that the current task has set the mode.

@@ -39,6 +39,7 @@ use crate::{
             scope::Scope, //
         },
         packet::{
+            conn::Purged,
             counter::Counter,
             verdict::Mode, //
         },
@@ -73,6 +74,8 @@ struct Registry {
     unloading: bool,
     /// The counts of the namespaces that are gone.
     past: [u64; Counter::COUNT],
+    /// What all purges have done.
+    purged: Purged,
 }
 
 impl Registry {
@@ -94,6 +97,7 @@ impl Nets {
                 line_len: NetnsLine::LEN,
                 unloading: false,
                 past: [0; Counter::COUNT],
+                purged: Purged::default(),
             }),
         })
     }
@@ -250,6 +254,22 @@ impl Nets {
             drop(state);
             nets = KVVec::with_capacity(count.saturating_add(8), GFP_KERNEL)?;
         }
+    }
+
+    /// Returns whether rules act, by the mode, and will for now: the module does not go.
+    pub(crate) fn rules_act(&self) -> bool {
+        let state = self.state.lock();
+        state.in_force.mode() == Mode::Skip && !state.unloading
+    }
+
+    /// Counts what a purge has done.
+    pub(crate) fn count_purged(&self, purged: &Purged) {
+        self.state.lock().purged.add(purged);
+    }
+
+    /// Returns what all purges have done since the module was loaded.
+    pub(crate) fn purged(&self) -> Purged {
+        self.state.lock().purged
     }
 
     /// Returns for each namespace that rules of `ruleset` name, in the order of [`Scope::Named`],

@@ -96,6 +96,10 @@ use crate::{
         packet::verdict::Mode,
         table::{
             command,
+            selection::{
+                Done,
+                Selection, //
+            },
             session::{
                 self,
                 Clock,
@@ -110,6 +114,11 @@ use crate::{
             Slots,
             Table, //
         },
+    },
+    purge::{
+        End,
+        Outcome,
+        Prepared, //
     },
 };
 
@@ -310,24 +319,61 @@ impl Writer {
     ///
     /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
     /// text that stands behind a refused one, and with `EINTR` alone where a signal ends the task before
-    /// its turn.
+    /// its turn. Where its purge ends early, what it has committed stays, and it fails with `ENOMEM`, or with
+    /// `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = task::lock_killable(&self.writing)?;
         let read = self.read(&mut writing.session, file, text);
         self.tell(&mut writing.session, read.is_ok());
-        match read {
-            Ok(None) => Ok(()),
-            Ok(Some(change)) => match self.commit(change) {
-                Ok(done) => {
-                    writing.session.committed(file);
-                    drop(writing);
-                    self.log(done);
-                    Ok(())
-                }
-                Err(why) => Err(self.refuse(why.into())),
-            },
-            Err(Rejection::Rest) => Err(EINVAL),
-            Err(Rejection::Refused(report)) => Err(self.refuse(report)),
+        let Done { change, purge } = match read {
+            Ok(done) => done,
+            Err(Rejection::Rest) => return Err(EINVAL),
+            Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
+        };
+        if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.nets.rules_act() {
+            return Err(self.refuse_idle(text));
+        }
+        let (commit, prepared) = match self.carry_out(change, purge) {
+            Ok(done) => done,
+            Err(why) => return Err(self.refuse(why.into())),
+        };
+        // Under the lock: the rules that it is by stay until it is done.
+        let outcome = prepared.map(|prepared| prepared.run(&self.nets));
+        if outcome.as_ref().is_none_or(Outcome::is_done) {
+            writing.session.done(file);
+        }
+        drop(writing);
+        if let Some(commit) = commit {
+            self.log(commit);
+        }
+        match outcome {
+            None => Ok(()),
+            Some(outcome) => {
+                log::purge(&outcome);
+                self.end_of_purge(outcome.end)
+            }
+        }
+    }
+
+    /// Notes the refusal of a purge in a mode in which no rule acts. Not inlined, nor is the next one: their
+    /// reports must not lie below a commit.
+    #[inline(never)]
+    fn refuse_idle(&self, text: &[u8]) -> Error {
+        self.refuse(command::idle_purge(text))
+    }
+
+    /// Notes that memory was wanting.
+    #[inline(never)]
+    fn refuse_without_memory(&self) -> Error {
+        self.refuse(NoMemory.into())
+    }
+
+    /// Returns the result of a write whose purge has ended so.
+    fn end_of_purge(&self, end: End) -> Result {
+        match end {
+            End::Whole | End::Idle(_) => Ok(()),
+            End::NoMemory => Err(self.refuse_without_memory()),
+            End::Stopped | End::Killed => Err(EINTR),
         }
     }
 
@@ -383,7 +429,7 @@ impl Writer {
         }
     }
 
-    /// Reads a write, and returns the change that it makes, if any. `writing` is held.
+    /// Reads a write, and returns what it does. `writing` is held.
     ///
     /// Not inlined: its frame must not lie below those of a commit.
     #[inline(never)]
@@ -392,16 +438,51 @@ impl Writer {
         session: &mut Session<HeldWriter, MonotonicClock>,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Option<Change<Slot>>, Rejection> {
+    ) -> Result<Done<Slot>, Rejection> {
         let (published, _) = self.nets.published();
         session.write(file, text, published.table(), &*self.nets, &self.slots)
+    }
+
+    /// Puts a change in force, if there is one, and prepares a purge by what is then in force, if that is asked
+    /// for: both, or none. `writing` is held.
+    fn carry_out(
+        self: &Arc<Self>,
+        change: Option<Change<Slot>>,
+        purge: Option<Selection>,
+    ) -> Result<(Option<Commit>, Option<Prepared>), NotCommitted> {
+        let prepare = |published: &Published, mode: Mode, limits: &dyn Limits| {
+            purge
+                .map(|selection| Prepared::new(&self.nets, published, mode, selection, limits))
+                .transpose()
+        };
+        match change {
+            None => {
+                let (last, mode) = self.nets.published();
+                let limits = WhileWanted(Some(&self.nets));
+                Ok((None, prepare(&last, mode, &limits)?))
+            }
+            Some(change) => {
+                let (commit, prepared) = self.commit_with(change, prepare)?;
+                Ok((Some(commit), prepared))
+            }
+        }
     }
 
     /// Compiles a new table aside and puts it in force. `writing` is held.
     ///
     /// A table that only lacks rules of the last one is never refused for what packets cost.
     fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NotCommitted> {
-        let (last, _) = self.nets.published();
+        Ok(self.commit_with(change, |_, _, _| Ok(()))?.0)
+    }
+
+    /// Compiles a new table aside, calls `prepare` with it, the mode and what ends it, and puts it in force.
+    /// `writing` is held.
+    fn commit_with<T>(
+        self: &Arc<Self>,
+        change: Change<Slot>,
+        prepare: impl FnOnce(&Published, Mode, &dyn Limits) -> Result<T, Stop>,
+    ) -> Result<(Commit, T), NotCommitted> {
+        let (last, mode) = self.nets.published();
         let generation = last.generation.wrapping_add(1);
         let limits = WhileWanted(Some(&self.nets));
         let published = Published::new(change.table, generation, Some(&last.ruleset), &limits)?;
@@ -412,6 +493,7 @@ impl Writer {
                 return Err(NotCommitted::TooDear(dearest));
             }
         }
+        let prepared = prepare(&published, mode, &limits)?;
         // By whatever mode is in force by now: it may change at any time.
         loop {
             let (last, mode) = self.nets.published();
@@ -419,11 +501,12 @@ impl Writer {
                 break;
             }
         }
-        Ok(Commit {
+        let commit = Commit {
             generation,
             added,
             removed,
-        })
+        };
+        Ok((commit, prepared))
     }
 
     /// Has all namespaces' packets decided by `published` and `mode`, if `last` is in force. Returns whether

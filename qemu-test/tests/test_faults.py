@@ -233,6 +233,11 @@ COMMANDS = {
     ],
     "load of a tag": ["load tag=web\ntcp dport=80 src=10.3.0.0/16\ncommit\n"],
     "abort": ["load\nudp dport=1\n", "abort\n"],
+    "purge": ["purge\n"],
+    "purge of some": ["purge 5,1\n"],
+    "load that purges": [
+        "load\nudp dport=1 dev=eth0\nudp dst=127.0.0.1 dport=53 id=1\ncommit purge\n"
+    ],
 }
 
 

@@ -204,7 +204,8 @@ def test_stats(ctskip, lab, family):
         list(before)
         == (
             "seen skipped observed held tracked left_entry left_template left_untracked left_unread "
-            "icmp_errors_followed worst_lookup buckets entries average_chain"
+            "icmp_errors_followed worst_lookup purged kept_translated kept_expected kept_helped "
+            "kept_offloaded kept_marked kept_labelled kept_zoned kept_unsure buckets entries average_chain"
         ).split()
     )
     assert client.udp(address, 53, count=5)

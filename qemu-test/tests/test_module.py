@@ -370,6 +370,7 @@ def test_needs_no_other_module_and_keeps_none(ctskip, lab):
     line, stats = ctskip.netns(ns), ctskip.stats()
     assert (line["ct"], line["entries"], line["max"]) == ("off", 0, 0)
     assert (stats["buckets"], stats["entries"], stats["average_chain"]) == (0, 0, "0.00")
+    ctskip.commit("purge")
     assert modules() == before | {"ctskip"}
 
     # conntrack comes while ctskip is there ...
@@ -380,6 +381,8 @@ def test_needs_no_other_module_and_keeps_none(ctskip, lab):
     ns.udp_send("127.0.0.1", 8)
     assert ctskip.netns(ns)["entries"] == ns.count() == 1
     assert ctskip.netns(ns)["ct"] == "on"
+    ctskip.commit("udp dport=8", "purge")
+    assert ns.count() == 0
     # ... and goes.
     ns.nft("flush ruleset")
     remove_module("nf_conntrack")

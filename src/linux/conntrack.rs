@@ -1,15 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The number of conntrack's entries, its limits and its drops, where nf_conntrack is loaded.
+//! The number of conntrack's entries, its limits and its drops, where nf_conntrack is loaded; and a sweep,
+//! which looks at all entries and deletes some.
 //!
 //! ctskip needs no other module. A call takes the symbols that it needs and gives them back before
 //! it returns: only meanwhile, nf_conntrack cannot be unloaded.
 //!
 //! C header: [`include/net/netfilter/nf_conntrack.h`](srctree/include/net/netfilter/nf_conntrack.h)
 
-use crate::linux::{
-    bindings as raw,
-    net::Net, //
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*, //
+};
+
+use crate::{
+    linux::{
+        bindings as raw,
+        compat::synchronize_rcu,
+        net::Net, //
+    },
+    pure::{
+        packet::conn::{
+            Conn,
+            Tuple,
+            Uses, //
+        },
+        rule::Family,
+    },
 };
 
 /// Figures of one namespace.
@@ -54,4 +74,118 @@ pub(crate) fn buckets() -> Option<u32> {
     let buckets = unsafe { raw::ctskip_conntrack_buckets() };
 
     (buckets != 0).then_some(buckets)
+}
+
+/// What a sweep asks about entries.
+pub(crate) trait Sweep {
+    /// Called ahead of the first entry; again where all entries are looked at anew, because the hash was
+    /// resized: what was counted so far is counted again.
+    fn begin(&mut self);
+
+    /// Returns whether `conn`, an entry of the namespace `net`, is to be deleted; an error ends the sweep.
+    ///
+    /// Process context; may sleep, but not for long: the end of the namespace waits.
+    fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> Result<bool>;
+}
+
+/// Room for the references on the entries of one bucket, made ahead of a sweep.
+///
+/// # Invariants
+///
+/// Has room for [`Self::LEN`] pointers.
+pub(crate) struct Room(KVVec<*mut c_void>);
+
+impl Room {
+    /// The number of entries. Conntrack lets no chain grow to as many: C: `MAX_CHAINLEN`.
+    const LEN: usize = 128;
+
+    /// Makes room. Fails with `ENOMEM`. Process context; may sleep.
+    pub(crate) fn new() -> Result<Self> {
+        // INVARIANT: Just allocated.
+        Ok(Self(KVVec::with_capacity(Self::LEN, GFP_KERNEL)?))
+    }
+}
+
+/// Looks at all entries of all namespaces, once, and deletes those that `sweep` says. Returns how many it has
+/// deleted, also where it fails.
+///
+/// A grace period passes first: packets that began their way before the call have made their entries. An
+/// entry is in the hash once its first packet has been through all hooks. So this does not see the entry of a
+/// packet that waits in user space (NFQUEUE) or that a preempted task is sending.
+///
+/// Nothing is done where nf_conntrack is not loaded. Fails with the error of [`Sweep::is_to_go()`]; with `EINTR`
+/// where the current task was killed; and with `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and
+/// there is no memory. Process context; may sleep, and takes up to seconds.
+pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
+    let mut deleted = 0;
+    let data: *mut S = sweep;
+
+    synchronize_rcu();
+    // SAFETY: The functions may be called with `data` for the length of the call, as it points at a `S` that
+    // is borrowed mutably for that long, and they are called one at a time. By the type invariants of `Room`,
+    // the room is as large as said. `deleted` is valid for a write. The call is made in process context.
+    let result = to_result(unsafe {
+        raw::ctskip_conntrack_sweep(
+            Some(begin::<S>),
+            Some(is_to_go::<S>),
+            data.cast(),
+            room.0.as_mut_ptr(),
+            Room::LEN as c_uint,
+            &mut deleted,
+        )
+    });
+
+    (deleted, result)
+}
+
+/// Calls [`Sweep::begin()`].
+///
+/// # Safety
+///
+/// `data` must be valid as a `&mut S` for the length of the call.
+unsafe extern "C" fn begin<S: Sweep>(data: *mut c_void) {
+    // SAFETY: By the safety requirements.
+    unsafe { &mut *data.cast::<S>() }.begin();
+}
+
+/// Calls [`Sweep::is_to_go()`].
+///
+/// # Safety
+///
+/// `data` must be valid as a `&mut S` for the length of the call, and `conn` for reads. The namespace in
+/// `conn` must not end within the call.
+unsafe extern "C" fn is_to_go<S: Sweep>(data: *mut c_void, conn: *const raw::ctskip_conn) -> c_int {
+    // SAFETY: By the safety requirements.
+    let (sweep, conn) = unsafe { (&mut *data.cast::<S>(), &*conn) };
+    // SAFETY: By the safety requirements: the caller has a reference on the entry, and the end of a namespace
+    // waits until none of its entries is left.
+    let net = unsafe { Net::from_raw(conn.net) };
+    let family = match conn.ipv6 {
+        true => Family::Ipv6,
+        false => Family::Ipv4,
+    };
+    let tuple = |tuple: &raw::ctskip_tuple| Tuple {
+        family,
+        protocol: tuple.protocol,
+        source: tuple.source,
+        destination: tuple.destination,
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+    };
+
+    let conn = Conn {
+        original: tuple(&conn.original),
+        reply: tuple(&conn.reply),
+        uses: Uses {
+            translated: conn.translated,
+            expected: conn.expected,
+            helped: conn.helped,
+            offloaded: conn.offloaded,
+            marked: conn.marked,
+            labelled: conn.labelled,
+            zoned: conn.zoned,
+        },
+    };
+
+    from_result(|| Ok(c_int::from(sweep.is_to_go(&conn, net)?)))
 }

@@ -19,7 +19,7 @@
 //! | `workqueue` | the module's workqueue                 | `linux/workqueue.h`                 |
 //! | `rcu`       | values that are replaced under RCU     | `linux/rcupdate.h`                  |
 //! | `net`       | network namespaces                     | `net/net_namespace.h`               |
-//! | `conntrack` | conntrack's figures                    | `net/netfilter/nf_conntrack.h`      |
+//! | `conntrack` | conntrack's figures and entries        | `net/netfilter/nf_conntrack.h`      |
 //! | `accept`    | the verdict of a hook function         | `uapi/linux/netfilter.h`            |
 //! | `percpu`    | per-CPU counters                       | `linux/percpu.h`                    |
 //! | `skb`       | packets                                | `linux/skbuff.h`                    |

@@ -47,6 +47,7 @@ use ctskip_pure::{
             Load,
             Progress, //
         },
+        selection::Selection,
         Change,
         Slots, //
     },
@@ -209,7 +210,13 @@ pub fn rule(text: &str) -> Rule {
 /// Carries out a write.
 #[expect(clippy::result_large_err, reason = "as the core's own")]
 pub fn run(base: &Table, text: &str, world: &World) -> Result<Option<Change<Slot>>, Report> {
-    command::run(base, text.as_bytes(), world, world)
+    Ok(command::run(base, text.as_bytes(), world, world)?.change)
+}
+
+/// Returns the rules that a write asks to purge by.
+#[expect(clippy::result_large_err, reason = "as the core's own")]
+pub fn purged_by(base: &Table, text: &str, world: &World) -> Result<Option<Selection>, Report> {
+    Ok(command::run(base, text.as_bytes(), world, world)?.purge)
 }
 
 /// Returns the table that a write makes of `base`; `None` where it is refused, or changes nothing.

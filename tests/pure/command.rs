@@ -11,6 +11,7 @@ use ctskip_pure::{
     table::{
         command,
         listing::Listing,
+        selection::Selection,
         Change,
         Table,
         MAX_RULES, //
@@ -20,6 +21,7 @@ use ctskip_testkit::world::{
     changed,
     ids,
     netns,
+    purged_by,
     run,
     slot_numbers,
     table,
@@ -130,6 +132,77 @@ fn rules_are_deleted() {
         assert_eq!(ports_of(&next), left, "{text:?}");
     }
     assert_eq!(world.live(), 3);
+}
+
+#[test]
+fn rules_to_purge_by() {
+    let world = World::default();
+    let base = table(THREE, &world);
+    let by = |text: &str| purged_by(&base, text, &world).ok().flatten();
+    for (text, ids) in [
+        ("purge 1\n", &[1][..]),
+        ("purge id=3,1\n", &[1, 3]),
+        ("purge tag=a\n", &[1, 3]),
+        ("purge 2\npurge tag=b; purge 1\n", &[1, 2, 2]),
+        // Those of the table that the write makes.
+        ("udp dport=4\npurge 4\n", &[4]),
+        ("delete 1\npurge tag=a\n", &[3]),
+        ("track tcp any tag=a\npurge tag=a\n", &[1, 3, 4]),
+    ] {
+        let Some(Selection::Ids(seen)) = by(text) else {
+            panic!("{text:?}");
+        };
+        assert_eq!(&*seen, ids, "{text:?}");
+    }
+    for text in [
+        "purge\n",
+        "purge 1; purge\n",
+        "purge\npurge 1 # x\n\n",
+        "flush; purge\n",
+    ] {
+        assert!(matches!(by(text), Some(Selection::All)), "{text:?}");
+    }
+    assert!(by("udp dport=4\n").is_none());
+    // By itself it changes nothing; with other commands, they are carried out.
+    assert!(matches!(run(&base, "purge\n", &world), Ok(None)));
+    assert_eq!(ids(&changed(&base, "delete 2\npurge\n", &world)), [1, 3]);
+}
+
+#[test]
+fn rules_that_are_selected() {
+    let world = World::default();
+    let table = table(
+        "udp dport=1 id=5\ntrack udp dport=2 id=3\nudp dport=3 id=9\n",
+        &world,
+    );
+    let all = |selection: &Selection| -> Vec<u32> {
+        let entries = table.entries().iter();
+        let skips = entries.filter(|entry| selection.skips(entry));
+        skips.map(|entry| entry.id()).collect()
+    };
+    for selection in [Selection::All, Selection::Loaded] {
+        assert_eq!(all(&selection), [5, 9]);
+        assert_eq!(selection.count(&table), 2);
+        assert!(selection.has(3) && selection.has(4));
+    }
+    let some = purged_by(&table, "purge 9\n", &world)
+        .ok()
+        .flatten()
+        .unwrap();
+    assert_eq!(all(&some), [9]);
+    assert_eq!(some.count(&table), 1);
+}
+
+#[test]
+fn a_purge_while_no_rule_acts() {
+    for (text, line, column) in [
+        ("purge\n", 1, 1),
+        ("udp any # purge\nudp any;  purge 1\n", 2, 11),
+    ] {
+        let report = command::idle_purge(text.as_bytes());
+        assert_eq!((report.line(), report.column()), (line, column), "{report}");
+        assert_eq!(report.refusal().errno, Errno::Inval);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use ctskip_pure::packet::header::Key;
 
 mod alloc;
 mod command;
+mod conn;
 mod corpus;
 mod dearest;
 mod hash;
@@ -24,6 +25,7 @@ mod oracle;
 mod parse;
 mod plan;
 mod print;
+mod purge;
 mod report;
 mod ruleset;
 mod session;

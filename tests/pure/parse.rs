@@ -733,6 +733,19 @@ const MISTAKES: &[Mistake] = &[
     ("delete tag=dns ^1", INVAL, "a word too many", ""),
     ("flush ^tag=dns", INVAL, "a word too many", ""),
     ("delete 1; delete ^1", Errno::NoEnt, NO_ID, ""),
+    ("purge ^99", Errno::NoEnt, NO_ID, ""),
+    ("purge id=^99", Errno::NoEnt, NO_ID, ""),
+    ("purge 1,^99,2", Errno::NoEnt, NO_ID, ""),
+    ("purge 1,^", INVAL, ID, ""),
+    ("purge ^dns", INVAL, ID, ""),
+    ("purge ^tag=web", Errno::NoEnt, "no rule has this tag", ""),
+    ("purge tag=^a=b", INVAL, TAG, ""),
+    ("purge 1 ^2", INVAL, "a word too many", ""),
+    ("delete 1; purge ^1", Errno::NoEnt, NO_ID, ""),
+    ("track udp any id=9; purge 1,^9", INVAL, "a track rule, which keeps no flow out of conntrack", ""),
+    ("purge; purge 1; ^delete 1", INVAL, "a command behind a purge", ""),
+    ("purge\n^udp any", INVAL, "a command behind a purge", ""),
+    ("^prge", INVAL, UNKNOWN, "purge"),
     ("udp any; ^load", INVAL, "a load behind other commands", ""),
     ("^commit", INVAL, "no load is open in this file", ""),
     ("^abort", INVAL, "no load is open in this file", ""),
@@ -864,7 +877,7 @@ fn an_unknown_word_is_told_the_words() {
     let refusal = read("udp dport=53 frobnicate").unwrap_err();
     assert_eq!(
         refusal.expected,
-        "add insert delete flush load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= \
+        "add insert delete flush purge load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= \
          flags= local= dev= mark= netns= nat=ok oneway any tag= id="
     );
 }

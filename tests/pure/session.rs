@@ -190,6 +190,59 @@ fn session_of_a_load_that_ends_without_a_change() {
     office.one("delete 1\n", changed("2 tag=a id=2"), FileState::Plain);
 }
 
+/// The outcome of a purge, and of the change that it comes with.
+fn purges(table: Option<&str>, by: &str) -> Outcome {
+    Outcome::Purges(table.map(str::to_owned), by.to_owned())
+}
+
+#[test]
+fn session_of_purges() {
+    let after = "skip udp dport=9 id=3\n";
+    for end in [
+        "commit purge\n",
+        "commit purge # x\n",
+        "\ncommit\tpurge",
+        "commit+purge\n",
+    ] {
+        let mut office = Office::loading();
+        let state = FileState::Plain;
+        let text = end.replace('\t', " ");
+        office.one(&text, purges(Some(after), "Loaded"), state);
+    }
+    // One that changes nothing; in pieces.
+    let mut office = Office::new();
+    let rules = "load\nudp dport=1\nudp dport=2 tag=a\nco";
+    office.one(rules, Outcome::Accepted, FileState::Loading);
+    office.one("mmit pu", Outcome::Accepted, FileState::Loading);
+    office.one("rge\n", purges(None, "Loaded"), FileState::Plain);
+    // Cut behind `commit`, which then is the end: the rest asks for the same.
+    office.one(
+        "load\nudp dport=9\ncommit",
+        changed("9 id=3"),
+        FileState::Plain,
+    );
+    office.one(" purge\n", purges(None, "All"), FileState::Plain);
+    office.one(
+        "delete 3\npurge\n",
+        purges(Some(""), "All"),
+        FileState::Plain,
+    );
+
+    // What comes behind one that was not carried out must not be.
+    let mut office = Office::new();
+    let seen = office.desk.write(&office.one, b"purge\n", None, false);
+    assert_eq!(seen, purges(None, "All"));
+    office.goes_on_with_a_load_only(FileState::Stopped);
+
+    let mut office = Office::loading();
+    let why = office.refused("commit purge 1\n", FileState::Stopped);
+    assert!(why.contains("a word too many"), "{why}");
+    let mut office = Office::loading();
+    let why = office.refused("purge\n", FileState::Stopped);
+    assert!(why.contains("a command inside a load"), "{why}");
+    office.goes_on_with_a_load_only(FileState::Stopped);
+}
+
 /// What follows a refused piece is not carried out by itself.
 #[test]
 fn session_of_a_refused_load() {

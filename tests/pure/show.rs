@@ -10,6 +10,7 @@ use ctskip_pure::{
     table::{
         show::{
             AverageChain,
+            KeptLine,
             LastError,
             NetnsLine,
             NetnsRow,
@@ -107,6 +108,9 @@ fn lines_of_the_other_files() {
     let line = StatsLine("seen", 5).to_string();
     assert_eq!(line, "seen=5                   \n");
     assert_eq!(StatsLine("seen", u64::MAX).to_string().len(), line.len());
+    let line = KeptLine("marked", 5).to_string();
+    assert_eq!(line, "kept_marked=5                   \n");
+    assert_eq!(KeptLine("marked", u64::MAX).to_string().len(), line.len());
     // An entry is in two chains.
     for (entries, buckets, expected) in [
         (0, 0, "0.00"),

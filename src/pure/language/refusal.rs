@@ -64,7 +64,7 @@ impl Errno {
 }
 
 /// The commands, at the start of what is expected in place of an unknown word.
-pub(super) const COMMANDS_EXPECTED: &str = "add insert delete flush load, ";
+pub(super) const COMMANDS_EXPECTED: &str = "add insert delete flush purge load, ";
 
 /// The refusal of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,7 +114,7 @@ impl From<NoMemory> for Report {
 ///
 /// ```text
 /// error=an unknown word
-/// expected=add insert delete flush load, a protocol, or one of skip track ip ip6 src= ...
+/// expected=add insert delete flush purge load, a protocol, or one of skip track ip ip6 src= ...
 /// likely=dport=
 /// text=tcp dports=80
 /// here=    ^

@@ -353,8 +353,8 @@ const _: () = {
 };
 
 /// The words that begin a command, and what other tools call them.
-const COMMANDS: [&str; 7] = [
-    "add", "insert", "delete", "flush", "load", "commit", "abort",
+const COMMANDS: [&str; 8] = [
+    "add", "insert", "delete", "flush", "purge", "load", "commit", "abort",
 ];
 const COMMAND_ALIASES: [(&str, &str); 4] = [
     ("del", "delete"),
@@ -521,7 +521,7 @@ const EXPECTED: &str = match core::str::from_utf8(&EXPECTED_BYTES) {
     Ok(text) => text,
     Err(_) => "",
 };
-const EXPECTED_START: &str = "add insert delete flush load, a protocol, or one of";
+const EXPECTED_START: &str = "add insert delete flush purge load, a protocol, or one of";
 const EXPECTED_BYTES: [u8; EXPECTED_LEN] = {
     let mut bytes = [0; EXPECTED_LEN];
     let mut room = put(&mut bytes, EXPECTED_START);

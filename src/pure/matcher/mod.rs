@@ -12,6 +12,8 @@
 //!   kind of bits. A rule that matches both directions is in the trees twice, as written and exchanged, so
 //!   that a packet is looked up once. Trees take what hash tables leave.
 //!
+//! [`purge`] looks up flows that have conntrack entries, to tell which of them rules skip.
+//!
 //! A row ([`row`]) has the last word: a packet is compared with all that its rule says. Each table and tree
 //! knows the first of its rules, and is passed over once a rule ahead of that has matched.
 //!
@@ -56,6 +58,7 @@ pub mod linear;
 #[cfg(not(MODULE))]
 pub mod oracle;
 pub mod plan;
+pub mod purge;
 pub mod ruleset;
 pub mod scope;
 pub mod warning;

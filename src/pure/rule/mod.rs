@@ -18,7 +18,10 @@ mod packed;
 mod value;
 
 use crate::pure::{
-    alloc::NoMemory,
+    alloc::{
+        NoMemory,
+        Vec, //
+    },
     rule::packed::{
         Head,
         Kind,
@@ -163,6 +166,40 @@ impl Rule {
             }),
             _ => None,
         }
+    }
+
+    /// Returns whether the rule has a term that a conntrack entry does not tell of its packets.
+    pub fn is_untold(&self) -> bool {
+        self.local().is_some()
+            || self.devices().next().is_some()
+            || self.mark().is_some()
+            || self.flags().is_some()
+    }
+
+    /// Returns the rule without the terms that a conntrack entry does not tell of its packets, and without its
+    /// tag: it matches a packet where the rule matches that one, or another one of the same entry.
+    pub fn without_untold(&self) -> Result<Self, NoMemory> {
+        let mut elements = Vec::new();
+        let lists = self
+            .protocols()
+            .map(Element::Protocol)
+            .chain(self.sources().map(Element::Source))
+            .chain(self.destinations().map(Element::Destination))
+            .chain(self.source_ports().map(Element::SourcePort))
+            .chain(self.destination_ports().map(Element::DestinationPort))
+            .chain(self.icmp_types().map(Element::IcmpType));
+        for element in lists {
+            elements.push(element)?;
+        }
+        Self::new(&RuleDraft {
+            action: self.action(),
+            family: self.family(),
+            nat_ok: self.nat_ok(),
+            oneway: self.oneway(),
+            netns: self.netns(),
+            elements,
+            ..RuleDraft::new(None)
+        })
     }
 
     /// Returns the namespaces in which the rule holds.

@@ -40,6 +40,7 @@ use crate::pure::{
             AtLine,
             Replacement, //
         },
+        selection::Done,
         Change,
         Slots,
         Table, //
@@ -83,16 +84,37 @@ pub fn full_page(text: &[u8]) -> Report {
     Report::new(refusal, number, last)
 }
 
+/// Returns the report of the write `text`, which asks for a purge while the mode lets no rule act.
+pub fn idle_purge(text: &[u8]) -> Report {
+    let refusal = |column| {
+        Refusal::invalid(
+            column,
+            "a purge in the mode observe or off, in which no rule acts",
+            "the mode skip",
+        )
+    };
+    for (number, line) in lines(text) {
+        for statement in statements(line) {
+            let word = first_word(statement);
+            if word.text == PURGE {
+                return Report::new(refusal(word.column), number, line);
+            }
+        }
+    }
+    Report::new(refusal(0), 0, b"")
+}
+
 /// Carries out a write that is no piece of a `load`, on a copy of `base`.
 ///
-/// Returns the new table, or [`None`] where nothing changes. Process context, may sleep.
+/// Returns the new table, if anything changes, and the rules to purge by, if it asks for that. Process
+/// context, may sleep.
 #[inline(never)]
 pub fn run<S: Clone + Ord>(
     base: &Table<S>,
     text: &[u8],
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
-) -> Result<Option<Change<S>>, Report> {
+) -> Result<Done<S>, Report> {
     let mut place = (0, &b""[..]);
     carry_out(base, text, namespaces, slots, &mut place)
         .map_err(|refusal| Report::new(refusal, place.0, place.1))
@@ -105,7 +127,7 @@ fn carry_out<'t, S: Clone + Ord>(
     namespaces: &dyn Namespaces,
     slots: &dyn Slots<S>,
     place: &mut (u32, &'t [u8]),
-) -> Result<Option<Change<S>>, Refusal> {
+) -> Result<Done<S>, Refusal> {
     let last = text.rsplit(|b| *b == b'\n').next();
     if let Some(cut) = last.filter(|rest| !rest.is_empty()) {
         let number = u32::try_from(lines(text).count()).unwrap_or(u32::MAX);
@@ -181,7 +203,7 @@ fn parameter_rule(
     let command = first_word(statement);
     let text = match command.text {
         b"add" => statement.behind(command),
-        b"insert" | b"delete" | b"flush" | b"load" | b"commit" | b"abort" => {
+        b"insert" | b"delete" | b"flush" | PURGE | b"load" | b"commit" | b"abort" => {
             return Err(Refusal::invalid(
                 command.column,
                 "a command in the first table, which has rules only",
@@ -213,6 +235,9 @@ fn check_parameter_line(line: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The command `purge`.
+const PURGE: &[u8] = b"purge";
+
 /// Carries out one statement of a transaction.
 ///
 /// Not inlined: its frame must not lie below that of the end of the transaction.
@@ -225,7 +250,15 @@ fn command<S: Clone + Ord>(
 ) -> Result<(), Refusal> {
     let command = first_word(statement);
     let words = arguments(statement);
+    if edit.purges() && command.text != PURGE {
+        return Err(Refusal::invalid(
+            command.column,
+            "a command behind a purge",
+            "purge as the last command of its write; the others in a write of their own",
+        ));
+    }
     match command.text {
+        PURGE => purge(edit, statement),
         b"add" => {
             let text = statement.behind(command);
             edit.add(rule(statement, text, namespaces, None)?, slots)
@@ -292,4 +325,27 @@ fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> R
         None => (which.text, which.column),
     };
     edit.delete(value::id(id, column)?, which.column)
+}
+
+/// Carries out `purge`, `purge ID[,ID...]` or `purge tag=T`.
+fn purge<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
+    let mut words = arguments(statement);
+    let Some(which) = words.next() else {
+        edit.purge_all();
+        return Ok(());
+    };
+    no_more_words(words)?;
+    if let Some(tag) = which.text.strip_prefix(b"tag=") {
+        let tag = value::tag(tag, which.column.saturating_add(4))?;
+        return edit.purge_tag(&tag, which.column);
+    }
+    let (ids, mut column) = match which.text.strip_prefix(b"id=") {
+        Some(ids) => (ids, which.column.saturating_add(3)),
+        None => (which.text, which.column),
+    };
+    for id in ids.split(|byte| *byte == b',') {
+        edit.purge(value::id(id, column)?, column)?;
+        column = column.saturating_add(id.len()).saturating_add(1);
+    }
+    Ok(())
 }

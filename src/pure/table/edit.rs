@@ -15,6 +15,7 @@ use crate::pure::{
         },
     },
     rule::{
+        Action,
         Netns,
         NetnsId,
         Rule,
@@ -23,6 +24,10 @@ use crate::pure::{
     table::{
         change,
         id_in_use,
+        selection::{
+            Done,
+            Selecting, //
+        },
         Change,
         Entry,
         Ids,
@@ -39,6 +44,7 @@ pub struct Edit<'t, S> {
     /// The length of the common start with `base`, at least.
     front: usize,
     ids: Ids,
+    purge: Selecting,
 }
 
 impl<'t, S: Clone + Ord> Edit<'t, S> {
@@ -53,6 +59,7 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
             front: entries.len(),
             entries,
             ids: Ids::new(base),
+            purge: Selecting::default(),
         })
     }
 
@@ -118,12 +125,7 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
         let before = self.entries.len();
         self.remove(|rule| rule.tag() == Some(tag.as_str()));
         if self.entries.len() == before {
-            return Err(Refusal::new(
-                Errno::NoEnt,
-                column,
-                "no rule has this tag",
-                "the tag of a rule in the table",
-            ));
+            return Err(no_such_tag(column));
         }
         Ok(())
     }
@@ -132,6 +134,45 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
     pub fn flush(&mut self) {
         self.front = 0;
         self.entries.clear();
+    }
+
+    /// Has the purge be by all rules.
+    pub fn purge_all(&mut self) {
+        self.purge.all();
+    }
+
+    /// Has the purge be by the rule `id`, too, which stands in `column`.
+    ///
+    /// Refuses with ENOENT where there is none, with EINVAL where it is a `track` rule, and with ENOMEM.
+    pub fn purge(&mut self, id: u32, column: usize) -> Result<(), Refusal> {
+        let entry = self.position(id).and_then(|index| self.entries.get(index));
+        match entry.ok_or(no_such_id(column))?.rule().action() {
+            Action::Skip => Ok(self.purge.id(id)?),
+            Action::Track => Err(Refusal::invalid(
+                column,
+                "a track rule, which keeps no flow out of conntrack",
+                "the id= of a skip rule",
+            )),
+        }
+    }
+
+    /// Has the purge be by all rules of `tag`, too, which stands in `column`.
+    ///
+    /// Refuses with ENOENT where there are none, and with ENOMEM.
+    pub fn purge_tag(&mut self, tag: &Tag, column: usize) -> Result<(), Refusal> {
+        let mut found = false;
+        for entry in &*self.entries {
+            if entry.rule().tag() == Some(tag.as_str()) {
+                self.purge.id(entry.id())?;
+                found = true;
+            }
+        }
+        found.then_some(()).ok_or(no_such_tag(column))
+    }
+
+    /// Returns whether a purge was asked for.
+    pub fn purges(&self) -> bool {
+        self.purge.is_some()
     }
 
     /// Takes out all rules that are `which`.
@@ -154,10 +195,12 @@ impl<'t, S: Clone + Ord> Edit<'t, S> {
             .or_else(|| self.entries.iter().position(|entry| entry.id() == id))
     }
 
-    /// Makes the new table, which must not be [too long](Self::is_too_long); [`None`] where nothing has
-    /// changed.
-    pub fn finish(self) -> Result<Option<Change<S>>, NoMemory> {
-        change(self.base, self.entries, self.front, self.ids.last)
+    /// Makes the new table, if anything has changed. It must not be [too long](Self::is_too_long).
+    pub fn finish(self) -> Result<Done<S>, NoMemory> {
+        Ok(Done {
+            change: change(self.base, self.entries, self.front, self.ids.last)?,
+            purge: self.purge.finish(),
+        })
     }
 }
 
@@ -171,6 +214,16 @@ fn no_such_id(column: usize) -> Refusal {
     )
 }
 
+/// Returns the refusal of a tag, in `column`, that no rule has.
+fn no_such_tag(column: usize) -> Refusal {
+    Refusal::new(
+        Errno::NoEnt,
+        column,
+        "no rule has this tag",
+        "the tag of a rule in the table",
+    )
+}
+
 impl<S: Clone + Ord> Table<S> {
     /// Makes the table without the rules for single namespaces that are `gone`; [`None`] where there are
     /// no such rules.
@@ -180,6 +233,6 @@ impl<S: Clone + Ord> Table<S> {
     ) -> Result<Option<Change<S>>, NoMemory> {
         let mut edit = Edit::new(self, 0)?;
         edit.remove(|rule| matches!(rule.netns(), Netns::Only(id) if gone(id)));
-        edit.finish()
+        Ok(edit.finish()?.change)
     }
 }

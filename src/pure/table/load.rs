@@ -81,6 +81,8 @@ pub struct Load {
     line: u32,
     /// Whether its first word, `load`, was read.
     started: bool,
+    /// Whether its end is `commit purge`.
+    purges: bool,
     /// Whether rules are left out whose namespaces do not exist.
     lenient: bool,
     left_out: LeftOut,
@@ -94,6 +96,7 @@ impl Load {
             partial: Vec::new(),
             line: 0,
             started: false,
+            purges: false,
             lenient: false,
             left_out: LeftOut::default(),
         }
@@ -158,6 +161,9 @@ impl Load {
         if !statements(&self.partial).any(is_end) {
             return Ok(());
         }
+        if is_start_of_purge(&self.partial) {
+            return Ok(());
+        }
         self.line = self.line.saturating_add(1);
         let line = core::mem::take(&mut self.partial);
         let text = without_comment(&line).trim_ascii_end();
@@ -177,6 +183,11 @@ impl Load {
             return Err(Report::new(refusal, self.line, &line));
         }
         self.read_line(&line, progress, namespaces)
+    }
+
+    /// Returns whether its end is `commit purge`.
+    pub fn purges(&self) -> bool {
+        self.purges
     }
 
     /// Makes the new table from `base`; [`None`] where nothing changes. Process context, may sleep.
@@ -249,7 +260,12 @@ impl Load {
                 return Ok(());
             }
             b"commit" => {
-                no_more_words(arguments(statement))?;
+                let mut words = arguments(statement);
+                let mut behind = words.clone();
+                if behind.next().is_some_and(|word| word.text == b"purge") {
+                    (words, self.purges) = (behind, true);
+                }
+                no_more_words(words)?;
                 *progress = Progress::Commit;
                 return Ok(());
             }
@@ -258,7 +274,7 @@ impl Load {
                 *progress = Progress::Abort;
                 return Ok(());
             }
-            b"load" | b"insert" | b"delete" | b"flush" => {
+            b"load" | b"insert" | b"delete" | b"flush" | b"purge" => {
                 return Err(Refusal::invalid(
                     command.column,
                     "a command inside a load",
@@ -322,6 +338,20 @@ impl Default for Load {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns whether the end of `text` is that of a `commit purge` whose last letters are still to come.
+fn is_start_of_purge(text: &[u8]) -> bool {
+    let Some(statement) = statements(text).last() else {
+        return false;
+    };
+    let mut words = arguments(statement);
+    words.next().is_some_and(|word| {
+        first_word(statement).text == b"commit"
+            && b"purge".starts_with(word.text)
+            && word.text != b"purge"
+            && text.ends_with(word.text)
+    }) && words.next().is_none()
 }
 
 /// Returns the refusal of text behind the end of a load.

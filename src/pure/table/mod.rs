@@ -8,13 +8,14 @@
 //!
 //! A write to `rules` comes to [`session`], which says who may write what. It is a transaction by itself
 //! ([`command`], which works on an [`edit`]), or a piece of a [`load`], which makes a table by [`replace`].
-//! [`listing`] and [`show`] hold what the files say.
+//! [`selection`] names the rules that a purge is about. [`listing`] and [`show`] hold what the files say.
 
 pub mod command;
 pub mod edit;
 pub mod listing;
 pub mod load;
 pub mod replace;
+pub mod selection;
 pub mod session;
 pub mod show;
 
@@ -100,6 +101,32 @@ impl<S> Table<S> {
     #[inline]
     pub fn entries(&self) -> &[Entry<S>] {
         &self.entries
+    }
+
+    /// Returns the table of the rules that `pick` makes of these, in this order, and the places where they
+    /// stand here. Each keeps its id and its slot.
+    pub fn picked(
+        &self,
+        mut pick: impl FnMut(&Entry<S>) -> Result<Option<Rule>, NoMemory>,
+    ) -> Result<(Self, Vec<u32>), NoMemory>
+    where
+        S: Clone,
+    {
+        let (mut entries, mut places) = (Vec::new(), Vec::new());
+        for (place, entry) in (0..).zip(&*self.entries) {
+            if let Some(rule) = pick(entry)? {
+                entries.push(Entry {
+                    rule: rule.numbered(entry.id()),
+                    slot: entry.slot.clone(),
+                })?;
+                places.push(place)?;
+            }
+        }
+        let table = Self {
+            entries,
+            last_id: self.last_id,
+        };
+        Ok((table, places))
     }
 
     /// Returns the entry at `index`, if both are there.

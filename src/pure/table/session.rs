@@ -19,8 +19,8 @@
 //!
 //! | state | write | outcome | next state |
 //! |---|---|---|---|
-//! | Plain | a transaction that changes nothing | accepted | Plain |
-//! | Plain | a transaction that changes the table | a change to be put in force | Stopped |
+//! | Plain | a transaction that asks for nothing | accepted | Plain |
+//! | Plain | a transaction that changes the table, or purges | to be carried out | Stopped |
 //! | Plain | a transaction that is refused, or may have been cut | refused | Stopped |
 //! | Stopped | anything but a `load` | refused, not reported | Stopped |
 //! | Superseded | anything but a `load` | refused: another one took over | Stopped |
@@ -31,9 +31,9 @@
 //! | Loading | a piece, and more are to come | read | Loading |
 //! | Loading | a piece that is refused | refused; the `load` is dropped | Stopped |
 //! | Loading | `abort` | the `load` is dropped | Plain |
-//! | Loading | `commit` that changes nothing | accepted | Plain |
-//! | Loading | `commit` that changes the table | a change to be put in force | Stopped |
-//! | Stopped | [`Session::committed()`]: the change is in force | | Plain |
+//! | Loading | `commit` that asks for nothing | accepted | Plain |
+//! | Loading | `commit` that changes the table, or purges | to be carried out | Stopped |
+//! | Stopped | [`Session::done()`]: it was carried out | | Plain |
 //!
 //! A `load` whose file all have closed is dropped at the next write through any file, and by
 //! [`Session::forget_closed()`]. What is to be told to others than the writer is noted:
@@ -63,7 +63,10 @@ use crate::pure::{
             Load,
             Progress, //
         },
-        Change,
+        selection::{
+            Done,
+            Selection, //
+        },
         Slots,
         Table, //
     },
@@ -258,8 +261,8 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
 
     /// Reads a write through `file`: `text`, of at most a page, for the table `base`.
     ///
-    /// Returns the change that it makes, if any. Once that is in force, [`Self::committed()`] is to be
-    /// called; where it could not be made, nothing is. Process context, may sleep.
+    /// Returns the change that it makes, if any, and the rules to purge by then. Once both are done,
+    /// [`Self::done()`] is to be called; where one could not be, nothing is. Process context, may sleep.
     pub fn write<F: Stream<Held = H>, S: Clone + Ord>(
         &mut self,
         file: &F,
@@ -267,7 +270,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Rejection> {
+    ) -> Result<Done<S>, Rejection> {
         self.events = Events::NONE;
         self.forget_closed();
         let state = self.state(file);
@@ -289,8 +292,8 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         Ok(self.feed(file, open, text, base, namespaces, slots)?)
     }
 
-    /// Takes note that the change of the last write, which was through `file`, is in force.
-    pub fn committed<F: Stream<Held = H>>(&self, file: &F) {
+    /// Takes note that what the last write asks for, which was through `file`, is done.
+    pub fn done<F: Stream<Held = H>>(&self, file: &F) {
         file.stop(false);
     }
 
@@ -354,7 +357,7 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
 
     /// Feeds one more piece to a `load`, which stays open or ends by it.
     ///
-    /// The file is stopped where the piece is refused, and until the change that it makes is in force.
+    /// The file is stopped where the piece is refused, and until what it asks for is done.
     #[inline(never)]
     fn feed<F: Stream<Held = H>, S: Clone + Ord>(
         &mut self,
@@ -364,29 +367,30 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Report> {
+    ) -> Result<Done<S>, Report> {
         file.stop(true);
-        let change = match open.load.feed(text, namespaces)? {
+        let done = match open.load.feed(text, namespaces)? {
             Progress::Open => {
                 open.heard = self.clock.now();
                 self.load = Some(open);
-                None
+                Done::NOTHING
             }
-            Progress::Abort => None,
+            Progress::Abort => Done::NOTHING,
             Progress::Commit => {
                 let left_out = open.load.left_out();
+                let purge = open.load.purges().then_some(Selection::Loaded);
                 let change = open.load.commit(base, slots)?;
                 self.events.left_out = left_out;
-                change
+                Done { change, purge }
             }
         };
-        file.stop(change.is_some());
-        Ok(change)
+        file.stop(done.is_something());
+        Ok(done)
     }
 
     /// Carries out a write that is no piece of a `load`.
     ///
-    /// The file is stopped where it is refused, and until the change that it makes is in force.
+    /// The file is stopped where it is refused, and until what it asks for is done.
     #[inline(never)]
     fn transaction<F: Stream<Held = H>, S: Clone + Ord>(
         &self,
@@ -395,13 +399,13 @@ impl<H: HeldStream, C: Clock> Session<H, C> {
         base: &Table<S>,
         namespaces: &dyn Namespaces,
         slots: &dyn Slots<S>,
-    ) -> Result<Option<Change<S>>, Report> {
+    ) -> Result<Done<S>, Report> {
         file.stop(true);
         if text.len() >= self.page {
             return Err(command::full_page(text));
         }
-        let change = command::run(base, text, namespaces, slots)?;
-        file.stop(change.is_some());
-        Ok(change)
+        let done = command::run(base, text, namespaces, slots)?;
+        file.stop(done.is_something());
+        Ok(done)
     }
 }

@@ -155,6 +155,16 @@ impl Display for StatsLine<'_> {
     }
 }
 
+/// A line of `stats`: how many entries purges have kept, and why.
+pub struct KeptLine<'a>(pub &'a str, pub u64);
+
+impl Display for KeptLine<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(why, number) = self;
+        writeln!(f, "kept_{why}={number:<20}")
+    }
+}
+
 /// The last line of `stats`: how many entries of conntrack's hash lie in a bucket on the average.
 pub struct AverageChain {
     /// The number of conntrack's entries.

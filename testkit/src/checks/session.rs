@@ -27,6 +27,10 @@ use ctskip_pure::{
             Load,
             Progress, //
         },
+        selection::{
+            Done,
+            Selection, //
+        }, //
         session::{
             superseded,
             Clock,
@@ -40,7 +44,6 @@ use ctskip_pure::{
             Stream,
             SILENCE, //
         },
-        Change, //
     },
 };
 
@@ -148,6 +151,8 @@ pub enum Outcome {
     Accepted,
     /// A new table, as text.
     Changed(String),
+    /// A purge: the new table, if anything changes, and the rules.
+    Purges(Option<String>, String),
     /// Refused: the errno, the line, and what is reported.
     Refused(Errno, u32, String),
     /// Refused as the rest of a text, and not reported.
@@ -159,11 +164,24 @@ impl Outcome {
         Self::Refused(report.refusal().errno, report.line(), report.to_string())
     }
 
-    fn of(result: Result<Option<&Change<Slot>>, &Report>) -> Self {
-        match result {
-            Ok(None) => Self::Accepted,
-            Ok(Some(change)) => Self::Changed(text_of(&change.table)),
-            Err(report) => Self::refused(report),
+    fn of(result: Result<&Done<Slot>, &Report>) -> Self {
+        let done = match result {
+            Ok(done) => done,
+            Err(report) => return Self::refused(report),
+        };
+        let table = done.change.as_ref().map(|change| text_of(&change.table));
+        match (table, &done.purge) {
+            (table, Some(by)) => Self::Purges(table, format!("{by:?}")),
+            (None, None) => Self::Accepted,
+            (Some(table), None) => Self::Changed(table),
+        }
+    }
+
+    /// The new table, if anything changes.
+    fn table(&self) -> Option<&str> {
+        match self {
+            Self::Changed(table) | Self::Purges(Some(table), _) => Some(table),
+            _ => None,
         }
     }
 
@@ -221,8 +239,8 @@ impl Desk {
         self.session.forget_closed()
     }
 
-    /// Writes. The allocations fail after `memory` more of them, if any; the change is put in force if it
-    /// `commits`.
+    /// Writes. The allocations fail after `memory` more of them, if any; what the write asks for is done if
+    /// it `commits`.
     pub fn write(
         &mut self,
         file: &File,
@@ -236,11 +254,13 @@ impl Desk {
             .write(file, text, &self.table, &self.world, &self.world);
         alloc::fail_after(None);
         match result {
-            Ok(change) => {
-                let outcome = Outcome::of(Ok(change.as_ref()));
-                if let Some(change) = change.filter(|_| commits) {
-                    self.table = change.table;
-                    self.session.committed(file);
+            Ok(done) => {
+                let outcome = Outcome::of(Ok(&done));
+                if commits && done.is_something() {
+                    if let Some(change) = done.change {
+                        self.table = change.table;
+                    }
+                    self.session.done(file);
                 }
                 outcome
             }
@@ -261,7 +281,7 @@ pub enum Op {
         text: Vec<u8>,
         /// After how many allocations there is no memory.
         memory: Option<u32>,
-        /// Whether the change is put in force.
+        /// Whether what it asks for is done.
         commits: bool,
     },
     /// The file is closed, and another one opened in its place.
@@ -274,7 +294,7 @@ pub enum Op {
 pub const FILES: usize = 3;
 
 /// Texts that are written.
-pub const TEXTS: [&str; 24] = [
+pub const TEXTS: [&str; 28] = [
     "load\n",
     "udp dport=3\n",
     "commit\n",
@@ -299,6 +319,10 @@ pub const TEXTS: [&str; 24] = [
     "commit # x",
     "# 34567890123456789012345678901234567890123456789012345678901234\n",
     "load\n# 789012345678901234567890123456789012345678901234567890123",
+    "commit purge\n",
+    "purge\n",
+    "udp dport=5\npurge 1,2\n",
+    "purge tag=a\n",
 ];
 
 /// Times that go by, in milliseconds.
@@ -409,11 +433,13 @@ impl Model {
             Ok(Progress::Abort) => (FileState::Plain, Outcome::Accepted),
             Ok(Progress::Commit) => {
                 let left_out = load.left_out();
+                let purge = load.purges().then_some(Selection::Loaded);
                 let result = load.commit(&desk.table, world);
                 if result.is_ok() {
                     self.events.left_out = left_out;
                 }
-                let outcome = Outcome::of(result.as_ref().map(Option::as_ref));
+                let result = result.map(|change| Done { change, purge });
+                let outcome = Outcome::of(result.as_ref());
                 match outcome {
                     Outcome::Accepted => (FileState::Plain, outcome),
                     _ => (FileState::Stopped, outcome),
@@ -436,10 +462,11 @@ impl Model {
             return Outcome::refused(&command::full_page(text));
         }
         let result = command::run(&desk.table, text, &desk.world, &desk.world);
-        if let Ok(None) = result {
+        let outcome = Outcome::of(result.as_ref());
+        if outcome == Outcome::Accepted {
             self.states[file] = FileState::Plain;
         }
-        Outcome::of(result.as_ref().map(Option::as_ref))
+        outcome
     }
 
     /// Changes as a write does that was refused for want of memory.
@@ -510,13 +537,11 @@ pub fn play(ops: &[Op]) {
                     assert_eq!(events, expected.events);
                     model = expected;
                 }
-                match seen {
-                    Outcome::Changed(table) if *commits => {
-                        assert_eq!(text_of(&desk.table), table);
-                        model.states[*file] = FileState::Plain;
-                    }
-                    _ => assert_eq!(text_of(&desk.table), base),
+                if *commits && matches!(seen, Outcome::Changed(_) | Outcome::Purges(..)) {
+                    model.states[*file] = FileState::Plain;
                 }
+                let table = seen.table().filter(|_| *commits);
+                assert_eq!(text_of(&desk.table), table.unwrap_or(&base));
                 check(&desk, &files, &closed, &model);
             }
         }

@@ -101,20 +101,24 @@ fn changed(base: &Table, change: Change<Slot>, world: &World) -> Table {
     table
 }
 
-/// A write's lines one by one do what they do together, and fail where they fail together.
+/// A write's lines one by one do what they do together, and fail where they fail together; but for a command
+/// behind a purge.
 fn write(base: &Table, text: &[u8], world: &World) {
-    let whole = command::run(base, text, world, world);
+    let whole = command::run(base, text, world, world).map(|done| done.change);
     if let Err(report) = &whole {
         check(report, text);
     }
+    let behind = |report: &Report| report.refusal().what == "a command behind a purge";
     // An id that a line gives counts for the next lines of the write, though nothing comes of it.
     let no_id_left = |report: &Report| report.refusal().what.starts_with("no number is left");
-    if !text.ends_with(b"\n") || whole.as_ref().is_err_and(no_id_left) {
+    let apart = |report: &Report| behind(report) || no_id_left(report);
+    if !text.ends_with(b"\n") || whole.as_ref().is_err_and(apart) {
         return;
     }
     let mut table = None;
     for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
-        match command::run(table.as_ref().unwrap_or(base), line, world, world) {
+        let done = command::run(table.as_ref().unwrap_or(base), line, world, world);
+        match done.map(|done| done.change) {
             Ok(Some(change)) => {
                 table = Some(changed(table.as_ref().unwrap_or(base), change, world))
             }
