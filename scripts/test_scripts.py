@@ -530,6 +530,7 @@ class FramesTest(unittest.TestCase):
 0000000000000000 <small>:
        0:\tpush   %rbx
        1:\tsub    $0x10,%rsp
+       4:\tsub    $0xffffffffffffff80,%rsp
        5:\tret
 
 0000000000000010 <core::two::paths>:
