@@ -600,6 +600,13 @@ void ctskip_slot_zero(void *slot)
 
 /* Addresses of a namespace (netfilter.rs). */
 
+/* As fib_add_ifaddr() has it: one that was assigned, and the last one of the network. */
+static bool is_broadcast(const struct in_ifaddr *ifa, __be32 address)
+{
+	return address == ifa->ifa_broadcast ||
+	       (ifa->ifa_prefixlen < 31 && address == (ifa->ifa_address | ~ifa->ifa_mask));
+}
+
 /**
  * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
  * @net: the namespace
@@ -629,7 +636,7 @@ bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 
 	in_dev = __in_dev_get_rcu(dev);
 	if (in_dev)
 		in_dev_for_each_ifa_rcu(ifa, in_dev)
-			if (ifa->ifa_broadcast == address)
+			if (is_broadcast(ifa, address))
 				return true;
 	return l3mdev_fib_table_rcu(dev) &&
 	       inet_addr_type_dev_table(net, dev, address) == RTN_LOCAL;

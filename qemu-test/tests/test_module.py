@@ -328,9 +328,9 @@ def test_modinfo(ctskip, kmod):
     for line in show("parm").splitlines():
         name, _, text = line.partition(":")
         found[name] = text
-    assert set(found) == {"rules", "mode", "icmp_errors"}
+    assert set(found) == {"rules", "mode", "icmp_errors", "worst_lookup"}
     for text in found.values():
-        assert re.fullmatch(r".{30,} \((string|bool)\)", text)
+        assert re.fullmatch(r".{30,} \((string|bool|uint)\)", text)
     assert show("license") == "GPL"
     assert len(show("description")) > 20
     assert ctskip.load() == 0
