@@ -323,19 +323,13 @@ impl Writer {
     /// `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = task::lock_killable(&self.writing)?;
-        let read = self.read(&mut writing.session, file, text);
-        self.tell(&mut writing.session, read.is_ok());
-        let Done { change, purge } = match read {
-            Ok(done) => done,
-            Err(Rejection::Rest) => return Err(EINVAL),
-            Err(Rejection::Refused(report)) => return Err(self.refuse(report)),
-        };
+        let Done { change, purge } = self.read_or_refuse(&mut writing.session, file, text)?;
         if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.nets.rules_act() {
             return Err(self.refuse_idle(text));
         }
         let (commit, prepared) = match self.carry_out(change, purge) {
             Ok(done) => done,
-            Err(why) => return Err(self.refuse(why.into())),
+            Err(why) => return Err(self.refuse_commit(why)),
         };
         // Under the lock: the rules that it is by stay until it is done.
         let outcome = prepared.map(|prepared| prepared.run(&self.nets));
@@ -355,8 +349,30 @@ impl Writer {
         }
     }
 
-    /// Notes the refusal of a purge in a mode in which no rule acts. Not inlined, nor is the next one: their
-    /// reports must not lie below a commit.
+    /// Reads a write as [`Self::read()`] does, and tells what comes of it. Notes a refusal, and returns its error.
+    #[inline(never)]
+    fn read_or_refuse(
+        self: &Arc<Self>,
+        session: &mut Session<HeldWriter, MonotonicClock>,
+        file: &OpenFile<'_>,
+        text: &[u8],
+    ) -> Result<Done<Slot>> {
+        let read = self.read(session, file, text);
+        self.tell(session, read.is_ok());
+        read.map_err(|rejection| match rejection {
+            Rejection::Rest => EINVAL,
+            Rejection::Refused(report) => self.refuse(report),
+        })
+    }
+
+    /// Notes why a change was not put in force. Not inlined, nor are the next ones: their reports must not lie
+    /// below a commit.
+    #[inline(never)]
+    fn refuse_commit(&self, why: NotCommitted) -> Error {
+        self.refuse(why.into())
+    }
+
+    /// Notes the refusal of a purge in a mode in which no rule acts.
     #[inline(never)]
     fn refuse_idle(&self, text: &[u8]) -> Error {
         self.refuse(command::idle_purge(text))
@@ -444,7 +460,8 @@ impl Writer {
     }
 
     /// Puts a change in force, if there is one, and prepares a purge by what is then in force, if that is asked
-    /// for: both, or none. `writing` is held.
+    /// for: both, or none. `writing` is held. Not inlined, for the stack.
+    #[inline(never)]
     fn carry_out(
         self: &Arc<Self>,
         change: Option<Change<Slot>>,
