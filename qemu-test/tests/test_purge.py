@@ -21,6 +21,14 @@ PORT = 5432
 KEPT = ("translated", "expected", "helped", "offloaded", "marked", "labelled", "zoned", "unsure")
 
 
+@pytest.fixture
+def ctskip(ctskip):
+    """A purge looks at the entries of every namespace: those of earlier tests have to be gone."""
+    if ctskip.loaded():
+        wait_until(lambda: len(ctskip.netns()) == 1, 20)
+    return ctskip
+
+
 class Flow(threading.Thread):
     """A TCP connection that is under load: it sends to an echo server and reads all of it again."""
 
