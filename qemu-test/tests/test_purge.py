@@ -113,6 +113,8 @@ def skipped(ctskip, lab, family):
 
 
 @EACH_WAY
+@pytest.mark.not_quick
+@pytest.mark.parametrize("family", [V4], ids=repr)
 def test_without_a_purge_the_flow_stalls(ctskip, skipped, family, way):
     """What the purge is for."""
     flow, router = skipped
@@ -413,6 +415,7 @@ class Sending(threading.Thread):
         self.join()
 
 
+@pytest.mark.not_quick
 def test_no_entry_is_made_behind_the_purge(ctskip, lab, family):
     """Under flows that begin while the rule comes into force."""
     client, server = lab.pair()
@@ -430,6 +433,7 @@ def test_no_entry_is_made_behind_the_purge(ctskip, lab, family):
     sending.stop()
 
 
+@pytest.mark.not_quick
 def test_while_the_hash_is_resized(ctskip, lab, family):
     client, server = lab.pair()
     track_for_long(server)
@@ -473,6 +477,7 @@ def test_conntrack_is_not_pinned(ctskip, lab):
     assert ports(server, V4) == []
 
 
+@pytest.mark.not_quick
 def test_purges_of_many_rules(ctskip, lab, family):
     """Looked up as packets are; some rules are untold."""
     _, server = tracked(lab, family, 1, 2, 3)
