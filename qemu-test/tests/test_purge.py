@@ -123,6 +123,7 @@ def test_without_a_purge_the_flow_stalls(ctskip, skipped, family, way):
 
 
 @EACH_WAY
+@pytest.mark.not_quick
 def test_with_a_purge_the_flow_goes_on(ctskip, skipped, family, way):
     flow, router = skipped
     before = ctskip.stats()["purged"]
