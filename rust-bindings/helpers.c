@@ -406,6 +406,9 @@ static bool is_wanted(const struct nf_conn *ct)
 	       (nf_ct_l3num(ct) == NFPROTO_IPV4 || nf_ct_l3num(ct) == NFPROTO_IPV6);
 }
 
+/* How often a sweep begins, as the hash is resized: whoever resizes it without end does not keep it here. */
+#define SWEEP_STARTS 16
+
 /**
  * ctskip_conntrack_sweep() - look at all entries of conntrack, and delete some
  * @begin: called ahead of the first entry, and again where all entries are looked at anew
@@ -424,8 +427,9 @@ static bool is_wanted(const struct nf_conn *ct)
  * Symbols of nf_conntrack are taken for the length of the call only.
  *
  * Context: Process context; may sleep.
- * Return: 0, also where nf_conntrack is not loaded; the error of @judge; -EINTR if the current task
- *	   was killed; or -ENOMEM if there is no more room for a bucket of more entries.
+ * Return: 0, also where nf_conntrack is not loaded; the error of @judge; -EAGAIN if the hash was
+ *	   resized again and again; -EINTR if the current task was killed; or -ENOMEM if there is no
+ *	   more room for a bucket of more entries.
  */
 int ctskip_conntrack_sweep(void (*begin)(void *data),
 			   int (*judge)(void *data, const struct ctskip_conn *conn),
@@ -434,6 +438,7 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 	struct conntrack_symbols symbols;
 	struct ctskip_conn conn;
 	unsigned int buckets = 0;
+	unsigned int starts = 0;
 	unsigned int bucket = 0;
 	void **entries = room;
 	void **more = NULL;
@@ -452,6 +457,11 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 		}
 		count = take_bucket(&symbols, bucket, &buckets, entries, size);
 		if (count == -EAGAIN) {
+			/* The first time, it learns the number. */
+			if (++starts > SWEEP_STARTS) {
+				error = -EAGAIN;
+				break;
+			}
 			bucket = 0;
 			begin(data);
 			continue;

@@ -59,6 +59,8 @@ pub(crate) enum End {
     Idle(Mode),
     /// A bucket had more entries than there was memory for.
     NoMemory,
+    /// The hash was resized again and again.
+    Resized,
     /// The mode has changed, or the module goes.
     Stopped,
     /// The task was killed.
@@ -173,6 +175,7 @@ impl Work {
             Ok(()) => End::Whole,
             Err(error) if error == ENOMEM => End::NoMemory,
             Err(error) if error == ECANCELED => End::Stopped,
+            Err(error) if error == EAGAIN => End::Resized,
             Err(_) => End::Killed,
         };
         (self.purged, end)

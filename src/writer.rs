@@ -389,6 +389,7 @@ impl Writer {
         match end {
             End::Whole | End::Idle(_) => Ok(()),
             End::NoMemory => Err(self.refuse_without_memory()),
+            End::Resized => Err(EAGAIN),
             End::Stopped | End::Killed => Err(EINTR),
         }
     }

@@ -452,6 +452,8 @@ def test_while_the_hash_is_resized(ctskip, lab, family):
                 Path("/proc/sys/net/netfilter/nf_conntrack_buckets").write_text(
                     f"{buckets + more}\n"
                 )
+                # A walk begins anew with each, sixteen times at most: let one come to its end.
+                ended.wait(0.2 * netlab.SLOWER)
 
     thread = threading.Thread(target=resize, daemon=True)
     thread.start()
