@@ -406,7 +406,7 @@ static bool is_wanted(const struct nf_conn *ct)
 	       (nf_ct_l3num(ct) == NFPROTO_IPV4 || nf_ct_l3num(ct) == NFPROTO_IPV6);
 }
 
-/* How often a sweep begins, as the hash is resized: whoever resizes it without end does not keep it here. */
+/* How often a sweep may begin: whoever resizes the hash without end does not keep it. */
 #define SWEEP_STARTS 16
 
 /**
