@@ -286,8 +286,7 @@ class Tables(Actor):
         start = time.monotonic()
         match what := self.choose({"tables": 70, "tags": 20, "aborted": 10}):
             case "tables":
-                end = rand.choice(("commit", "commit", "commit purge"))
-                text = ["load", *self.places.witnessed, *lines, end]
+                text = ["load", *self.places.witnessed, *lines, "commit"]
             case "tags":
                 text = [f"load tag={rand.choice(TAGS)}", *lines, "commit"]
             case "aborted":
@@ -302,26 +301,10 @@ class Tables(Actor):
 
 
 class Writer(Actor):
-    """Adds, inserts and deletes rules, several in a transaction or one, and some that are refused; purges."""
+    """Adds, inserts and deletes rules, several in a transaction or one, and some that are refused."""
 
-    LEAST = {
-        "added": 50,
-        "inserted": 5,
-        "deleted": 5,
-        "tags": 5,
-        "flushed": 2,
-        "refused": 2,
-        "purged": 2,
-    }
-    WEIGHTS = {
-        "added": 40,
-        "inserted": 15,
-        "deleted": 20,
-        "tags": 15,
-        "flushed": 5,
-        "refused": 5,
-        "purged": 5,
-    }
+    LEAST = {"added": 50, "inserted": 5, "deleted": 5, "tags": 5, "flushed": 2, "refused": 2}
+    WEIGHTS = {"added": 40, "inserted": 15, "deleted": 20, "tags": 15, "flushed": 5, "refused": 5}
 
     def begin(self):
         self.ids = []
@@ -358,10 +341,6 @@ class Writer(Actor):
             case "refused":
                 wrong = ("nonsense", "udp dport=0-70000", "udp dst=10.0.0.1/8", "load x")
                 text, may = ["flush", *lines, rand.choice(wrong)], [errno.EINVAL]
-            case "purged":
-                which = rand.choice(("", f" {where}", f" tag={rand.choice(TAGS)}"))
-                # A track rule, or a mode in which no rule acts.
-                text, may = [*lines, f"purge{which}"], [errno.EINVAL]
         number = put("".join(f"{line}\n" for line in text), 1 << 20)
         if self.taken(number, *may):
             assert what != "refused", text
