@@ -320,7 +320,7 @@ impl Writer {
     /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
     /// text that stands behind a refused one, and with `EINTR` alone where a signal ends the task before
     /// its turn. Where its purge ends early, what it has committed stays, and it fails with `ENOMEM`, or with
-    /// `EINTR` alone.
+    /// `EAGAIN` or `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = task::lock_killable(&self.writing)?;
         let Done { change, purge } = self.read_or_refuse(&mut writing.session, file, text)?;
