@@ -100,7 +100,8 @@ impl Display for Entries<'_> {
         f.write_str(match end {
             End::NoMemory => "; not finished: out of memory",
             End::Resized => "; not finished: the hash is resized all the time",
-            End::Stopped => "; not finished: the mode has changed",
+            End::OtherMode => "; not finished: the mode has changed",
+            End::Unloading => "; not finished: the module goes",
             End::Killed => "; not finished: killed",
             End::Whole | End::Idle(_) => "",
         })

@@ -61,8 +61,10 @@ pub(crate) enum End {
     NoMemory,
     /// The hash was resized again and again.
     Resized,
-    /// The mode has changed, or the module goes.
-    Stopped,
+    /// The mode has changed.
+    OtherMode,
+    /// The module goes.
+    Unloading,
     /// The task was killed.
     Killed,
 }
@@ -174,7 +176,8 @@ impl Work {
         let end = match result {
             Ok(()) => End::Whole,
             Err(error) if error == ENOMEM => End::NoMemory,
-            Err(error) if error == ECANCELED => End::Stopped,
+            Err(error) if error == ECANCELED => End::OtherMode,
+            Err(error) if error == ENODEV => End::Unloading,
             Err(error) if error == EAGAIN => End::Resized,
             Err(_) => End::Killed,
         };
@@ -205,7 +208,10 @@ impl Sweep for Work {
             return Ok(false);
         }
         if !self.nets.rules_act() {
-            return Err(ECANCELED);
+            return Err(match self.nets.is_unloading() {
+                true => ENODEV,
+                false => ECANCELED,
+            });
         }
         let home = Home {
             is_init: id == Net::init().id(),

@@ -192,15 +192,7 @@ impl From<NotCommitted> for Report {
     fn from(why: NotCommitted) -> Self {
         match why {
             NotCommitted::Stopped(Stop::NoMemory) => NoMemory.into(),
-            NotCommitted::Stopped(Stop::Interrupted) => Self::of_all(
-                Refusal::new(
-                    Errno::Intr,
-                    0,
-                    "the writer was killed, or the module goes",
-                    "",
-                ),
-                "",
-            ),
+            NotCommitted::Stopped(Stop::Interrupted) => interrupted(),
             NotCommitted::Stopped(Stop::TooLarge) => Self::of_all(
                 Refusal::new(
                     Errno::TooBig,
@@ -221,6 +213,17 @@ impl From<NotCommitted> for Report {
             ),
         }
     }
+}
+
+/// Returns the report of a change whose compile was given up.
+///
+/// A writer that lives on does not get EINTR: it would write again, through a file that is stopped.
+fn interrupted() -> Report {
+    let (errno, what) = match task::current_is_killed() {
+        true => (Errno::Intr, "the writer was killed"),
+        false => (Errno::NoDev, "the module goes"),
+    };
+    Report::of_all(Refusal::new(errno, 0, what, ""), "")
 }
 
 /// The limits of a compile: it ends where nobody waits for the table any more.
@@ -320,7 +323,7 @@ impl Writer {
     /// Fails with the errno of the refusal, which `last_error` then tells of; with `EINVAL` alone for
     /// text that stands behind a refused one, and with `EINTR` alone where a signal ends the task before
     /// its turn. Where its purge ends early, what it has committed stays, and it fails with `ENOMEM`, or with
-    /// `EAGAIN` or `EINTR` alone.
+    /// `EAGAIN`, `ECANCELED`, `ENODEV` or `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = task::lock_killable(&self.writing)?;
         let Done { change, purge } = self.read_or_refuse(&mut writing.session, file, text)?;
@@ -390,7 +393,9 @@ impl Writer {
             End::Whole | End::Idle(_) => Ok(()),
             End::NoMemory => Err(self.refuse_without_memory()),
             End::Resized => Err(EAGAIN),
-            End::Stopped | End::Killed => Err(EINTR),
+            End::OtherMode => Err(ECANCELED),
+            End::Unloading => Err(ENODEV),
+            End::Killed => Err(EINTR),
         }
     }
 
@@ -739,6 +744,7 @@ fn to_error(errno: Errno) -> Error {
         Errno::TooBig => E2BIG,
         Errno::Busy => EBUSY,
         Errno::Intr => EINTR,
+        Errno::NoDev => ENODEV,
         Errno::NoMem => ENOMEM,
         Errno::Canceled => ECANCELED,
     }

@@ -227,7 +227,7 @@ def test_a_commit_goes_by_the_mode_that_is_set_meanwhile(ctskip, lab):
 
 
 @pytest.mark.own_module
-def test_an_unload_ends_a_compile(ctskip):
+def test_an_unload_ends_a_compile(ctskip, dmesg):
     assert ctskip.load(rules="udp dport=53") == 0
     compile = Compile(LONG)
     time.sleep(0.5 * netlab.SLOWER)
@@ -235,8 +235,8 @@ def test_an_unload_ends_a_compile(ctskip):
     start = time.monotonic()
     assert ctskip.unload() == 0
     assert time.monotonic() - start < SOON
-    # Python writes again after EINTR, and then there is no file any more.
     assert compile.end() == errno.ENODEV
+    dmesg.wait(r"ctskip: refused a write by .*: ENODEV: the module goes")
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -454,6 +454,7 @@ fn errno_names() {
         (Errno::NoSpc, "ENOSPC"),
         (Errno::Busy, "EBUSY"),
         (Errno::NoMem, "ENOMEM"),
+        (Errno::NoDev, "ENODEV"),
         (Errno::Canceled, "ECANCELED"),
     ] {
         assert_eq!(errno.name(), name);

@@ -37,11 +37,13 @@ pub enum Errno {
     TooBig,
     /// EBUSY: another writer's `load` is open.
     Busy,
-    /// EINTR: the writer is to end, or the module.
+    /// EINTR: a signal ends the writer.
     Intr,
+    /// ENODEV: the module goes.
+    NoDev,
     /// ENOMEM: out of memory.
     NoMem,
-    /// ECANCELED: a `load` ended without `commit`. No write fails with it.
+    /// ECANCELED: a `load` ended without `commit`.
     Canceled,
 }
 
@@ -57,6 +59,7 @@ impl Errno {
             Self::TooBig => "E2BIG",
             Self::Busy => "EBUSY",
             Self::Intr => "EINTR",
+            Self::NoDev => "ENODEV",
             Self::NoMem => "ENOMEM",
             Self::Canceled => "ECANCELED",
         }
