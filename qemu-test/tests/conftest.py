@@ -151,3 +151,17 @@ def state(item):
         )
     except Exception:
         yield "--- could not find out more\n" + traceback.format_exc()
+
+
+@pytest.fixture
+def host(lab):
+    """A host with a firewall that drops by default."""
+    made = netlab.recipes.RecipeHost(lab)
+    sysctls = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    before = {name: lab.init.sysctl(name) for name in sysctls}
+    lab.init.forward()
+    lab.init.nft(netlab.recipes.FIREWALL)
+    lab.init.track()
+    yield made
+    for name, value in before.items():
+        lab.init.sysctl(name, value)

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The recipes of the documents, run as they are written.
+"""The recipes of the documents; see netlab/recipes.py for how they are run.
 
-A recipe is all blocks of README.md and docs/recipes.md that begin with ```sh recipe=NAME, in order. Its commands run
-one by one in bash, in the initial namespace. Before the first one and after each one, the recipe's traffic must pass
-through a firewall that drops by default. In the end the traffic is skipped, and other traffic is tracked.
-
-    server -- init -- client        init forwards, and has the firewall
+In the end of each, the traffic is skipped, and other traffic is tracked.
 """
 
-import contextlib
 import re
 import socket
 import subprocess
@@ -16,173 +11,31 @@ from pathlib import Path
 
 import netlab
 import pytest
-from netlab import V4, V6
-
-DOCUMENTS = [Path("/root/documents", name) for name in ("README.md", "docs/recipes.md")]
-BLOCK = re.compile(r"^```sh(?: recipe=(\S+))?\n(.*?)^```$", re.M | re.S)
-HERE_DOCUMENT = re.compile(r"<<'(\w+)'")
-
-# As an admin has it who knows of no untracked packets.
-FIREWALL = """
-    table inet filter {
-        chain input {
-            type filter hook input priority filter; policy drop;
-            iif lo accept
-            ct state { new, established, related } accept
-            icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-        }
-        chain forward {
-            type filter hook forward priority filter; policy drop;
-            ct state { new, established, related } accept
-        }
-        chain output { type filter hook output priority filter; policy accept; }
-    }
-"""
+from netlab import V4
+from netlab.recipes import (
+    RecipeHost,
+    blocks,
+    echo,
+    gone_afterwards,
+    is_tracked,
+    port,
+    states,
+    tcp,
+    udp,
+)
 
 DNS = "192.0.2.53"
 DNS6 = "2001:db8::53"
-
-
-def blocks():
-    """Each block of shell commands in the documents: the name of its recipe, its text."""
-    for document in DOCUMENTS:
-        yield from BLOCK.findall(document.read_text())
-
-
-def commands(text):
-    """The commands of a block: lines, each with its here-document."""
-    lines = iter(text.splitlines())
-    for line in lines:
-        end = HERE_DOCUMENT.search(line)
-        while end and not line.endswith(f"\n{end[1]}"):
-            line += f"\n{next(lines)}"
-        yield line
-
-
-class Host:
-    """The initial namespace as the host that a recipe is for, and its neighbours."""
-
-    def __init__(self, lab):
-        self.init, self.client, self.server = lab.init, lab.ns("client"), lab.ns("server")
-        self.watches = []
-        for other in (self.client, self.server):
-            link = lab.link(other, self.init)
-            for family, end in ((V4, f"10.0.{link.number}.2"), (V6, f"fd00:{link.number}::2")):
-                other.route("default", end)
-
-    def own(self, *addresses):
-        """Give the host addresses."""
-        for address in addresses:
-            self.init.add_address("lab0", address, 128 if ":" in address else 32)
-
-    def reach(self, ns, *addresses):
-        """Give a neighbour addresses that the host reaches it by."""
-        for address in addresses:
-            ns.add_address("eth0", address, 32)
-            self.init.route(f"{address}/32", ns.addr(V4))
-
-    def watch(self, match):
-        """Watch packets of the host, from the end of the recipe on."""
-        watch = self.init.watch(match, name=f"watch{len(self.watches)}")
-        self.watches.append(watch)
-        return watch
-
-    def steps(self, name, *flows):
-        """Run a recipe; each command, and what it printed. After each, all flows must pass."""
-        done = ["nothing"]
-        self.check(flows, done[-1])
-        for recipe, text in blocks():
-            if recipe == name:
-                for command in commands(text):
-                    printed = self.init.run(["bash", "-c", command], cwd="/root").stdout
-                    done.append(command)
-                    self.check(flows, command)
-                    yield command, printed
-        assert len(done) > 1, "no such recipe"
-        for watch in self.watches:
-            watch.reset()
-        self.check(flows, "all of it")
-
-    def run(self, name, *flows):
-        """Run a recipe; after it, what was watched has counted its traffic once."""
-        for _ in self.steps(name, *flows):
-            pass
-
-    @staticmethod
-    def check(flows, command):
-        for number, flow in enumerate(flows):
-            assert flow(), f"flow {number} does not pass after: {command}"
-
-    def entries(self, number):
-        """The host's entries for a port."""
-        return [e for e in self.init.entries() if e.original.get("dport") == str(number)]
-
-
-@pytest.fixture
-def host(lab):
-    """A host with a firewall that drops by default."""
-    made = Host(lab)
-    sysctls = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
-    before = {name: lab.init.sysctl(name) for name in sysctls}
-    lab.init.forward()
-    lab.init.nft(FIREWALL)
-    lab.init.track()
-    yield made
-    for name, value in before.items():
-        lab.init.sysctl(name, value)
-
-
-@contextlib.contextmanager
-def gone_afterwards(*paths):
-    """Delete files that a recipe makes."""
-    try:
-        yield
-    finally:
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
-
-
-def udp(ns, address, port, **kwargs):
-    """A flow: a datagram and its answer."""
-    return lambda: ns.udp(address, port, **kwargs) == b"ping"
-
-
-def tcp(ns, address, port, **kwargs):
-    """A flow: a connection."""
-    return lambda: ns.tcp(address, port, **kwargs) == b"ping"
-
-
-def echo(ns, port, *addresses):
-    """Serve a port on these addresses, by UDP and TCP."""
-    for address in addresses:
-        ns.udp_echo(port, address)
-        ns.tcp_echo(port, address)
-
-
-def states(*watches):
-    """The states of all packets that were counted."""
-    found = {state for watch in watches for hook in watch.read().values() for state in hook}
-    assert found, "nothing was seen"
-    return found
-
-
-def port(number):
-    """What to watch for packets to a port, and from it."""
-    return [f"meta l4proto {{ tcp, udp }} th {end} {number}" for end in ("dport", "sport")]
-
-
-def is_tracked(host, number, *flows):
-    """Tell whether other flows, to a port, pass and are tracked."""
-    watches = [host.watch(match) for match in port(number)]
-    Host.check(flows, "the recipe")
-    return "untracked" not in states(*watches)
 
 
 def test_each_recipe_is_run():
     """No block without a name, no recipe without a test."""
     names = [name for name, _ in blocks()]
     assert names and all(names)
-    tests = {name for name in globals() if name.startswith("test_")}
+    files = Path(__file__).parent.glob("test_recipes*.py")
+    tests = {
+        name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
     assert {f"test_{name.replace('-', '_')}" for name in names} <= tests
 
 
@@ -443,7 +296,7 @@ def test_take_back(ctskip, host):
 
 @pytest.mark.own_module
 def test_load_at_boot(ctskip, lab):
-    host = Host(lab)
+    host = RecipeHost(lab)
     host.own(DNS)
     for number in (53, 54):
         echo(host.init, number, DNS)

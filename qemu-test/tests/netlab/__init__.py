@@ -42,6 +42,7 @@ A file for each subject; each uses only files that stand above it here:
     frames.py       whole packets and frames: send_ip() send_frame() capture()
     netns.py        Netns: a namespace with all of these
     lab.py          Lab and Link: the namespaces of a test
+    recipes.py      the documents' recipes, and the host that they run on
 
 One file of tests, with a module that is built already:
     qemu-test/run.py test --module build/7.3/ctskip.ko test_smoke.py -k raw
@@ -49,6 +50,7 @@ One file of tests, with a module that is built already:
 scapy: `from scapy.layers.inet import IP, UDP`, not scapy.all (2 s of emulation).
 """
 
+from . import recipes
 from .ctskip import SYSFS, Ctskip, OpenFile, fields, numbers
 from .family import V4, V6, family_of, subnet
 from .kmsg import Kmsg
@@ -75,6 +77,7 @@ __all__ = [
     "icmp_message",
     "kernel_command_line",
     "numbers",
+    "recipes",
     "subnet",
     "wait_until",
 ]
