@@ -299,7 +299,7 @@ fn what_a_load_refuses() {
         ),
         (
             "load\ninsert udp any\ncommit\n",
-            "a command inside a load",
+            "an insert inside a load, whose rules stand in the order of its lines",
             (1, 1),
         ),
         ("load\nload\ncommit\n", "a command inside a load", (1, 1)),

@@ -274,7 +274,14 @@ impl Load {
                 *progress = Progress::Abort;
                 return Ok(());
             }
-            b"load" | b"insert" | b"delete" | b"flush" | b"purge" => {
+            b"insert" => {
+                return Err(Refusal::invalid(
+                    command.column,
+                    "an insert inside a load, whose rules stand in the order of its lines",
+                    "the rule alone, on a line ahead of those that it is to go in front of",
+                ));
+            }
+            b"load" | b"delete" | b"flush" | b"purge" => {
                 return Err(Refusal::invalid(
                     command.column,
                     "a command inside a load",
