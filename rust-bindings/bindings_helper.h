@@ -17,6 +17,7 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/path.h>
 #include <linux/skbuff.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
@@ -126,6 +127,7 @@ static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
+int ctskip_find_namespace(const char *name, struct path *path, u32 *inum);
 bool ctskip_net_forwards_ipv4(const struct net *net);
 bool ctskip_net_forwards_ipv6(const struct net *net);
 pid_t ctskip_current(char *comm);

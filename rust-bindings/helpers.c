@@ -13,8 +13,10 @@
 #include <linux/fs.h>
 #include <linux/inetdevice.h>
 #include <linux/list_nulls.h>
+#include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/namei.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
@@ -70,6 +72,34 @@ bool ctskip_current_in_init_net(void)
 	const struct nsproxy *nsproxy = current->nsproxy;
 
 	return nsproxy && net_eq(nsproxy->net_ns, &init_net);
+}
+
+/**
+ * ctskip_find_namespace() - find the namespace that a file is
+ * @name: the path of the file, by the root and the mounts of the current task
+ * @path: where the file is written, with a reference for the caller, who puts it
+ * @inum: where the inode number is written, which is the number of the namespace
+ *
+ * Only what is in memory is looked up: others wait for a writer, who must not wait for a file system.
+ * What is mounted in /run/netns is always there. Alone the root of a network file system, if @name leads
+ * to one, may be asked whether it is still valid; a signal that ends the task ends that, too.
+ *
+ * Context: Process context.
+ * Return: 0; -EAGAIN where some of @name is not in memory; -EINVAL where the file is no namespace;
+ *	   an error of kern_path(). There is no reference where it is not 0.
+ */
+int ctskip_find_namespace(const char *name, struct path *path, u32 *inum)
+{
+	int err = kern_path(name, LOOKUP_FOLLOW | LOOKUP_CACHED, path);
+
+	if (err)
+		return err;
+	if (path->dentry->d_sb->s_magic != NSFS_MAGIC) {
+		path_put(path);
+		return -EINVAL;
+	}
+	*inum = d_inode(path->dentry)->i_ino;
+	return 0;
 }
 
 bool ctskip_net_forwards_ipv4(const struct net *net)

@@ -46,7 +46,8 @@ use crate::{
         rule::{
             Namespaces,
             Netns,
-            NetnsId, //
+            NetnsId,
+            NoNetns, //
         },
         table::show::NetnsLine,
     },
@@ -320,5 +321,22 @@ impl Namespaces for Nets {
     fn by_pid(&self, pid: u32) -> Option<Netns> {
         let found = net::find_by_pid(pid.try_into().ok()?).ok()?;
         self.find(|id| id == found)
+    }
+
+    fn by_path(&self, folder: &str, name: &[u8]) -> core::result::Result<Netns, NoNetns> {
+        let found = net::with_file(&[folder.as_bytes(), name], |inum| {
+            self.find(|id| id.inum == inum)
+        });
+        // What is mounted is in memory: here, there is nothing else.
+        let is_all_mounted = [folder.as_bytes(), name]
+            .iter()
+            .any(|part| part.starts_with(b"/run/netns/"));
+        match found {
+            Ok(Some(netns)) => Ok(netns),
+            Ok(None) => Err(NoNetns::Other),
+            Err(error) if error == EAGAIN && !is_all_mounted => Err(NoNetns::NotCached),
+            Err(error) if error == EINVAL => Err(NoNetns::Other),
+            Err(_) => Err(NoNetns::Missing),
+        }
     }
 }

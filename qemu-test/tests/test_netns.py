@@ -42,6 +42,33 @@ def here(ctskip):
 # --- netns= ------------------------------------------------------------------------------------------
 
 
+def test_files_that_are_namespaces(ctskip, lab):
+    """A path is looked up as the writer sees it; where it leads to, not what it is called, is what counts."""
+    client, init = lab.host()
+    init.run("touch /run/plain /run/uts")
+    init.run(f"ln -sf /run/netns/{client.name} /run/link")
+    init.run("mount --bind /proc/self/ns/uts /run/uts")
+    try:
+        ctskip.add("udp any netns=/run/link id=5")
+        assert ctskip.rules() == [f"skip udp any netns={client.inode} id=5"]
+        for path, what in (
+            ("/run/plain", "a file that is not a network namespace"),
+            ("/run/uts", "a file that is not a network namespace"),
+            ("/run/netns/none", "no such file"),
+            (
+                "/run/none",
+                "a file that is not there, or that the kernel must ask a file system for",
+            ),
+            ("/run/plain/none", "a file that is not there"),
+        ):
+            assert ctskip.write(f"udp any netns={path}\n"), path
+            assert ctskip.last_error()["error"].startswith(what), path
+        ctskip.commit("flush")
+    finally:
+        init.run("umount /run/uts")
+        init.run("rm -f /run/plain /run/link /run/uts")
+
+
 def test_every_form(ctskip, lab, family):
     client, init = lab.host()
     init.udp_echo(53)
@@ -56,6 +83,8 @@ def test_every_form(ctskip, lab, family):
         ("netns=pid:1", {init}, " netns=init"),
         (f"netns={client.inode}", {client}, f" netns={client.inode}"),
         (f"netns=pid:{process.pid}", {client}, f" netns={client.inode}"),
+        (f"netns={client.name}", {client}, f" netns={client.inode}"),
+        (f"netns=/run/netns/{client.name}", {client}, f" netns={client.inode}"),
         ("netns!=init", {client}, " netns!=init"),
     ):
         ctskip.commit("flush", f"add udp dport=53 {term} id=5")
@@ -80,7 +109,11 @@ def test_every_form(ctskip, lab, family):
         ("netns=4294967295", errno.ESRCH),
         (f"netns=pid:{NOBODY}", errno.ESRCH),
         ("netns=pid:0", errno.ESRCH),
-        ("netns=eth0", errno.EINVAL),
+        ("netns=eth0", errno.ESRCH),
+        ("netns=/run/netns/eth0", errno.ESRCH),
+        ("netns=/dev/null", errno.EINVAL),
+        ("netns=/proc/1/ns/net", errno.EINVAL),
+        ("netns=/proc/1/ns/mnt", errno.EINVAL),
         ("netns=", errno.EINVAL),
         ("netns=pid:", errno.EINVAL),
         ("netns=4294967296", errno.EINVAL),

@@ -14,7 +14,10 @@ use kernel::{
         self,
         net, //
     },
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     new_mutex,
     prelude::*,
     sync::{
@@ -112,6 +115,33 @@ pub(crate) fn find_by_pid(pid: Pid) -> Result<NetnsId> {
     // SAFETY: The reference is ours, and `net` is not used after this.
     unsafe { raw::ctskip_put_net(net) };
     Ok(id)
+}
+
+/// Calls `look` with the inode number of the namespace that the file at a path is, and returns its result. The
+/// path consists of `parts`, and is looked up as the current task sees it.
+///
+/// The namespace, which may be one of another kind, exists until `look` returns. Fails with `EAGAIN` where
+/// some of the path is not in memory, with `EINVAL` where the file is no namespace, with `ENOMEM`, and as
+/// a look-up of the path does. Process context. C: `kern_path()`.
+pub(crate) fn with_file<R>(parts: &[&[u8]], look: impl FnOnce(u32) -> R) -> Result<R> {
+    let mut text = KVec::new();
+    for part in parts {
+        text.extend_from_slice(part, GFP_KERNEL)?;
+    }
+    text.push(0, GFP_KERNEL)?;
+    let path = CStr::from_bytes_with_nul(&text).map_err(|_| EINVAL)?;
+    let mut file = bindings::path::default();
+    let mut inum = 0;
+
+    // SAFETY: `path` ends with a NUL; `file` and `inum` are written to only.
+    to_result(unsafe {
+        raw::ctskip_find_namespace(path.as_ptr().cast(), &raw mut file, &raw mut inum)
+    })?;
+    let result = look(inum);
+
+    // SAFETY: The call has returned a reference in `file`, which is not used after this.
+    unsafe { raw::path_put(&raw const file) };
+    Ok(result)
 }
 
 /// Returns whether the current task is in the initial network namespace. Process context.

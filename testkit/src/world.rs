@@ -37,6 +37,7 @@ use ctskip_pure::{
         Namespaces,
         Netns,
         NetnsId,
+        NoNetns,
         Rule, //
     },
     table::{
@@ -72,7 +73,8 @@ impl Limits for Unlimited {
 /// A host.
 ///
 /// Its network namespaces are the initial one ([`INIT_INUM`], process 1), and [`NAMESPACES`] others:
-/// namespace N has the inode number [`FIRST_INUM`] + N, and is that of process 100 + N.
+/// namespace N has the inode number [`FIRST_INUM`] + N, is that of process 100 + N, and is called nsN.
+/// Some further paths lead to the initial one, to what is none, and nowhere.
 ///
 /// It hands out slots and knows how many of them are alive. Their allocation may fail as any other
 /// does: see [`failing_in_turn()`].
@@ -119,6 +121,19 @@ impl Namespaces for World {
             1 => Some(Netns::Init),
             _ => numbered(pid.checked_sub(FIRST_PID)?),
         }
+    }
+
+    fn by_path(&self, folder: &str, name: &[u8]) -> Result<Netns, NoNetns> {
+        let path = format!("{folder}{}", String::from_utf8_lossy(name));
+        match path.as_str() {
+            "/run/netns/host" => return Ok(Netns::Init),
+            "/etc/passwd" | "/run/netns/file" => return Err(NoNetns::Other),
+            "/proc/1/ns/net" => return Err(NoNetns::NotCached),
+            _ => {}
+        }
+        let number = path.strip_prefix("/run/netns/ns");
+        let number = number.and_then(|number| number.parse().ok());
+        number.and_then(numbered).ok_or(NoNetns::Missing)
     }
 }
 

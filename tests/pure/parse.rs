@@ -318,6 +318,7 @@ const TAG: &str = "not a tag";
 const ID: &str = "not the number of a rule";
 const NETNS: &str = "not a network namespace";
 const NO_NETNS: &str = "no such network namespace";
+const NO_NETNS_FILE: &str = "a file that is not a network namespace";
 const NO_ID: &str = "no rule has this number";
 const NO_RULE: &str = "a rule is missing";
 const STRAY: &str = "a `+` that separates nothing";
@@ -664,8 +665,15 @@ const MISTAKES: &[Mistake] = &[
     ("tcp flags=syn ^ack any", INVAL, UNKNOWN, ""),
     ("tcp+flags=syn+^sport+any", INVAL, UNKNOWN, "sport="),
     ("tcp+flags=syn+ack^+", INVAL, STRAY, ""),
-    ("udp dport=53 netns=^blue", INVAL, NETNS, ""),
-    ("udp dport=53 netns=^/run/netns/blue", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^blue", Errno::Srch, NO_NETNS, ""),
+    ("udp dport=53 netns=^ns400", Errno::Srch, NO_NETNS, ""),
+    ("udp dport=53 netns=^file", INVAL, NO_NETNS_FILE, ""),
+    ("udp dport=53 netns=^5x", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^-", INVAL, NETNS, ""),
+    ("udp dport=53 netns=^/", Errno::Srch, "no such file", ""),
+    ("udp dport=53 netns=^/run/netns/blue", Errno::Srch, "no such file", ""),
+    ("udp dport=53 netns=^/etc/passwd", INVAL, NO_NETNS_FILE, ""),
+    ("udp dport=53 netns=^/proc/1/ns/net", INVAL, "a file that is not there, or that the kernel must ask a file system for", ""),
     ("udp dport=53 netns=^", INVAL, NETNS, ""),
     ("udp dport=53 netns=^pid:", INVAL, NETNS, ""),
     ("udp dport=53 netns=^pid:self", INVAL, NETNS, ""),
@@ -882,12 +890,34 @@ fn an_unknown_word_is_told_the_words() {
     );
 }
 
-/// A name of a namespace is told how to find its number.
+/// A namespace's name, or the path of its file, is its number when it is read.
 #[test]
-fn a_name_of_a_namespace_is_told_the_number() {
-    for name in ["blue", "/run/netns/blue"] {
-        let refusal = read(&format!("udp dport=53 netns={name}")).unwrap_err();
-        assert!(refusal.expected.contains("stat -L -c %i /run/netns/NAME"));
+fn namespaces_by_name_and_path() {
+    for (value, number) in [
+        ("ns7", "4026532007"),
+        ("/run/netns/ns7", "4026532007"),
+        ("host", "init"),
+        ("/run/netns/host", "init"),
+    ] {
+        let rule = rule(&format!("udp+dport=53+netns={value}+tag=a"));
+        let expected = format!("skip udp dport=53 netns={number} tag=a");
+        assert_eq!(rule.to_string(), expected);
+    }
+    // What cannot be looked up at once is told how else it is named.
+    let refusal = read("udp any netns=/proc/1/ns/net").unwrap_err();
+    assert!(refusal.expected.contains("pid:N"));
+    assert!(refusal.expected.contains("stat -L -c %i PATH"));
+}
+
+/// A path has 255 bytes at most, that of a name's folder included.
+#[test]
+fn long_paths_of_namespaces() {
+    for (value, most) in [("/", 254), ("a", 243)] {
+        for (more, errno) in [(most, Errno::Srch), (most + 1, INVAL)] {
+            let value = format!("{value}{}", "a".repeat(more));
+            let refusal = read(&format!("udp any netns={value}")).unwrap_err();
+            assert_eq!(refusal.errno, errno, "{value}");
+        }
     }
 }
 

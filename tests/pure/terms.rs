@@ -99,6 +99,7 @@ fn forms_are_taken() {
         ("V", "0x10"),
         ("V/MASK", "1/0xff"),
         ("pid:N", "pid:101"),
+        ("/run/netns/NAME", "/run/netns/ns1"),
     ]);
     let takes = |text: &str| read(text).is_ok();
     let mut used = BTreeSet::new();

@@ -9,7 +9,7 @@
 //! ```
 //! use ctskip_pure::{
 //!     language::{parse::parse, text::statements},
-//!     rule::{Namespaces, Netns},
+//!     rule::{Namespaces, Netns, NoNetns},
 //! };
 //!
 //! /// A host without network namespaces.
@@ -22,6 +22,10 @@
 //!
 //!     fn by_pid(&self, _: u32) -> Option<Netns> {
 //!         None
+//!     }
+//!
+//!     fn by_path(&self, _: &str, _: &[u8]) -> Result<Netns, NoNetns> {
+//!         Err(NoNetns::Missing)
 //!     }
 //! }
 //!

@@ -32,6 +32,7 @@ use crate::pure::{
         Mark,
         Namespaces,
         Netns,
+        NoNetns,
         Prefix,
         Range,
         Tag,
@@ -402,11 +403,18 @@ pub(super) fn flags(text: &[u8], at: usize) -> Result<TcpFlags, Refusal> {
 
 /// Reads the value of `netns=`.
 pub(super) fn netns(text: &[u8], at: usize, namespaces: &dyn Namespaces) -> Result<Netns, Refusal> {
-    const EXPECTED: &str =
-        "init, pid:N, or an inode number: for a name, `stat -L -c %i /run/netns/NAME` tells it";
+    const EXPECTED: &str = "init, an inode number, pid:N, a name in /run/netns, or a path";
     const MISSING: &str = "no such network namespace";
     if text == b"init" {
         return Ok(Netns::Init);
+    }
+    let is_name = text.first().is_some_and(u8::is_ascii_alphabetic) && !text.contains(&b':');
+    match text {
+        [b'/', ..] => return netns_file("", text, at, namespaces),
+        _ if is_name => {
+            return netns_file("/run/netns/", text, at, namespaces);
+        }
+        _ => {}
     }
     let (is_pid, digits) = match text.strip_prefix(b"pid:") {
         Some(digits) => (true, digits),
@@ -426,6 +434,49 @@ pub(super) fn netns(text: &[u8], at: usize, namespaces: &dyn Namespaces) -> Resu
         ),
     };
     found.ok_or(Refusal::new(Errno::Srch, at, MISSING, expected))
+}
+
+/// Reads the name of a file that is a network namespace, in `folder`; of no folder, a path.
+fn netns_file(
+    folder: &str,
+    name: &[u8],
+    at: usize,
+    namespaces: &dyn Namespaces,
+) -> Result<Netns, Refusal> {
+    /// The longest path, in bytes.
+    const MOST: usize = 255;
+
+    if folder.len().saturating_add(name.len()) > MOST {
+        return Err(Refusal::invalid(
+            at,
+            "not the path of a network namespace",
+            "a path of up to 255 bytes",
+        ));
+    }
+    namespaces.by_path(folder, name).map_err(|why| match why {
+        NoNetns::Missing if folder.is_empty() => Refusal::new(
+            Errno::Srch,
+            at,
+            "no such file",
+            "the path of a network namespace, as the writer sees it",
+        ),
+        NoNetns::Missing => Refusal::new(
+            Errno::Srch,
+            at,
+            "no such network namespace",
+            "a name as `ip netns` prints it; init, an inode number, pid:N, or a path",
+        ),
+        NoNetns::Other => Refusal::invalid(
+            at,
+            "a file that is not a network namespace",
+            "a file as `ip netns add` makes it in /run/netns",
+        ),
+        NoNetns::NotCached => Refusal::invalid(
+            at,
+            "a file that is not there, or that the kernel must ask a file system for",
+            "pid:N in place of /proc/N/ns/net; or the number that `stat -L -c %i PATH` prints",
+        ),
+    })
 }
 
 /// Reads the value of `netns!=`.

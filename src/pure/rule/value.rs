@@ -451,6 +451,21 @@ pub trait Namespaces {
     /// Returns the namespace of the process `pid`, a number in the writer's PID namespace; [`None`] where
     /// there is no such process.
     fn by_pid(&self, pid: u32) -> Option<Netns>;
+
+    /// Returns the namespace that the file of the path `folder` and `name` is, one behind the other, as the
+    /// writer sees it. Nobody waits for a file system.
+    fn by_path(&self, folder: &str, name: &[u8]) -> Result<Netns, NoNetns>;
+}
+
+/// Why a path names no network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoNetns {
+    /// There is no such file, or the writer may not see it.
+    Missing,
+    /// The file is no network namespace.
+    Other,
+    /// Where the path leads, if there is such a file, is not known without waiting for a file system.
+    NotCached,
 }
 
 /// The name of a group of rules: 1 to 63 of `A-Za-z0-9._:/-`.

@@ -37,6 +37,7 @@ use crate::pure::{
     rule::{
         Namespaces,
         Netns,
+        NoNetns,
         Tag, //
     },
     table::{
@@ -338,6 +339,13 @@ impl Namespaces for Known<'_> {
 
     fn by_pid(&self, pid: u32) -> Option<Netns> {
         self.or_missing(self.namespaces.by_pid(pid))
+    }
+
+    fn by_path(&self, folder: &str, name: &[u8]) -> Result<Netns, NoNetns> {
+        match self.namespaces.by_path(folder, name) {
+            Err(NoNetns::Missing) => self.or_missing(None).ok_or(NoNetns::Missing),
+            found => found,
+        }
     }
 }
 
