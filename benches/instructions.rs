@@ -3,13 +3,14 @@
 //! The instructions of a lookup, a load or an update, counted by callgrind: the same in every run.
 //!
 //! ```sh
-//! cargo bench --bench instructions -- SHAPE[,...] RULES[,...] match|miss|slow|load|update[,...]
+//! cargo bench --bench instructions -- SHAPE[,...] RULES[,...] match|miss|slow|load|update|shadows[,...]
 //! ```
 //!
 //! `match` and `miss`: the mean over a few thousand packets, what the guest's benchmark sends where
 //! the shape has such. `slow`: of some ten thousand that match or come close, those that took longest,
 //! counted one by one. `load`: all rules, from text to the compiled table. `update`: one rule put into
-//! the middle of the table, and one taken out.
+//! the middle of the table, and one taken out. `shadows`: the search for rules that others shadow, which a
+//! load of the table does as well.
 //!
 //! It runs itself again under valgrind, which has to be installed, and counts what lies within the
 //! functions called `counted_...`.
@@ -28,7 +29,10 @@ use std::{
 };
 
 use ctskip_pure::{
-    matcher::plan::View,
+    matcher::{
+        plan::View,
+        shadow::Shadows, //
+    },
     packet::header::Key, //
 };
 use ctskip_testkit::{
@@ -73,7 +77,9 @@ fn main() {
         .filter(|a| a != "--bench")
         .collect();
     let [shapes, counts, whats] = &arguments[..] else {
-        eprintln!("usage: instructions SHAPE[,...] RULES[,...] match|miss|slow|load|update[,...]");
+        eprintln!(
+            "usage: instructions SHAPE[,...] RULES[,...] match|miss|slow|load|update|shadows[,...]"
+        );
         return;
     };
     for name in shapes.split(',') {
@@ -127,7 +133,9 @@ impl Case<'_> {
                 counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
                 println!(" {:?}", &counts[..SHOWN.min(counts.len())]);
             }
-            "load" => println!(" {sum:8} in all, {:.0} a rule", sum as f64 / *count as f64),
+            "load" | "shadows" => {
+                println!(" {sum:8} in all, {:.0} a rule", sum as f64 / *count as f64)
+            }
             _ => println!(" {counts:?} one rule in, one out"),
         }
     }
@@ -166,6 +174,12 @@ impl Case<'_> {
         match self.what {
             "load" => {
                 counted_load(&lines(&rules), &World::default());
+            }
+            "shadows" => {
+                let compiled = Compiled::of_text(&lines(&rules));
+                let shadows = counted_shadows(&compiled);
+                let (known, unknown) = (shadows.known().count(), shadows.unknown());
+                eprintln!("{known} are shadowed, of {unknown} it is not known");
             }
             "update" => {
                 let world = World::default();
@@ -241,6 +255,11 @@ fn counted_lookups(view: &View<Slot>, keys: &[Key]) -> u64 {
 #[inline(never)]
 fn counted_load(text: &str, world: &World) -> Compiled {
     Compiled::new(loaded(&Table::new(), text, world).expect("rules"))
+}
+
+#[inline(never)]
+fn counted_shadows(compiled: &Compiled) -> Shadows {
+    Shadows::of(compiled.ruleset()).expect("memory")
 }
 
 #[inline(never)]

@@ -28,6 +28,7 @@ use crate::{
     nets::Nets,
     publish::Published,
     pure::{
+        matcher::shadow::Shadows,
         packet::{
             conn::{
                 Kept,
@@ -197,6 +198,7 @@ struct CountersFile(Arc<Nets>);
 struct CountersText {
     published: Arc<Published>,
     listing: Arc<Listing>,
+    shadows: Arc<Shadows>,
 }
 
 impl File for CountersFile {
@@ -207,6 +209,7 @@ impl File for CountersFile {
         let (published, _) = self.0.published();
         Ok(CountersText {
             listing: published.listing()?,
+            shadows: published.shadows()?,
             published,
         })
     }
@@ -232,7 +235,11 @@ impl Lines for CountersText {
             held: totals.held,
             observed: totals.observed,
         };
-        write!(out, "{}", CounterLine(entry, counts))?;
+        write!(
+            out,
+            "{}",
+            CounterLine(entry, counts, self.shadows.at(index))
+        )?;
         Ok(true)
     }
 }

@@ -11,7 +11,10 @@ use core::fmt::{
     Formatter, //
 };
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 use crate::{
     linux::{
@@ -26,13 +29,20 @@ use crate::{
         Notice,
         MOST, //
     },
+    publish::Published,
     pure::{
         language::report::Report,
-        matcher::warning::{
-            Families,
-            Warned,
-            WarnedRules,
-            Warning, //
+        matcher::{
+            shadow::{
+                ShadowedRules,
+                Shadows, //
+            },
+            warning::{
+                Families,
+                Warned,
+                WarnedRules,
+                Warning, //
+            }, //
         },
         packet::{
             conn::Kept,
@@ -55,19 +65,20 @@ use crate::{
 
 /// A commit that was made.
 pub(crate) struct Commit {
-    /// The number of the table that it made.
-    pub(crate) generation: u64,
     /// The number of rules that were not in the table before.
     pub(crate) added: usize,
     /// The number of rules that are not in the table any more.
     pub(crate) removed: usize,
+    /// The table, and the one that it has replaced.
+    pub(crate) published: Arc<Published>,
+    pub(crate) last: Arc<Published>,
 }
 
 /// Logs a commit, and who or what made it.
-pub(crate) fn commit(commit: Commit, why: impl Display) {
+pub(crate) fn commit(commit: &Commit, why: impl Display) {
     pr_info!(
         "generation {}: +{} -{} rules, {}\n",
-        commit.generation,
+        commit.published.generation,
         commit.added,
         commit.removed,
         format_args!("{why}"),
@@ -211,6 +222,40 @@ pub(crate) fn refused_parameter(report: &Report) {
     pr_err!("rules: {}\n", report.excerpt());
     let caret = report.caret().saturating_add(1);
     pr_err!("rules: {}\n", format_args!("{:>caret$}", "^"));
+}
+
+/// Logs which rules are shadowed since a commit: they are new, or a rule ahead of them is.
+///
+/// Process context; no lock may be held. Without the memory for it, the log does without.
+pub(crate) fn shadowed(commit: &Commit) {
+    let _ = log_shadowed(&commit.published, &commit.last);
+}
+
+/// As [`shadowed()`]. Fails with `ENOMEM`.
+fn log_shadowed(published: &Published, last: &Published) -> Result {
+    let since = Shadows::since(&published.ruleset, &last.ruleset).map_err(|_| ENOMEM)?;
+    let all = match since {
+        Some(_) => None,
+        None => Some(published.shadows()?),
+    };
+    let Some(shadows) = since.as_ref().or(all.as_deref()) else {
+        return Ok(());
+    };
+    if shadows.known().next().is_some() {
+        let table = published.table();
+        pr_warn!(
+            "rules {} never act: a rule ahead matches all that each of them does; counters names it (shadowed_by=)\n",
+            format_args!("{}", ShadowedRules { table, shadows }),
+        );
+    }
+    match shadows.unknown() {
+        0 => {}
+        rules => pr_info!(
+            "{} rules were not held against all rules ahead: too many overlap (shadowed_by=? in counters)\n",
+            rules,
+        ),
+    }
+    Ok(())
 }
 
 /// Logs which rules of the table in force may not do what is expected, and in which namespaces.

@@ -6,8 +6,9 @@
 //! decided by the view of its scope, which all namespaces of a scope share.
 //!
 //! All of it is made in process context, aside, and never changes then: it is replaced as a whole
-//! ([`Nets::publish()`](crate::nets::Nets::publish)). A table's `listing` is a lock of its own: it is held
-//! while the text is measured, inside of no other lock, and none is taken inside of it.
+//! ([`Nets::publish()`](crate::nets::Nets::publish)). What readers are told of a table beside its rules has
+//! locks of its own: each is held while that is made, inside of no other lock, and none is taken inside of
+//! it.
 
 use kernel::{
     new_mutex,
@@ -46,7 +47,8 @@ use crate::{
                 View, //
             },
             ruleset::Ruleset,
-            scope::Scope, //
+            scope::Scope,
+            shadow::Shadows, //
         },
         packet::verdict::Mode,
         table::{
@@ -63,9 +65,24 @@ pub(crate) struct Published {
     pub(crate) ruleset: alloc::Arc<Ruleset<Slot>>,
     /// The number of commits up to this one.
     pub(crate) generation: u64,
-    /// Made for the first reader.
+    /// Each is made for the first reader.
     #[pin]
     listing: Mutex<Option<Arc<Listing>>>,
+    #[pin]
+    shadows: Mutex<Option<Arc<Shadows>>>,
+}
+
+/// Returns what `place` holds. Where that is nothing yet, `make` makes it; fails with `ENOMEM`.
+fn made<T>(
+    place: &Mutex<Option<Arc<T>>>,
+    make: impl FnOnce() -> Result<T, NoMemory>,
+) -> Result<Arc<T>> {
+    let mut place = place.lock();
+    if let Some(made) = &*place {
+        return Ok(made.clone());
+    }
+    let made = make().map_err(|NoMemory| ENOMEM)?;
+    Ok(place.insert(Arc::new(made, GFP_KERNEL)?).clone())
 }
 
 impl Published {
@@ -89,6 +106,7 @@ impl Published {
             ruleset,
             generation,
             listing <- new_mutex!(None),
+            shadows <- new_mutex!(None),
         });
         Arc::pin_init(published, GFP_KERNEL).map_err(|_| Stop::NoMemory)
     }
@@ -102,14 +120,12 @@ impl Published {
     ///
     /// The first call writes all of the text to find them. Fails with `ENOMEM`.
     pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
-        let mut listing = self.listing.lock();
-        if let Some(listing) = &*listing {
-            return Ok(listing.clone());
-        }
-        let made = Listing::new(self.table()).map_err(|NoMemory| ENOMEM)?;
-        let made = Arc::new(made, GFP_KERNEL)?;
-        *listing = Some(made.clone());
-        Ok(made)
+        made(&self.listing, || Listing::new(self.table()))
+    }
+
+    /// Returns the rules that others shadow. As [`Self::listing()`].
+    pub(crate) fn shadows(&self) -> Result<Arc<Shadows>> {
+        made(&self.shadows, || Shadows::of(&self.ruleset))
     }
 }
 

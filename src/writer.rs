@@ -401,7 +401,8 @@ impl Writer {
 
     /// Logs a commit of the current task. `writing` is not held.
     fn log(&self, done: Commit) {
-        log::commit(done, format_args!("by {}", TaskName::current()));
+        log::commit(&done, format_args!("by {}", TaskName::current()));
+        log::shadowed(&done);
         log::warn(&self.nets);
     }
 
@@ -525,9 +526,10 @@ impl Writer {
             }
         }
         let commit = Commit {
-            generation,
             added,
             removed,
+            published,
+            last,
         };
         Ok((commit, prepared))
     }
@@ -617,7 +619,7 @@ impl WorkItem<GONE> for Writer {
         };
         let delay = core::mem::replace(&mut writing.retry, RETRY);
         match done {
-            Ok(Some(done)) => log::commit(done, "as their namespaces are gone"),
+            Ok(Some(done)) => log::commit(&done, "as their namespaces are gone"),
             Ok(None) => {}
             // Of memory: fewer rules are never too dear, and no signal comes here.
             Err(_) => {

@@ -108,6 +108,13 @@ def test_sum_is_of_the_rules_alone(ctskip):
 # --- counters ------------------------------------------------------------------------------------
 
 
+def test_counters_name_the_rule_that_shadows(ctskip):
+    ctskip.commit("udp any id=3", "udp dport=53 id=4", "tcp dport=53 id=5")
+    assert [line.get("shadowed_by") for line in ctskip.counters()] == [None, 3, None]
+    ctskip.commit("delete 3")
+    assert [line.get("shadowed_by") for line in ctskip.counters()] == [None, None]
+
+
 def test_counters(ctskip, lab, family):
     client, server = lab.pair()
     server.watch()

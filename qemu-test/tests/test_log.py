@@ -108,3 +108,28 @@ def test_one_device(ctskip, lab, devices, warned, dmesg):
     assert (line in dmesg.text()) == warned
     for ns in (client, server):
         assert f"in netns {ns.inode}" not in dmesg.text()
+
+
+def test_shadowed_rules(ctskip, dmesg):
+    """Told once, at the commit that made it so: of new rules, and of those that a new one leaves nothing."""
+    line = "ctskip: rules {} never act: a rule ahead matches all that each of them does"
+    ctskip.commit("track udp src=10.0.0.0/8 dport=53 id=3", "udp src=10.1.0.0/16 dport=53 id=4")
+    assert line.format("4") in dmesg.text()
+    dmesg.clear()
+    # The same again, and a rule of its own.
+    ctskip.commit("add udp src=10.1.0.0/16 dport=53 id=5", "add tcp dport=53 id=6")
+    assert line.format("5") in dmesg.text()
+    dmesg.clear()
+    ctskip.commit("add udp dport=54 id=7")
+    assert "never act" not in dmesg.text()
+    ctskip.commit("insert tcp any id=8")
+    assert line.format("6") in dmesg.text()
+    dmesg.clear()
+    # Half of it is left.
+    ctskip.commit("insert udp dport=54 netns=init id=9")
+    assert "never act" not in dmesg.text()
+    # A load of many is told of as a whole, and names 16.
+    rules = "".join(f"udp dport={n} id={n}\n" for n in range(1, 301))
+    ctskip.load_table(f"udp any id=1000\n{rules}")
+    sixteen = ",".join(str(n) for n in range(1, 17))
+    assert line.format(f"{sixteen} and 284 more") in dmesg.text()

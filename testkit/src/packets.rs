@@ -307,7 +307,7 @@ fn settle(key: &mut Key) {
 }
 
 /// Returns whether a packet is an ICMP error, by its type.
-fn is_error(key: &Key) -> bool {
+pub(crate) fn is_error(key: &Key) -> bool {
     match (key.protocol, key.transport) {
         (protocol::ICMP, Transport::IcmpType(t)) => matches!(t, 3..=5 | 11 | 12),
         (protocol::ICMP6, Transport::IcmpType(t)) => matches!(t, 1..=4 | 137),

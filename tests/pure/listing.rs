@@ -10,7 +10,8 @@ use ctskip_pure::table::{
         Counts,
         Listing,
         Offsets,
-        RuleLine, //
+        RuleLine,
+        Shadow, //
     },
     Entry,
     Table, //
@@ -54,8 +55,9 @@ proptest! {
         }
         let table = table(&text, &world);
         let counts = numbers.into_iter().map(|(packets, bytes, held, observed)| Counts { packets, bytes, held, observed });
-        for (entry, counts) in table.entries().iter().zip(counts.clone()) {
-            check_lines(entry, counts);
+        let shadows = [Shadow::None, Shadow::By(1), Shadow::Unknown, Shadow::By(u32::MAX)];
+        for ((entry, counts), shadow) in table.entries().iter().zip(counts.clone()).zip(shadows) {
+            check_lines(entry, counts, shadow);
         }
         check_listing(&table, counts.collect());
     }
@@ -108,25 +110,32 @@ fn check_listing(table: &Table<Slot>, counts: Vec<Counts>) {
         .entries()
         .iter()
         .zip(counts)
-        .map(|(entry, counts)| CounterLine(entry, counts).to_string().len())
+        .map(|(entry, counts)| CounterLine(entry, counts, Shadow::None).to_string().len())
         .collect();
     assert_eq!(*listing.rule_lines(), offsets_of(&rules));
     assert_eq!(*listing.counter_lines(), offsets_of(&counters));
 }
 
-fn check_lines(entry: &Entry<Slot>, counts: Counts) {
+fn check_lines(entry: &Entry<Slot>, counts: Counts, shadow: Shadow) {
     let text = entry.rule().to_string();
     let line = RuleLine(entry).to_string();
     assert_eq!(line, format!("{text} id={}\n", entry.id()));
 
-    let line = CounterLine(entry, counts).to_string();
+    let line = CounterLine(entry, counts, shadow).to_string();
+    let without = CounterLine(entry, counts, Shadow::None).to_string();
+    assert_eq!(line.len(), without.len());
     assert_eq!(line.matches('\n').count(), 1);
     // The fields are told apart by blanks; the rule is what stands between the quotes.
     let (fields, rule) = line.split_once(" rule=\"").unwrap();
     assert_eq!(rule, format!("{text}\"\n"));
     let tag = entry.rule().tag().unwrap_or("");
+    let shadowed = match shadow {
+        Shadow::None => String::new(),
+        Shadow::By(id) => format!(" shadowed_by={id}"),
+        Shadow::Unknown => " shadowed_by=?".to_string(),
+    };
     let expected = format!(
-        "id={} packets={} bytes={} held={} observed={} tag={tag}",
+        "id={} packets={} bytes={} held={} observed={} tag={tag}{shadowed}",
         entry.id(),
         counts.packets,
         counts.bytes,
@@ -153,10 +162,11 @@ fn counter_lines() {
                 held: 3,
                 observed: 4,
             },
+            Shadow::None,
         )
         .to_string()
     };
-    let blanks = " ".repeat(76);
+    let blanks = " ".repeat(99);
     assert_eq!(
         line(1),
         format!(

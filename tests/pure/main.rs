@@ -29,6 +29,7 @@ mod purge;
 mod report;
 mod ruleset;
 mod session;
+mod shadow;
 mod shapes;
 mod show;
 mod terms;

@@ -157,3 +157,19 @@ pub(super) const UPDATE_DELETED: usize = 4;
 pub(super) const UPDATE_ROWS: usize = 1 << 21;
 /// The rules that are looked at for one that is not where it is expected.
 pub(super) const UPDATE_AHEAD: usize = 256;
+
+// Shadowed rules.
+
+/// The work of a search for shadowed rules, for each rule of the table, beside lookups: words of bitmaps, each
+/// some 30 instructions. Where less is needed, less is done.
+pub(super) const SHADOW_WORK_PER_RULE: usize = 32;
+/// That work at least, and at most.
+pub(super) const SHADOW_WORK_LEAST: usize = 1 << 21;
+/// See [`SHADOW_WORK_LEAST`].
+pub(super) const SHADOW_WORK_MOST: usize = 1 << 22;
+/// The words that it takes as much work to look at as to hold a rule against another one.
+pub(super) const SHADOW_PAIR: usize = 64;
+/// The intervals that a field of the rules is cut into, about, and the rules that are looked at for that.
+pub(super) const SHADOW_INTERVALS: usize = 128;
+/// See [`SHADOW_INTERVALS`].
+pub(super) const SHADOW_SAMPLE: usize = 512;

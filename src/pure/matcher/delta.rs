@@ -220,7 +220,7 @@ impl<'t> AddedRules<'t> {
 }
 
 /// A part of the way from one table to another.
-enum Step {
+pub(super) enum Step {
     /// The `len` rules from `at` on of the old table are those from `position` on of the new one.
     Kept {
         at: usize,
@@ -235,7 +235,7 @@ enum Step {
 
 /// Compares two tables until `with` says no. Returns whether that was done to the end: `false` where
 /// they differ too much.
-fn walk<S: Eq>(
+pub(super) fn walk<S: Eq>(
     old: &[Entry<S>],
     new: &[Entry<S>],
     mut with: impl FnMut(Step) -> Result<bool, NoMemory>,

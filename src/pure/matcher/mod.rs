@@ -12,7 +12,8 @@
 //!   kind of bits. A rule that matches both directions is in the trees twice, as written and exchanged, so
 //!   that a packet is looked up once. Trees take what hash tables leave.
 //!
-//! [`purge`] looks up flows that have conntrack entries, to tell which of them rules skip.
+//! [`purge`] looks up flows that have conntrack entries, to tell which of them rules skip. [`shadow`] finds
+//! rules that are never the first to match.
 //!
 //! A row ([`row`]) has the last word: a packet is compared with all that its rule says. Each table and tree
 //! knows the first of its rules, and is passed over once a rule ahead of that has matched.
@@ -61,6 +62,7 @@ pub mod plan;
 pub mod purge;
 pub mod ruleset;
 pub mod scope;
+pub mod shadow;
 pub mod warning;
 
 mod cells;

@@ -170,7 +170,7 @@ pub struct WarnedRules<'a, S> {
 
 impl<S> WarnedRules<'_, S> {
     /// Returns their ids.
-    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+    fn ids(&self) -> impl Iterator<Item = u32> + Clone + '_ {
         let entries = self.ruleset.table().entries().iter();
         entries
             .filter(|entry| {
@@ -184,13 +184,23 @@ impl<S> WarnedRules<'_, S> {
 
 impl<S> Display for WarnedRules<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Ids(self.ids()).fmt(f)
+    }
+}
+
+/// The ids of rules, printed as `1,2,5`, and the number of further ones behind the first 16.
+pub(super) struct Ids<I>(pub(super) I);
+
+impl<I: Iterator<Item = u32> + Clone> Display for Ids<I> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         /// The number of ids that are printed.
         const MOST: usize = 16;
 
-        for (i, id) in self.ids().take(MOST).enumerate() {
+        let Self(ids) = self;
+        for (i, id) in ids.clone().take(MOST).enumerate() {
             write!(f, "{}{id}", if i == 0 { "" } else { "," })?;
         }
-        match self.ids().skip(MOST).count() {
+        match ids.clone().skip(MOST).count() {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

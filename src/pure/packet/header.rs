@@ -328,7 +328,7 @@ const REDIRECT6: u8 = 137;
 
 /// Returns whether the packet is an ICMP error, which quotes the packet that it is about.
 #[inline]
-fn is_error(family: Family, transport: Transport) -> bool {
+pub(in crate::pure) fn is_error(family: Family, transport: Transport) -> bool {
     let Transport::IcmpType(icmp_type) = transport else {
         return false;
     };

@@ -244,13 +244,7 @@ impl Rule {
     fn prefixes(&self, kind: Kind) -> impl Iterator<Item = Prefix> + Clone + '_ {
         let runs = self.0.runs();
         let size = runs.prefix_size();
-        runs.of(kind).chunks_exact(size).filter_map(|bytes| {
-            let (len, bytes) = bytes.split_first()?;
-            let mut address = [0; 16];
-            address.get_mut(..bytes.len())?.copy_from_slice(bytes);
-            // INVARIANT: As the prefix that was packed.
-            Some(Prefix { address, len: *len })
-        })
+        runs.of(kind).chunks_exact(size).filter_map(prefix_of)
     }
 
     /// Returns the source ports; none: every source port.
@@ -272,26 +266,48 @@ impl Rule {
                 _ => None,
             })
             .unwrap_or((2, &[]));
-        data.chunks_exact(size).filter_map(|bytes| {
-            // INVARIANT: As the range that was packed.
-            Some(Range {
-                first: u16::from_ne_bytes(*bytes.first_chunk()?),
-                last: u16::from_ne_bytes(*bytes.last_chunk()?),
-            })
-        })
+        data.chunks_exact(size).filter_map(ports_of)
     }
 
     /// Returns the ICMP types; none: every type.
     pub fn icmp_types(&self) -> impl Iterator<Item = Range<u8>> + Clone + '_ {
-        let pairs = self.run(Kind::IcmpType).chunks_exact(2);
-        pairs.filter_map(|pair| match pair {
-            // INVARIANT: As the range that was packed.
-            [first, last] => Some(Range {
-                first: *first,
-                last: *last,
-            }),
-            _ => None,
-        })
+        self.run(Kind::IcmpType)
+            .chunks_exact(2)
+            .filter_map(types_of)
+    }
+
+    /// Returns the first or the last element of its lists, by one walk over all of them.
+    pub(super) fn ends(&self, is_first: bool) -> Ends {
+        let mut ends = Ends::default();
+        let runs = self.0.runs();
+        let size = runs.prefix_size();
+        for (kind, data) in runs {
+            let size = match kind {
+                Kind::Protocol => 1,
+                Kind::Source | Kind::Destination => size,
+                Kind::SourcePort | Kind::DestinationPort | Kind::IcmpType => 2,
+                Kind::SourcePorts | Kind::DestinationPorts => 4,
+                _ => continue,
+            };
+            let at = match is_first {
+                true => 0,
+                false => data.len().saturating_sub(size),
+            };
+            let Some(bytes) = data.get(at..).and_then(|rest| rest.get(..size)) else {
+                continue;
+            };
+            match kind {
+                Kind::Source => ends.source = prefix_of(bytes),
+                Kind::Destination => ends.destination = prefix_of(bytes),
+                Kind::SourcePort | Kind::SourcePorts => ends.source_port = ports_of(bytes),
+                Kind::DestinationPort | Kind::DestinationPorts => {
+                    ends.destination_port = ports_of(bytes);
+                }
+                Kind::IcmpType => ends.icmp_type = types_of(bytes),
+                _ => ends.protocol = bytes.first().copied(),
+            }
+        }
+        ends
     }
 
     /// Returns the devices; none: every device.
@@ -309,6 +325,47 @@ impl Rule {
     }
 }
 
+/// One element of each list of a rule, but of devices; [`None`] where there is no list.
+#[derive(Default)]
+pub(super) struct Ends {
+    pub(super) protocol: Option<u8>,
+    pub(super) source: Option<Prefix>,
+    pub(super) destination: Option<Prefix>,
+    pub(super) source_port: Option<Range<u16>>,
+    pub(super) destination_port: Option<Range<u16>>,
+    pub(super) icmp_type: Option<Range<u8>>,
+}
+
+/// Returns the prefix that was packed as `bytes`.
+fn prefix_of(bytes: &[u8]) -> Option<Prefix> {
+    let (len, bytes) = bytes.split_first()?;
+    let mut address = [0; 16];
+    address.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    // INVARIANT: As the prefix that was packed.
+    Some(Prefix { address, len: *len })
+}
+
+/// Returns the port, or the range of ports, that was packed as `bytes`.
+fn ports_of(bytes: &[u8]) -> Option<Range<u16>> {
+    // INVARIANT: As the range that was packed.
+    Some(Range {
+        first: u16::from_ne_bytes(*bytes.first_chunk()?),
+        last: u16::from_ne_bytes(*bytes.last_chunk()?),
+    })
+}
+
+/// Returns the range of types that was packed as `bytes`.
+fn types_of(bytes: &[u8]) -> Option<Range<u8>> {
+    match bytes {
+        // INVARIANT: As the range that was packed.
+        [first, last] => Some(Range {
+            first: *first,
+            last: *last,
+        }),
+        _ => None,
+    }
+}
+
 /// Returns whether `prefixes`, sorted, leave no address out.
 fn are_all_addresses(prefixes: impl Iterator<Item = Prefix>) -> bool {
     let ends = prefixes.map(|prefix| (prefix.value(), prefix.value() | !prefix.mask()));
@@ -323,7 +380,7 @@ fn are_all_ports(ranges: impl Iterator<Item = Range<u16>>) -> bool {
 
 /// Returns whether `parts`, the first and the last number of each, in ascending order, leave none of `all`
 /// out.
-fn cover(parts: impl Iterator<Item = (u128, u128)>, all: (u128, u128)) -> bool {
+pub(super) fn cover(parts: impl Iterator<Item = (u128, u128)>, all: (u128, u128)) -> bool {
     let (mut next, end) = all;
     for (first, last) in parts {
         if first > next {

@@ -18,6 +18,7 @@ use crate::pure::{
         NoMemory,
         Vec, //
     },
+    rule::Rule,
     table::{
         Entry,
         Table, //
@@ -54,19 +55,56 @@ pub struct Counts {
     pub observed: u64,
 }
 
+/// Whether a rule is ahead that matches all that this one matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// There is none.
+    #[default]
+    None,
+    /// The first that does has this id.
+    By(u32),
+    /// Not known.
+    Unknown,
+}
+
+impl Shadow {
+    /// The most bytes of its text.
+    const MOST: usize = "shadowed_by=4294967295 ".len();
+
+    /// Returns the length of its text in bytes.
+    fn len(self) -> usize {
+        let value = match self {
+            Self::None => return 0,
+            Self::By(id) => digits(id.into()),
+            Self::Unknown => 1,
+        };
+        "shadowed_by= ".len().saturating_add(value)
+    }
+}
+
+impl Display for Shadow {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::By(id) => write!(f, "shadowed_by={id} "),
+            Self::Unknown => f.write_str("shadowed_by=? "),
+        }
+    }
+}
+
 /// A line of `counters`. Blanks ahead of `rule=` keep its length where the numbers grow.
-pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts);
+pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts, pub Shadow);
 
 impl<S> CounterLine<'_, S> {
-    /// The most digits of four numbers of 64 bits.
-    const DIGITS: usize = 80;
+    /// The most digits of four numbers of 64 bits, and the longest text of a shadow.
+    const ROOM: usize = 80 + Shadow::MOST;
 
     /// Returns its length in bytes, newline included, where the rule's text has `text` bytes.
     fn len(&self, text: usize) -> usize {
         let tag = self.0.rule().tag().map_or(0, str::len);
         "id= packets= bytes= held= observed= tag= rule=\"\"\n"
             .len()
-            .saturating_add(Self::DIGITS)
+            .saturating_add(Self::ROOM)
             .saturating_add(digits(self.0.id().into()))
             .saturating_add(tag)
             .saturating_add(text)
@@ -75,14 +113,14 @@ impl<S> CounterLine<'_, S> {
 
 impl<S> Display for CounterLine<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(entry, counts) = self;
+        let Self(entry, counts, shadow) = self;
         let numbers = [counts.packets, counts.bytes, counts.held, counts.observed];
         let used = numbers
             .iter()
-            .fold(0usize, |sum, n| sum.saturating_add(digits(*n)));
+            .fold(shadow.len(), |sum, n| sum.saturating_add(digits(*n)));
         writeln!(
             f,
-            "id={} packets={} bytes={} held={} observed={} tag={} {:pad$}rule=\"{}\"",
+            "id={} packets={} bytes={} held={} observed={} tag={} {shadow}{:pad$}rule=\"{}\"",
             entry.id(),
             counts.packets,
             counts.bytes,
@@ -91,7 +129,7 @@ impl<S> Display for CounterLine<'_, S> {
             entry.rule().tag().unwrap_or(""),
             "",
             entry.rule(),
-            pad = Self::DIGITS.saturating_sub(used),
+            pad = Self::ROOM.saturating_sub(used),
         )
     }
 }
@@ -123,16 +161,11 @@ impl Listing {
         };
         let mut sum = Fnv::new();
         for entry in entries {
-            let mut measure = Measure {
-                len: 0,
-                hash: Fnv::new(),
-            };
-            // Neither the rule nor `Measure` ever fails to write.
-            let _ = write!(measure, "{}", entry.rule());
+            let measure = Measure::of(entry.rule());
             sum.add(&measure.hash.0.to_be_bytes());
             let rule_line = RuleLine(entry).len(measure.len);
             listing.rule_lines.push(rule_line)?;
-            let counter_line = CounterLine(entry, Counts::default()).len(measure.len);
+            let counter_line = CounterLine(entry, Counts::default(), Shadow::None).len(measure.len);
             listing.counter_lines.push(counter_line)?;
         }
         listing.sum = sum.0;
@@ -156,9 +189,20 @@ impl Listing {
 }
 
 /// The length and the hash of a text.
+#[derive(Default)]
 struct Measure {
     len: usize,
     hash: Fnv,
+}
+
+impl Measure {
+    /// Returns those of the text of `rule`.
+    fn of(rule: &Rule) -> Self {
+        let mut measure = Self::default();
+        // Neither the rule nor `Measure` ever fails to write.
+        let _ = write!(measure, "{rule}");
+        measure
+    }
 }
 
 impl Write for Measure {
@@ -171,6 +215,12 @@ impl Write for Measure {
 
 /// The 64-bit FNV-1a hash.
 struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Fnv {
     /// Makes the hash of no bytes.

@@ -2,7 +2,11 @@
 
 //! The matcher against the oracle: some rules, then packets until the bytes are used up.
 
-use ctskip_pure::rule::Rule;
+use ctskip_pure::{
+    matcher::shadow::Shadows,
+    rule::Rule,
+    table::listing::Shadow, //
+};
 
 use crate::{
     compiled::{
@@ -37,10 +41,12 @@ pub fn matcher(data: &[u8]) {
     hold(&compiled, source, PROBES);
 }
 
-/// Holds a compiled table against the oracle, with so many packets at most.
+/// Holds a compiled table against the oracle, with so many packets at most. No rule that is found for one of
+/// them is shadowed.
 pub(super) fn hold(compiled: &Compiled, source: &mut dyn Source, packets: usize) {
     let rules = world::rules(compiled.table());
     bounded(compiled, &rules);
+    let shadows = Shadows::of(compiled.ruleset()).expect("memory");
     for _ in 0..packets {
         if source.is_spent() {
             break;
@@ -50,6 +56,15 @@ pub(super) fn hold(compiled: &Compiled, source: &mut dyn Source, packets: usize)
         let expected = compiled::first_match(rules.iter().copied(), &probe);
         let text = |at: Option<usize>| at.map(|at| (at, rules[at].to_string()));
         assert_eq!(text(found), text(expected), "of {}: {probe:?}", rules.len());
+        // Which packets are errors is known, if not to the maker of packets.
+        let is_real = probe.key.error == packets::is_error(&probe.key);
+        if let Some((at, rule)) = text(expected).filter(|_| is_real) {
+            let shadow = shadows.at(at);
+            assert!(
+                !matches!(shadow, Shadow::By(_)),
+                "{shadow:?}: {rule}: {probe:?}"
+            );
+        }
     }
 }
 
