@@ -43,7 +43,8 @@ use crate::{
                 CounterLine,
                 Counts,
                 Listing,
-                RuleLine, //
+                RuleLine,
+                Tags, //
             },
             show::{
                 AverageChain,
@@ -70,6 +71,8 @@ pub(crate) struct Files {
     #[pin]
     counters: Attribute<CountersFile>,
     #[pin]
+    tags: Attribute<TagsFile>,
+    #[pin]
     netns: Attribute<NetnsFile>,
     #[pin]
     stats: Attribute<StatsFile>,
@@ -92,6 +95,7 @@ impl Files {
             Ok(try_pin_init!(Self {
                 rules <- Attribute::new(directory.clone(), RulesFile(writer.clone())),
                 counters <- Attribute::new(directory.clone(), CountersFile(nets.clone())),
+                tags <- Attribute::new(directory.clone(), TagsFile(nets.clone())),
                 netns <- Attribute::new(directory.clone(), NetnsFile(nets.clone())),
                 stats <- Attribute::new(directory.clone(), StatsFile(nets.clone())),
                 mode <- Attribute::new(directory.clone(), ModeFile(writer.clone())),
@@ -240,6 +244,46 @@ impl Lines for CountersText {
             "{}",
             CounterLine(entry, counts, self.shadows.at(index))
         )?;
+        Ok(true)
+    }
+}
+
+/// `tags`: a line for each tag.
+struct TagsFile(Arc<Nets>);
+
+/// The text of `tags`.
+struct TagsText {
+    published: Arc<Published>,
+    tags: Arc<Tags>,
+}
+
+impl File for TagsFile {
+    const NAME: &'static CStr = c"tags";
+    const MODE: u16 = 0o400;
+
+    fn lines(&self) -> Result<impl Lines + '_> {
+        let (published, _) = self.0.published();
+        Ok(TagsText {
+            tags: published.tags()?,
+            published,
+        })
+    }
+}
+
+impl Lines for TagsText {
+    fn version(&self) -> u64 {
+        self.published.generation
+    }
+
+    fn seek(&self, offset: u64) -> (usize, u64) {
+        self.tags.lines().line_before(offset)
+    }
+
+    fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
+        match self.tags.line(index, self.published.table()) {
+            Some(line) => write!(out, "{line}")?,
+            None => return Ok(false),
+        }
         Ok(true)
     }
 }

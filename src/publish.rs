@@ -52,7 +52,10 @@ use crate::{
         },
         packet::verdict::Mode,
         table::{
-            listing::Listing,
+            listing::{
+                Listing,
+                Tags, //
+            },
             Table, //
         },
     },
@@ -68,6 +71,8 @@ pub(crate) struct Published {
     /// Each is made for the first reader.
     #[pin]
     listing: Mutex<Option<Arc<Listing>>>,
+    #[pin]
+    tags: Mutex<Option<Arc<Tags>>>,
     #[pin]
     shadows: Mutex<Option<Arc<Shadows>>>,
 }
@@ -106,6 +111,7 @@ impl Published {
             ruleset,
             generation,
             listing <- new_mutex!(None),
+            tags <- new_mutex!(None),
             shadows <- new_mutex!(None),
         });
         Arc::pin_init(published, GFP_KERNEL).map_err(|_| Stop::NoMemory)
@@ -121,6 +127,11 @@ impl Published {
     /// The first call writes all of the text to find them. Fails with `ENOMEM`.
     pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
         made(&self.listing, || Listing::new(self.table()))
+    }
+
+    /// Returns the tags of the rules, with the sum of each. As [`Self::listing()`].
+    pub(crate) fn tags(&self) -> Result<Arc<Tags>> {
+        made(&self.tags, || Tags::new(self.table()))
     }
 
     /// Returns the rules that others shadow. As [`Self::listing()`].

@@ -31,7 +31,7 @@ import pytest
 
 RUNNING = netlab.OUT / "running"  # for the host, should the guest not come to its end
 ONE_IN, MOST = 4, 3  # on a debug kernel, one variant in so many is run, of a test at most so many
-PARTS = ("rules", "counters", "netns", "stats", "mode", "last_error", "generation")
+PARTS = ("rules", "counters", "tags", "netns", "stats", "mode", "last_error", "generation")
 
 
 def pytest_addoption(parser):

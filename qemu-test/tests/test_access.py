@@ -25,7 +25,7 @@ import netlab
 import pytest
 from netlab import V4
 
-PRIVATE = ("rules", "counters", "netns", "stats", "mode", "last_error")
+PRIVATE = ("rules", "counters", "tags", "netns", "stats", "mode", "last_error")
 PUBLIC = ("generation", "version")
 WRITES = {"rules": b"flush\n", "mode": b"off\n"}
 NOBODY = 65534

@@ -380,7 +380,7 @@ def test_refused_for_another_reason(base, faults):
         assert results[-1] == errno.EINVAL  # of the round in which nothing failed
 
 
-@pytest.mark.parametrize("name", "rules counters netns stats last_error".split())
+@pytest.mark.parametrize("name", "rules counters tags netns stats last_error".split())
 def test_read(base, faults, name):
     """A read fails or gives the text, and the next one gives it.
 
@@ -412,13 +412,13 @@ def test_read(base, faults, name):
             yield result
 
     ours = set(results())
-    assert (errno.ENOMEM in ours) == (name in ("rules", "counters"))
+    assert (errno.ENOMEM in ours) == (name in ("rules", "counters", "tags"))
     faults.within(function("ksys_read"))
     assert errno.ENOMEM in set(results())
 
 
 def test_read_without_memory(base, faults):
-    for name in ("rules", "counters", "stats"):
+    for name in ("rules", "counters", "tags", "stats"):
         base.commit("add udp dport=9 id=9")
         with faults.all() as failed:
             assert number(base.read, name) == errno.ENOMEM, name

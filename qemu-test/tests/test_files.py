@@ -15,6 +15,7 @@ import pytest
 FILES = {
     "rules": 0o600,
     "counters": 0o400,
+    "tags": 0o400,
     "netns": 0o400,
     "stats": 0o400,
     "mode": 0o600,
@@ -103,6 +104,42 @@ def test_sum_is_of_the_rules_alone(ctskip):
     assert total("load", "udp dport=1", "add tcp dport=2 tag=t", "commit") == one
     ctskip.mode = "observe"
     assert ctskip.header()["sum"] == one
+
+
+# --- tags ----------------------------------------------------------------------------------------
+
+
+def test_tags(ctskip):
+    """A tag's line changes where its own rules do, and is what another table of them alone has."""
+
+    def tags():
+        lines = [netlab.fields(line) for line in ctskip.read("tags").splitlines()]
+        return {line["tag"]: (int(line["rules"]), line["sum"]) for line in lines}
+
+    assert ctskip.read("tags") == ""
+    ctskip.commit(
+        "udp dport=1 tag=dns", "udp dport=3", "udp dport=2 tag=dns", "tcp dport=1 tag=b:c/d"
+    )
+    before = tags()
+    assert list(before) == ["", "b:c/d", "dns"]
+    assert [rules for rules, _ in before.values()] == [1, 1, 2]
+    ctskip.commit("add udp dport=4", "insert tcp dport=9 tag=b:c/d")
+    after = tags()
+    assert after["dns"] == before["dns"]
+    assert after[""] != before[""] and after["b:c/d"] != before["b:c/d"]
+    ctskip.commit("flush", "udp dport=1 tag=dns", "udp dport=2 tag=dns")
+    assert tags() == {"dns": before["dns"]}
+    ctskip.commit("flush", "udp dport=2 tag=dns", "udp dport=1 tag=dns")
+    assert tags()["dns"] != before["dns"]
+
+
+def test_many_tags(ctskip):
+    """As many as rules, read in steps of any size."""
+    ctskip.load_table("\n".join(f"udp dport={n + 1} tag=t{n}" for n in range(1000)))
+    whole = ctskip.read("tags")
+    assert whole.count("\n") == 1000
+    for size in (1, 100, 4096, 5000):
+        assert in_steps("tags", size) == whole, size
 
 
 # --- counters ------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def test_files_are_there_with_their_modes(ctskip):
     assert found == {
         "rules": 0o600,
         "counters": 0o400,
+        "tags": 0o400,
         "netns": 0o400,
         "stats": 0o400,
         "mode": 0o600,
@@ -572,7 +573,7 @@ def test_unload_while_it_is_read_and_written(ctskip, rounds):
     expected = {errno.ENODEV, errno.ENOENT, errno.ESTALE, errno.EBUSY}
 
     def read():
-        for name in ("rules", "counters", "netns", "stats"):
+        for name in ("rules", "counters", "tags", "netns", "stats"):
             with contextlib.suppress(FileNotFoundError):
                 try:
                     ctskip.read(name)

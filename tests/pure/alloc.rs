@@ -15,7 +15,10 @@ use ctskip_pure::{
     },
     table::{
         command,
-        listing::Listing,
+        listing::{
+            Listing,
+            Tags, //
+        },
         load::{
             Load,
             Progress, //
@@ -191,6 +194,7 @@ fn compiling() {
     assert!(count >= 6, "only {count} allocations");
 
     assert!(failing_in_turn(|| Listing::new(&table), |result| result.is_ok()) >= 2);
+    assert!(failing_in_turn(|| Tags::new(&table), |result| result.is_ok()) >= 2);
 
     let other = changed(
         &Table::new(),

@@ -11,7 +11,8 @@ use ctskip_pure::table::{
         Listing,
         Offsets,
         RuleLine,
-        Shadow, //
+        Shadow,
+        Tags, //
     },
     Entry,
     Table, //
@@ -174,6 +175,49 @@ fn counter_lines() {
         )
     );
     assert_eq!(line(u64::MAX).len(), line(0).len());
+}
+
+/// The lines of `tags`, one behind the other, at the places that are said.
+fn tags(text: &str) -> String {
+    let table = table(text, &World::default());
+    let tags = Tags::new(&table).unwrap();
+    let mut lengths = Vec::new();
+    let lines = (0..).map_while(|at| Some(tags.line(at, &table)?.to_string()));
+    let text = lines.inspect(|line| lengths.push(line.len())).collect();
+    assert_eq!(*tags.lines(), offsets_of(&lengths));
+    text
+}
+
+/// A tag's sum is that of a table of its rules alone, without their ids.
+#[test]
+fn sums_of_tags() {
+    let sum = |text: &str| Listing::new(&table(text, &World::default())).unwrap().sum();
+    let all = "udp dport=3 tag=web\nudp dport=1 tag=dns\nudp dport=4\nudp dport=2 tag=dns\n";
+    let dns = sum("udp dport=1 tag=dns id=9\nudp dport=2 tag=dns\n");
+    let web = sum("udp dport=3 tag=web\n");
+    let none = sum("udp dport=4\n");
+    let expected = format!(
+        "tag= rules=1 sum={none:016x}\ntag=dns rules=2 sum={dns:016x}\ntag=web rules=1 sum={web:016x}\n"
+    );
+    assert_eq!(tags(all), expected);
+    assert_ne!(dns, sum("udp dport=2 tag=dns\nudp dport=1 tag=dns\n"));
+    assert_eq!(tags(""), "");
+    assert_eq!(
+        tags("udp dport=4\n"),
+        format!("tag= rules=1 sum={none:016x}\n")
+    );
+    // As many tags as rules.
+    let many: String = (0..300)
+        .rev()
+        .map(|n| format!("udp any tag=t{n:03}\n"))
+        .collect();
+    let many = tags(&many);
+    let names: Vec<_> = many
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().0)
+        .collect();
+    assert_eq!(names.len(), 300);
+    assert!(names.is_sorted());
 }
 
 #[test]

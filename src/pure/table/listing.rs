@@ -15,10 +15,12 @@ use core::fmt::{
 
 use crate::pure::{
     alloc::{
+        end_of,
         NoMemory,
         Vec, //
     },
     rule::Rule,
+    sort::sort_by_key,
     table::{
         Entry,
         Table, //
@@ -185,6 +187,90 @@ impl Listing {
     /// Returns a hash of the rules' texts in order, without ids: equal for equal tables.
     pub fn sum(&self) -> u64 {
         self.sum
+    }
+}
+
+/// A line of `tags`.
+struct TagLine<'a> {
+    /// The tag; empty for the rules that have none.
+    tag: &'a str,
+    rules: usize,
+    sum: u64,
+}
+
+impl Display for TagLine<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { tag, rules, sum } = self;
+        writeln!(f, "tag={tag} rules={rules} sum={sum:016x}")
+    }
+}
+
+/// The lines of `tags`: one for each tag of a table, sorted, the rules without a tag first.
+pub struct Tags {
+    tags: Vec<OfTag>,
+    lines: Offsets,
+}
+
+/// The rules of a tag.
+struct OfTag {
+    /// The position of the first of them.
+    first: u32,
+    rules: u32,
+    sum: u64,
+}
+
+impl Tags {
+    /// Goes through the rules of `table`, tag by tag.
+    ///
+    /// Process context; takes as long as reading all of the rules.
+    pub fn new<S>(table: &Table<S>) -> Result<Self, NoMemory> {
+        let entries = table.entries();
+        let mut rules = Vec::with_capacity(entries.len())?;
+        for (position, entry) in (0u32..).zip(entries) {
+            rules.push((entry.rule().tag().unwrap_or(""), position, entry.rule()))?;
+        }
+        sort_by_key(&mut rules, |(tag, position, _)| (*tag, *position));
+        let mut tags = Self {
+            tags: Vec::new(),
+            lines: Offsets::new(0)?,
+        };
+        for group in rules.chunk_by(|(tag, _, _), (next, _, _)| tag == next) {
+            let Some((tag, first, _)) = group.first() else {
+                continue;
+            };
+            let mut sum = Fnv::new();
+            for (_, _, rule) in group {
+                sum.add(&Measure::of(rule).hash.0.to_be_bytes());
+            }
+            let mut line = Measure::default();
+            let (rules, sum) = (group.len(), sum.0);
+            // `Measure` never fails to write.
+            let _ = write!(line, "{}", TagLine { tag, rules, sum });
+            tags.lines.push(line.len)?;
+            tags.tags.push(OfTag {
+                first: *first,
+                rules: end_of(group),
+                sum,
+            })?;
+        }
+        Ok(tags)
+    }
+
+    /// Returns the places of the lines.
+    pub fn lines(&self) -> &Offsets {
+        &self.lines
+    }
+
+    /// Returns the line at `index`, newline included; [`None`] behind the last one. `table` is the one that
+    /// they were made of.
+    pub fn line<'a, S>(&self, index: usize, table: &'a Table<S>) -> Option<impl Display + 'a> {
+        let of_tag = self.tags.get(index)?;
+        let first = usize::try_from(of_tag.first).ok()?;
+        Some(TagLine {
+            tag: table.entries().get(first)?.rule().tag().unwrap_or(""),
+            rules: usize::try_from(of_tag.rules).ok()?,
+            sum: of_tag.sum,
+        })
     }
 }
 
