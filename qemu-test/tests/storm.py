@@ -419,11 +419,10 @@ class Purger(Actor):
 
     def step(self):
         self.pause(2)
-        number = Ctskip.write(
-            self.random.choice(("purge\n", f"purge tag={self.random.choice(TAGS)}\n"))
-        )
+        purge = self.random.choice(("purge\n", f"purge tag={self.random.choice(TAGS)}\n"))
         # No rule acts in this mode, or the mode changes meanwhile; no rule has the tag; the hash is resized.
-        if self.taken(number, errno.EINVAL, errno.ECANCELED, errno.ENOENT, errno.EAGAIN):
+        may = errno.EINVAL, errno.ECANCELED, errno.ENOENT, errno.EAGAIN
+        if self.taken(put(purge, 1 << 20), *may):
             self.did("purged")
 
 
