@@ -412,6 +412,20 @@ class Settings(Actor):
                         raise
 
 
+class Purger(Actor):
+    """Purges, by all rules and by those of a tag. Seldom: all writers wait for a walk of conntrack's hash."""
+
+    LEAST = {"purged": 4}
+
+    def step(self):
+        self.pause(2)
+        purge = self.random.choice(("purge\n", f"purge tag={self.random.choice(TAGS)}\n"))
+        # No rule acts in this mode, or the mode changes meanwhile; no rule has the tag; the hash is resized.
+        may = errno.EINVAL, errno.ECANCELED, errno.ENOENT, errno.EAGAIN
+        if self.taken(put(purge, 1 << 20), *may):
+            self.did("purged")
+
+
 class Module(Actor):
     """Unloads the module and loads it, with any parameters; it is there for most of the time."""
 
@@ -729,6 +743,7 @@ def crew(seed, places, lock):
         Writer: 2,
         Reader: 1,
         Settings: 1,
+        Purger: 1,
         Module: 1,
         Spaces: 1,
         Labs: 1,

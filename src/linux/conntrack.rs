@@ -114,8 +114,9 @@ impl Room {
 /// packet that waits in user space (NFQUEUE) or that a preempted task is sending.
 ///
 /// Nothing is done where nf_conntrack is not loaded. Fails with the error of [`Sweep::is_to_go()`]; with `EINTR`
-/// where the current task was killed; and with `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and
-/// there is no memory. Process context; may sleep, and takes up to seconds.
+/// where the current task was killed; with `EAGAIN` where the hash was resized again and again; and with
+/// `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and there is
+/// no memory. Process context; may sleep, and takes up to seconds.
 pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
     let mut deleted = 0;
     let data: *mut S = sweep;

@@ -241,6 +241,10 @@ impl RegisteredHook {
     }
 }
 
+/// A kernel whose `struct nf_hook_ops` has this field frees nf_nat's by `kfree_rcu()`. One without it
+/// freed them at once, while packets may read them: there, ctskip must not be built.
+const _: usize = offset_of!(raw::nf_hook_ops, rcu);
+
 /// The hooks of a namespace at PRE_ROUTING for one family, in ascending order of priority.
 ///
 /// # Invariants
@@ -306,7 +310,7 @@ impl<'r> RegisteredHooks<'r> {
         // SAFETY: By the type invariants the array is valid, and `i` is within it by the safety
         // requirements; see the comment at `struct nf_hook_entries`. The owner of a `struct
         // nf_hook_ops` frees it no sooner than a grace period after unregistering it, as
-        // nfnetlink_hook needs that too.
+        // nfnetlink_hook needs that too; nf_nat does since it has the field checked above.
         unsafe {
             let ops = ops.read_volatile();
             RegisteredHook {
