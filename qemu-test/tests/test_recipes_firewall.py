@@ -154,6 +154,7 @@ def firewalld(host):
             process.wait(20 * netlab.SLOWER)
 
 
+@pytest.mark.timeout(240 * netlab.SLOWER)  # its programs are slow
 @pytest.mark.not_quick
 def test_firewall_firewalld(ctskip, host, narrow):
     """Its chains of type nat hold rules without nat=ok."""
@@ -168,6 +169,7 @@ def test_firewall_firewalld(ctskip, host, narrow):
         assert all_is_skipped(host, "firewall-firewalld", flows, ERRORS[0])
 
 
+@pytest.mark.timeout(240 * netlab.SLOWER)  # its programs are slow
 @pytest.mark.not_quick
 def test_firewall_ufw(ctskip, host, narrow):
     host.init.nft("delete table inet filter")
