@@ -15,7 +15,9 @@ use kernel::{
 use crate::{
     linux::{
         compat::estale,
-        conntrack, params,
+        conntrack,
+        net::Net,
+        params,
         sysfs::{
             Attribute,
             Directory,
@@ -289,10 +291,9 @@ impl Lines for NetnsText<'_> {
         };
         let handle = net.handle();
         let seen = handle.with(|net| {
-            let families = [Family::Ipv4, Family::Ipv6];
             (
-                families.iter().any(|family| net.conntrack_in_use(*family)),
-                families.map(|family| net.nat_in_use(family)),
+                net.conntrack_in_use(),
+                [Family::Ipv4, Family::Ipv6].map(|family| net.nat_in_use(family)),
                 conntrack::usage(net),
             )
         });
@@ -320,6 +321,9 @@ impl Lines for NetnsText<'_> {
             },
             skipped: net.count(Counter::Skipped),
             held: net.count(Counter::Held),
+            left_entry: net.count(Counter::Entry),
+            left_template: net.count(Counter::Template),
+            left_untracked: net.count(Counter::Untracked),
         };
         // A longer one makes all lines longer: from then on, they are read anew.
         if self.nets.line_len(line.room()) != self.len {
@@ -336,7 +340,7 @@ struct StatsFile(Arc<Nets>);
 /// The text of `stats`. Each line but the last keeps its length.
 struct StatsText {
     generation: u64,
-    counts: [(&'static str, u64); 11],
+    counts: [(&'static str, u64); 12],
     purged: Purged,
     buckets: u64,
     entries: u64,
@@ -347,14 +351,21 @@ impl File for StatsFile {
     const MODE: u16 = 0o400;
 
     fn lines(&self) -> Result<impl Lines + '_> {
-        let (nets, mut counters) = self.0.nets()?;
+        let (nets, past) = self.0.nets()?;
+        let (mut counters, mut without_ct) = (past.counts, past.skipped_without_ct);
         let mut entries = 0u64;
         for net in &nets {
-            for (sum, count) in counters.iter_mut().zip(net.counts()) {
+            let counts = net.counts();
+            for (sum, count) in counters.iter_mut().zip(counts) {
                 *sum = sum.wrapping_add(count);
             }
-            let usage = net.handle().with(conntrack::usage).flatten();
+            let look = |net: Net<'_>| (net.conntrack_in_use(), conntrack::usage(net));
+            // One that has gone since is among the past ones at the next read.
+            let (conntrack, usage) = net.handle().with(look).unwrap_or((true, None));
             entries = entries.saturating_add(usage.map_or(0, |usage| usage.entries.into()));
+            if !conntrack {
+                without_ct = without_ct.wrapping_add(Counter::Skipped.of(&counts));
+            }
         }
         let count = |counter: Counter| counter.of(&counters);
         let (published, _) = self.0.published();
@@ -372,6 +383,7 @@ impl File for StatsFile {
                 ("left_untracked", count(Counter::Untracked)),
                 ("left_unread", count(Counter::Unread)),
                 ("icmp_errors_followed", count(Counter::Followed)),
+                ("skipped_without_ct", without_ct),
                 ("worst_lookup", u64::try_from(worst).unwrap_or(u64::MAX)),
             ],
             purged: self.0.purged(),

@@ -72,10 +72,18 @@ struct Registry {
     line_len: usize,
     /// Whether namespaces leave because the module does.
     unloading: bool,
-    /// The counts of the namespaces that are gone.
-    past: [u64; Counter::COUNT],
+    past: Past,
     /// What all purges have done.
     purged: Purged,
+}
+
+/// What the namespaces that are gone have counted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Past {
+    /// By the number of the counter.
+    pub(crate) counts: [u64; Counter::COUNT],
+    /// The skipped packets of those where conntrack was off at the end.
+    pub(crate) skipped_without_ct: u64,
 }
 
 impl Registry {
@@ -96,7 +104,7 @@ impl Nets {
                 without_hooks: 0,
                 line_len: NetnsLine::LEN,
                 unloading: false,
-                past: [0; Counter::COUNT],
+                past: Past::default(),
                 purged: Purged::default(),
             }),
         })
@@ -163,12 +171,19 @@ impl Nets {
     ///
     /// Returns whether rules name it, which are to be taken out then.
     pub(crate) fn leave(&self, net: &Arc<NetState>) -> bool {
+        // Without the lock: see the head of this file.
+        let without_ct = net.handle().with(|net| !net.conntrack_in_use()) == Some(true);
         let mut state = self.state.lock();
         if let Some(at) = state.nets.iter().position(|other| Arc::ptr_eq(other, net)) {
             // Cannot fail: the index was just found.
             let _ = state.nets.remove(at);
-            for (past, count) in state.past.iter_mut().zip(net.counts()) {
+            let counts = net.counts();
+            for (past, count) in state.past.counts.iter_mut().zip(counts) {
                 *past = past.wrapping_add(count);
+            }
+            if without_ct {
+                let past = &mut state.past.skipped_without_ct;
+                *past = past.wrapping_add(Counter::Skipped.of(&counts));
             }
             state.left = state.left.wrapping_add(1);
         }
@@ -235,10 +250,10 @@ impl Nets {
         state.line_len
     }
 
-    /// Returns all namespaces, in the order in which they came, and the counts of those that are gone.
+    /// Returns all namespaces, in the order in which they came, and what those that are gone have counted.
     ///
     /// Both are of one time, so that the counts of each namespace are in one of them. Fails with `ENOMEM`.
-    pub(crate) fn nets(&self) -> Result<(KVVec<Arc<NetState>>, [u64; Counter::COUNT])> {
+    pub(crate) fn nets(&self) -> Result<(KVVec<Arc<NetState>>, Past)> {
         let mut nets = KVVec::new();
         loop {
             let state = self.state.lock();

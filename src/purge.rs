@@ -16,6 +16,7 @@ use kernel::{
 
 use crate::{
     linux::{
+        compat::ecanceled,
         conntrack::{
             sweep,
             Room,
@@ -176,7 +177,7 @@ impl Work {
         let end = match result {
             Ok(()) => End::Whole,
             Err(error) if error == ENOMEM => End::NoMemory,
-            Err(error) if error == ECANCELED => End::OtherMode,
+            Err(error) if error == ecanceled() => End::OtherMode,
             Err(error) if error == ENODEV => End::Unloading,
             Err(error) if error == EAGAIN => End::Resized,
             Err(_) => End::Killed,
@@ -210,7 +211,7 @@ impl Sweep for Work {
         if !self.nets.rules_act() {
             return Err(match self.nets.is_unloading() {
                 true => ENODEV,
-                false => ECANCELED,
+                false => ecanceled(),
             });
         }
         let home = Home {

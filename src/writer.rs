@@ -42,6 +42,7 @@ use kernel::{
 
 use crate::{
     linux::{
+        compat::ecanceled,
         net::NetHandle,
         percpu::{
             Slot,
@@ -393,7 +394,7 @@ impl Writer {
             End::Whole | End::Idle(_) => Ok(()),
             End::NoMemory => Err(self.refuse_without_memory()),
             End::Resized => Err(EAGAIN),
-            End::OtherMode => Err(ECANCELED),
+            End::OtherMode => Err(ecanceled()),
             End::Unloading => Err(ENODEV),
             End::Killed => Err(EINTR),
         }
@@ -746,6 +747,6 @@ fn to_error(errno: Errno) -> Error {
         Errno::Intr => EINTR,
         Errno::NoDev => ENODEV,
         Errno::NoMem => ENOMEM,
-        Errno::Canceled => ECANCELED,
+        Errno::Canceled => ecanceled(),
     }
 }

@@ -5,6 +5,8 @@ Each test first lets the same traffic pass without a rule and finds its entries,
 there were nothing to skip.
 """
 
+import base64
+import contextlib
 import errno
 import re
 import socket
@@ -29,6 +31,10 @@ FIREWALL = """table inet firewall {
     }
 }
 """
+
+
+# What a stateful firewall does with what conntrack has seen half of.
+STRICT = "ct state invalid drop"
 
 
 def assert_no_entries(family, *spaces):
@@ -311,6 +317,81 @@ def test_flow(ctskip, lab, family, kind):
         assert ctskip.netns(ns)["skipped"] > 0
 
 
+# --- tunnels by port and by mark ----------------------------------------------------------------------
+
+
+def vxlan(ns, local, remote):
+    """One end of a VXLAN: what nft calls its packets, and a rule."""
+    ns.run(f"ip link add tun9 type vxlan id 9 local {local} remote {remote} dstport 4789")
+    return "udp dport 4789", "udp dport=4789"
+
+
+def gre(ns, local, remote):
+    """One end of a GRE tunnel: what nft calls its packets, and a rule."""
+    kind = "ip6gre" if ":" in local else "gre"
+    ns.run(f"ip link add tun9 type {kind} local {local} remote {remote}")
+    return "meta l4proto gre", f"gre src={local} dst={remote}"
+
+
+def wireguard(ns, local, remote):
+    """One end of WireGuard: what nft calls its packets, and a rule. The keys are no secret."""
+    from pyroute2 import WireGuard
+
+    def key(end):
+        return base64.b64encode(end.encode().ljust(32)).decode()
+
+    ns.run("ip link add tun9 type wireguard")
+    with ns.inside(), contextlib.closing(WireGuard()) as netlink:
+        # The kernel tells what public key belongs to a private one.
+        netlink.set("tun9", private_key=key(remote))
+        (device,) = netlink.info("tun9")
+        peer = {
+            "public_key": device.get_attr("WGDEVICE_A_PUBLIC_KEY"),
+            "endpoint_addr": remote,
+            "endpoint_port": 51820,
+            "allowed_ips": ["192.168.9.0/24"],
+        }
+        netlink.set("tun9", private_key=key(local), listen_port=51820, peer=peer)
+    return "udp dport 51820", "udp dport=51820"
+
+
+@pytest.mark.parametrize("kind", [vxlan, gre, wireguard])
+def test_tunnel_by_port_and_by_mark(ctskip, lab, family, kind):
+    """A mark outlives decapsulation, so that a rule by mark takes packets of the flows inside, too."""
+    client, server = lab.pair()
+    ends = [client.addr(family), server.addr(family)]
+    for ns, (local, remote), own in ((client, ends, 1), (server, ends[::-1], 2)):
+        match, rule = kind(ns, local, remote)
+        ns.run("ip link set tun9 up")
+        ns.run(f"ip addr add 192.168.9.{own}/24 dev tun9")
+    for hook in ("prerouting", "output"):
+        server.nft(f"""table inet set_{hook} {{
+            chain c {{ type filter hook {hook} priority raw; {match} meta mark set 5; }}
+            chain strict {{ type filter hook {hook} priority 0; {STRICT}; }}
+        }}""")
+    outside, inside = server.watch(match), server.watch("icmp type echo-request", name="inside")
+
+    def talk(rule, timeout=5):
+        """How many pings are answered, the entries of the flow inside and of others."""
+        ctskip.commit("flush", f"add {rule} netns={server.inode}")
+        server.flush()
+        outside.reset()
+        inside.reset()
+        answered = client.ping("192.168.9.2", timeout=timeout * SLOWER)
+        entries = [e.original["src"] == "192.168.9.1" for e in server.entries()]
+        assert_untracked(outside, "prerouting", *(["output"] if answered else []))
+        return answered, entries
+
+    assert talk(rule) == (1, [True])
+    if kind is wireguard:  # which clears the mark
+        assert talk("mark=5 any") == (1, [True])
+        return
+    assert talk("mark=5 any", timeout=0.5) == (0, [])
+    assert inside.read("prerouting") == {"untracked": 1}
+    # The packets inside come in by the tunnel's device.
+    assert talk("mark=5 dev=eth0 any") == (1, [True])
+
+
 @pytest.mark.not_quick
 def test_nginx_under_load(ctskip, lab, family):
     client, server = lab.pair()
@@ -401,6 +482,66 @@ def test_forwarded(ctskip, lab, family):
         assert watches[1].read("forward") == {"new": 1, "established": 1}
         assert ctskip.counters()[0]["packets"] == 0
         router.flush()
+
+
+def test_device_on_a_router(ctskip, lab, family):
+    """One device is half of a forwarded flow: what conntrack sees of the other half is invalid."""
+    client, router, server = lab.routed()
+    address, clients = server.addr(family), family.pick("10.0.1.0/24", "fd00:1::/64")
+    server.tcp_echo(80)
+    router.nft(
+        f"table inet strict {{ chain f {{ type filter hook forward priority 0; {STRICT}; }}; }}"
+    )
+
+    def talk(rule, timeout=5):
+        ctskip.commit("flush", f"add {rule} netns={router.inode}")
+        router.flush()
+        return client.tcp(address, 80, timeout=timeout * SLOWER)
+
+    assert talk("tcp any dev=eth0", timeout=0.5) is None
+    for rule in (f"tcp src={clients}", "tcp any dev=eth0,eth1"):
+        assert talk(rule) == b"ping"
+        assert_no_entries(family, router)
+
+
+def test_two_routers(ctskip, lab, family):
+    """Each router forwards one direction, so that conntrack takes all but the SYN for invalid."""
+    client, there, server, back = (lab.ns(name) for name in ("client", "there", "server", "back"))
+    for ends in ((client, there), (there, server), (server, back), (back, client)):
+        lab.link(*ends)
+    for router in (there, back):
+        router.forward()
+        router.nft(
+            f"table inet strict {{ chain f {{ type filter hook forward priority 0; {STRICT}; }}; }}"
+        )
+    for ns, via in ((client, there), (server, back)):
+        ns.route("default", via.addr(family))
+    back.route(family.pick("10.0.1.0/24", "fd00:1::/64"), client.addr(family, 1))
+    source, address = client.addr(family), server.addr(family)
+    server.tcp_echo(80)
+    watches = [router.watch("meta l4proto tcp") for router in (there, back)]
+
+    def talk(timeout=5):
+        for ns, watch in zip((there, back), watches, strict=True):
+            ns.flush()
+            watch.reset()
+        return client.tcp(address, 80, source=source, timeout=timeout * SLOWER)
+
+    assert talk(0.5) is None
+    assert "invalid" in watches[1].read("forward")
+    ctskip.add(f"tcp src={source} dst={address}")
+    assert talk() == b"ping"
+    assert_no_entries(family, there, back)
+    for watch in watches:
+        assert_untracked(watch, "forward")
+    # An empty chain of type nat holds the rule, and only nat=ok lets it act.
+    nat = f"table {family.ip} n {{ chain c {{ type nat hook postrouting priority 100; }}; }}"
+    there.nft(nat)
+    assert talk(0.5) is None
+    assert ctskip.netns(there)["held"] > 0
+    ctskip.commit("flush", f"add tcp src={source} dst={address} nat=ok")
+    assert talk() == b"ping"
+    assert_no_entries(family, there, back)
 
 
 # --- a host that talks to itself ---------------------------------------------------------------------

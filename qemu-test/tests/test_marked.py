@@ -257,7 +257,7 @@ def test_br_netfilter(ctskip, lab, family):
 def vrf(lab):
     """client -- host, whose eth0 is in a VRF: (client, host)."""
     client, host = lab.ns("client"), lab.ns("host")
-    lab.link(client, host)
+    link = lab.link(client, host)
     host.ip.link("add", ifname="vrf0", kind="vrf", vrf_table=100)
     host.ip.link("set", index=host.index("vrf0"), state="up")
     host.ip.link("set", index=host.index("eth0"), master=host.index("vrf0"))
@@ -268,6 +268,7 @@ def vrf(lab):
         if address not in present:
             host.add_address("eth0", address, family.pick(24, 64))
             host.addresses[family.version].pop()
+        host.add_neighbour("eth0", client.addr(family), link.a_mac)  # flushed, too
     return client, host
 
 
@@ -316,6 +317,59 @@ def test_vrf_with_local_routes(ctskip, lab, vrf, family):
     ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
     client.udp_send(address, 7)
     assert set(watch.more("prerouting", 1)) == {"untracked"}
+
+
+def ask_from_vrf(host, address):
+    """A question of a socket in the VRF: the answer, or None."""
+    with host.socket(netlab.family_of(address).af, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"vrf0")
+        s.settimeout(2 * netlab.SLOWER)
+        s.connect((address, 7))
+        s.send(b"ping")
+        return s.recv(100)
+
+
+def test_vrf_at_local_out(ctskip, lab, vrf, family):
+    """What a host in a VRF sends passes LOCAL_OUT with the VRF's device, marked untracked by the kernel, and
+    then, unmarked, with its port."""
+    client, host = vrf
+    client.udp_echo(7)
+    address = client.addr(family)
+    watch = host.watch("udp dport 7")
+    for device, states in (("vrf0", {"untracked": 1, "new": 1}), ("eth0", {"untracked": 2})):
+        left = growth(ctskip)
+        rule = ctskip.add(f"udp dst={address} dport=7 dev={device} oneway netns={host.inode}")
+        assert ask_from_vrf(host, address) == b"ping"
+        assert watch.more("output", 2) == states
+        assert ctskip.counter(rule)["packets"] == (device == "eth0")
+        # The answer, which no rule matches, has an entry where it passes with the VRF's device.
+        assert left() == {"untracked": 1, "entry": 1}
+        host.flush()
+        ctskip.commit("flush")
+    for rule in (f"udp dst={address} dport=7", "udp dport=7 dev=eth0"):
+        left = growth(ctskip)
+        number = ctskip.add(f"{rule} netns={host.inode}")
+        assert ask_from_vrf(host, address) == b"ping"
+        assert watch.more("output", 2) == {"untracked": 2}
+        assert host.entries(family, "udp") == []
+        assert ctskip.counter(number)["packets"] == 2
+        assert left() == {"untracked": 2}
+        ctskip.commit("flush")
+
+
+def test_vrf_asks_itself(ctskip, lab, vrf, family):
+    """A packet to an address of its own VRF has the VRF's device alone."""
+    _, host = vrf
+    address = host.addr(family)
+    vrf_echo(host, family)
+    host.track()
+    for device, entries in (("eth0", 1), ("vrf0", 0)):
+        rule = ctskip.add(f"udp dst={address} dport=7 dev={device} netns={host.inode}")
+        assert ask_from_vrf(host, address) == b"ping"
+        assert len(host.entries(family, "udp")) == entries
+        assert ctskip.counter(rule)["packets"] == 2 * (not entries)
+        host.flush()
+        ctskip.commit("flush")
 
 
 def test_vrf_passes_its_port_first(ctskip, lab, vrf, family):

@@ -13,7 +13,8 @@ import netlab
 import pytest
 from netlab import V4, V6, wait_until
 
-FIELDS = "netns ct entries max drop drop_new early_drop nat rules skipped held".split()
+FIELDS = "netns ct entries max drop nat rules skipped".split()
+LEFT = ("left_entry", "left_template", "left_untracked")
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 NOBODY = 4194303  # no process has that number: it is the limit
 
@@ -310,7 +311,7 @@ def test_a_line_for_each_namespace(ctskip, lab):
     assert len(inodes) == len(set(inodes))
     assert {ns.inode for ns in spaces} | {"init"} <= set(inodes)
     for line in text.splitlines():
-        assert list(netlab.fields(line)) == FIELDS
+        assert list(netlab.fields(line))[: len(FIELDS)] == FIELDS
     wait_until(lambda: len(ctskip.netns()) == 41, 20)
     text = ctskip.text("netns")
     for size in (1, 7, 100, 4095, 4097):
@@ -354,6 +355,31 @@ def test_entries_and_limit_are_conntracks(ctskip, lab, family):
         assert {line["max"] for line in ctskip.netns()} == {limit - 1}
     finally:
         lab.init.sysctl("net.netfilter.nf_conntrack_max", limit)
+
+
+def test_packets_left_alone_are_told_by_namespace(ctskip, lab, family):
+    client, server = lab.pair()
+    alone = lab.ns()
+    for ns, hook, how in ((client, "output", "notrack"), (server, "prerouting", "ct zone set 5")):
+        ns.nft(
+            f"table inet raw {{ chain c {{ type filter hook {hook} priority raw; udp dport 7 {how}; }}; }}"
+        )
+    server.udp_sink(7, family=family)
+    alone.track()
+    alone.udp_sink(7, family=family)
+    client.udp_send(server.addr(family), 7, count=2)  # no rule, so nothing counts
+    for ns in (client, server, alone):
+        assert [ctskip.netns(ns)[key] for key in LEFT] == [0, 0, 0]
+    ctskip.add("udp dport=9")
+    client.udp_send(server.addr(family), 7, count=3)
+    alone.udp_send(LOOPBACK[family.version], 7, count=2)
+    for ns, counts in ((client, [0, 0, 3]), (server, [0, 3, 0]), (alone, [2, 0, 0])):
+        assert [ctskip.netns(ns)[key] for key in LEFT] == counts
+    # A count of 0 is left out.
+    (line,) = [
+        line for line in ctskip.text("netns").splitlines() if f"netns={server.inode} " in line
+    ]
+    assert list(netlab.fields(line)) == [*FIELDS, "left_template"]
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ pub(crate) fn estale() -> Error {
     Error::from_errno((bindings::ESTALE as c_int).wrapping_neg())
 }
 
+/// Returns `ECANCELED`: the error for a write whose work somebody has ended.
+pub(crate) fn ecanceled() -> Error {
+    Error::from_errno((bindings::ECANCELED as c_int).wrapping_neg())
+}
+
 /// Waits for one RCU grace period: all read-side critical sections that exist now have ended.
 ///
 /// Process context; may sleep. C: `synchronize_rcu()`.

@@ -386,9 +386,11 @@ impl Net<'_> {
         nat_in_use(self, family, ReadSide::of(&Guard::new()))
     }
 
-    /// Returns whether conntrack sees the packets of `family`. Any context.
-    pub(crate) fn conntrack_in_use(self, family: Family) -> bool {
-        conntrack_in_use(self, family, ReadSide::of(&Guard::new()))
+    /// Returns whether conntrack sees the packets of a family. Any context.
+    pub(crate) fn conntrack_in_use(self) -> bool {
+        [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .any(|family| conntrack_in_use(self, family, ReadSide::of(&Guard::new())))
     }
 }
 

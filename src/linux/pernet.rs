@@ -110,8 +110,9 @@ pub(crate) trait PerNet: HasPernetSlot + Handler {
     /// Undoes the work of [`Self::init()`] outside of the state.
     ///
     /// Called when the namespace ends, on unload, and where the hooks could not be registered. The
-    /// hooks are unregistered, and the namespace's [`NetHandle`]s are empty. But packets may still
-    /// be in the handler. The reference to the state is dropped a grace period later.
+    /// hooks are unregistered, but packets may still be in the handler. The namespace's
+    /// [`NetHandle`]s are emptied when this returns. The reference to the state is dropped a grace
+    /// period later.
     fn exit(this: &Arc<Self>, shared: &Arc<Self::Shared>);
 }
 
@@ -305,8 +306,8 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut net) -> c_int {
             Ok(state)
         });
         let state = state.inspect_err(|_| {
-            handle.clear();
             T::exit(&handler, shared);
+            handle.clear();
         })?;
 
         // SAFETY: `storage` is valid for writes.
@@ -332,12 +333,12 @@ unsafe extern "C" fn pre_exit<T: PerNet>(net: *mut net) {
 
     // SAFETY: The hooks were registered in this namespace, and this is called once.
     unsafe { state.hooks.unregister(net) };
-    state.handle.clear();
 
     // SAFETY: The type is registered while its callbacks run.
     if let Ok(shared) = unsafe { slot.shared() } {
         T::exit(state.hooks.handler(), shared);
     }
+    state.handle.clear();
 }
 
 /// Drops a namespace's state.

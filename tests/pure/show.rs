@@ -51,17 +51,26 @@ fn netns_lines_are_all_of_one_length() {
         rules: MAX_RULES,
         skipped: u64::MAX,
         held: u64::MAX,
+        left_entry: u64::MAX,
+        left_template: u64::MAX,
+        left_untracked: u64::MAX,
+    };
+    // A host whose own traffic over lo is skipped in part.
+    let init = NetnsLine {
+        inum: None,
+        nat_ipv4: false,
+        left_entry: 4_432,
+        left_untracked: 12_012,
+        ..usual
     };
     let shown = |line: &NetnsLine| line.to_string();
     assert_eq!(
         shown(&least),
-        "netns=init ct=off entries=0 max=0 drop=0 drop_new=0 early_drop=0 nat=no rules=0 \
-         skipped=0 held=0"
+        "netns=init ct=off entries=0 max=0 drop=0 nat=no rules=0 skipped=0"
     );
     assert_eq!(
         shown(&usual),
-        "netns=4026532310 ct=on entries=26214 max=262144 drop=176 drop_new=0 early_drop=0 nat=ipv4 \
-         rules=12 skipped=88112 held=0"
+        "netns=4026532310 ct=on entries=26214 max=262144 drop=176 nat=ipv4 rules=12 skipped=88112"
     );
     assert!(shown(&most).contains(" nat=both "));
     assert!(shown(&most).ends_with(" hooks=no"));
@@ -71,12 +80,12 @@ fn netns_lines_are_all_of_one_length() {
     };
     assert!(shown(&ipv6).contains(" nat=ipv6 "));
 
-    for line in [least, usual] {
+    for line in [least, usual, init] {
         assert_eq!(line.room(), NetnsLine::LEN, "{line}");
     }
-    assert_eq!((NetnsLine::LEN, most.room()), (120, 232));
-    for len in [most.room(), 320] {
-        for line in [least, usual, most] {
+    assert_eq!((NetnsLine::LEN, most.room()), (120, 336));
+    for len in [most.room(), 400] {
+        for line in [least, usual, init, most] {
             let row = NetnsRow(&line, len).to_string();
             assert_eq!(row.len(), len);
             assert_eq!(row.trim_end_matches(' ').trim_end(), shown(&line));
@@ -84,12 +93,87 @@ fn netns_lines_are_all_of_one_length() {
         }
     }
     // The longest one that fits.
-    let mut line = usual;
+    let mut line = init;
     while line.room() == NetnsLine::LEN {
         assert!(shown(&line).len() < NetnsLine::LEN);
         line.skipped = line.skipped.saturating_mul(10);
     }
     assert_eq!((shown(&line).len(), line.room()), (NetnsLine::LEN, 128));
+}
+
+/// Each of the counts that are mostly 0 stands at the end of the line where it is not, under its own
+/// name.
+#[test]
+fn netns_shows_some_counts_where_they_are_not_0() {
+    let line = NetnsLine {
+        drop_new: 1,
+        early_drop: 2,
+        held: 3,
+        left_entry: 4,
+        left_template: 5,
+        left_untracked: 6,
+        ..NetnsLine::default()
+    };
+    let usual = "netns=init ct=off entries=0 max=0 drop=0 nat=no rules=0 skipped=0";
+    let counts = [
+        "drop_new=1",
+        "early_drop=2",
+        "held=3",
+        "left_entry=4",
+        "left_template=5",
+        "left_untracked=6",
+    ];
+    assert_eq!(line.to_string(), format!("{usual} {}", counts.join(" ")));
+    let only = NetnsLine {
+        left_template: 5,
+        no_hooks: true,
+        ..NetnsLine::default()
+    };
+    assert_eq!(
+        only.to_string(),
+        format!("{usual} left_template=5 hooks=no")
+    );
+}
+
+/// The keys of the longest line are those of the document's table, in its order.
+#[test]
+fn netns_keys_are_documented() {
+    let document = include_str!("../../docs/files.md");
+    let (_, section) = document.split_once("\n### netns\n").unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    let documented: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(|cell| cell.split(", "))
+        .map(|key| key.trim_matches('`'))
+        .collect();
+    let line = NetnsLine {
+        drop_new: 1,
+        early_drop: 1,
+        held: 1,
+        left_entry: 1,
+        left_template: 1,
+        left_untracked: 1,
+        no_hooks: true,
+        ..NetnsLine::default()
+    };
+    let line = line.to_string();
+    let shown: Vec<_> = line
+        .split(' ')
+        .filter_map(|word| word.split('=').next())
+        .collect();
+    assert_eq!(shown, documented);
+    // What it says of them, too: in its example, no key stands elsewhere.
+    let example = section.lines().find_map(|line| line.strip_prefix("    "));
+    let keys = example
+        .unwrap()
+        .split(' ')
+        .filter_map(|word| word.split('=').next());
+    let mut rest = documented.iter();
+    for key in keys {
+        assert!(rest.any(|other| *other == key), "{key}");
+    }
 }
 
 #[test]

@@ -11,6 +11,9 @@ from .system import MODULE, SLOWER, delete_module, init_module
 
 SYSFS = Path("/sys/kernel/ctskip")
 
+# The keys of `netns` that a line has only where they are not 0.
+MOSTLY_0 = "drop_new early_drop held left_entry left_template left_untracked".split()
+
 
 def fields(line):
     """Return `key=value key="a value"` as a dict; words without = are left out."""
@@ -209,11 +212,16 @@ class Ctskip:
         return next(c for c in self.counters() if c["id"] == rule_id)
 
     def netns(self, ns=None):
-        """Return a dict for each namespace, or the dict of one (a Netns): all by their numbers."""
+        """Return a dict for each namespace, or the dict of one (a Netns): all by their numbers.
+
+        Counts that a line does not have are 0.
+        """
         init = os.stat("/proc/1/ns/net").st_ino
         found = [numbers(line) for line in self.text("netns").splitlines()]
         for line in found:
             line["netns"] = init if line["netns"] == "init" else line["netns"]
+            for key in MOSTLY_0:
+                line.setdefault(key, 0)
         if ns is None:
             return found
         return next(line for line in found if line["netns"] == ns.inode)

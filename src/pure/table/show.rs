@@ -67,6 +67,12 @@ pub struct NetnsLine {
     pub skipped: u64,
     /// The number of held packets.
     pub held: u64,
+    /// The number of packets that had an entry already.
+    pub left_entry: u64,
+    /// The number of packets that had a template.
+    pub left_template: u64,
+    /// The number of packets that were untracked already.
+    pub left_untracked: u64,
 }
 
 impl NetnsLine {
@@ -104,6 +110,8 @@ impl Write for Length {
 }
 
 /// The text of the line, without blanks at its end and without the newline.
+///
+/// Counts that are mostly 0 stand at its end, where they are not: so it fits most terminals.
 impl Display for NetnsLine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.inum {
@@ -112,14 +120,11 @@ impl Display for NetnsLine {
         }
         write!(
             f,
-            " ct={} entries={} max={} drop={} drop_new={} early_drop={} nat={} rules={} skipped={} \
-             held={}{}",
+            " ct={} entries={} max={} drop={} nat={} rules={} skipped={}",
             if self.conntrack { "on" } else { "off" },
             self.entries,
             self.max,
             self.drop,
-            self.drop_new,
-            self.early_drop,
             match (self.nat_ipv4, self.nat_ipv6) {
                 (false, false) => "no",
                 (true, false) => "ipv4",
@@ -128,9 +133,20 @@ impl Display for NetnsLine {
             },
             self.rules,
             self.skipped,
-            self.held,
-            if self.no_hooks { " hooks=no" } else { "" },
-        )
+        )?;
+        for (name, count) in [
+            ("drop_new", self.drop_new),
+            ("early_drop", self.early_drop),
+            ("held", self.held),
+            ("left_entry", self.left_entry),
+            ("left_template", self.left_template),
+            ("left_untracked", self.left_untracked),
+        ] {
+            if count != 0 {
+                write!(f, " {name}={count}")?;
+            }
+        }
+        f.write_str(if self.no_hooks { " hooks=no" } else { "" })
     }
 }
 
