@@ -360,57 +360,6 @@ def test_router(ctskip, host):
         host.again("router", *flows)
 
 
-def test_tunnels(ctskip, host):
-    from scapy.layers.inet import IP
-    from scapy.layers.l2 import GRE
-
-    here, there = "198.51.100.1", "198.51.100.2"
-    host.own(here)
-    host.reach(host.server, there)
-    flows = []
-    for number in (4789, 51820):
-        echo(host.init, number, here)
-        echo(host.server, number, there)
-        flows += [
-            udp(host.server, here, number, source=there),
-            udp(host.init, there, number, source=here, sport=number),
-        ]
-    # Nobody answers: no tunnel is set up here.
-    gre = host.watch("ip protocol gre")
-
-    def send(client):
-        return lambda: client.send_ip(IP(src=there, dst=here) / GRE() / b"inner") is None
-
-    watches = [host.watch(match) for number in (4789, 51820) for match in port(number)]
-    host.run("tunnels", *flows, send(host.server))
-    netlab.wait_until(lambda: gre.read("prerouting") == {"untracked": 1})
-    assert states(*watches) == {"untracked"}
-    assert is_tracked(host, 4789, tcp(host.server, here, 4789, source=there))
-
-
-def test_monitoring(ctskip, host):
-    prometheus, logs = "192.0.2.9", "192.0.2.14"
-    host.reach(host.client, prometheus)
-    host.reach(host.server, logs)
-    node = host.init.addr(V4)
-    host.init.tcp_echo(9100)
-    taken = host.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    taken.bind((logs, 514))
-    taken.settimeout(2 * netlab.SLOWER)
-
-    def log():
-        host.init.udp_send(logs, 514, b"message")
-        return taken.recv(100) == b"message"
-
-    watches = [host.watch(match) for number in (9100, 514) for match in port(number)]
-    host.run("monitoring", tcp(host.client, node, 9100, source=prometheus), log)
-    assert states(*watches) == {"untracked"}
-    for watch in watches:
-        watch.reset()
-    assert tcp(host.client, node, 9100)()
-    assert "untracked" not in states(*watches)
-
-
 def test_exception(ctskip, host):
     host.own(DNS)
     host.reach(host.client, "198.51.100.7")
