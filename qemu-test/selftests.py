@@ -63,7 +63,7 @@ SECONDS = 2 * 3600  # of one guest, on a busy host
 
 # What the selftests want beside the suite's tools; the last line is to compile their helpers.
 PACKAGES = """
-    iperf3 ipvsadm jq libmnl0 netcat-openbsd psmisc tcpdump
+    iperf3 jq libmnl0 netcat-openbsd psmisc tcpdump
     gcc libc6-dev libmnl-dev
 """.split()
 

@@ -29,7 +29,7 @@ OLD_SUITE = "bookworm"  # its kmod 30 does not quote parameter values that hold 
 PACKAGES = """
     bash busybox-static coreutils libcap2-bin mount procps util-linux
     kmod iproute2 iputils-ping ethtool
-    nftables iptables ipset conntrack
+    nftables iptables ipset conntrack firewalld ufw ipvsadm
     dnsmasq-base bind9-dnsutils dnsperf nginx-light curl wrk iperf3 socat
     python3 python3-pytest python3-pytest-timeout python3-scapy python3-pyroute2
     python3-nftables

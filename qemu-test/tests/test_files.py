@@ -427,6 +427,7 @@ LIKELY = [
     ("udp dport=53 dev=eth0.100@eth0", "eth0.100@", "eth0.100"),
     ("udp dport=53 dev=any", "any", ""),
     ("udp dst=0.0.0.0/0", "udp", ""),
+    ("udp dport=0-65535", "udp", ""),
     ("icmpv6 type=8", "icmpv6", "icmp6"),
     ("udp daddr=10.0.0.1", "daddr", "dst="),
     ("tcp dst=10.1.2.3/8", "10.1.2.3", "10.0.0.0/8"),

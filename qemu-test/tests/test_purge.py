@@ -6,9 +6,11 @@ longer acts, the flow meets it again: its window is far behind, and all packets 
 shows that; the second one shows the same with a purge in front.
 """
 
+import contextlib
 import errno
 import os
 import re
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -320,6 +322,65 @@ def test_helped_entries_stay(ctskip, lab, family):
     assert done() == {"purged": 1, "kept_helped": 1}
 
 
+def test_expected_entries_stay(ctskip, lab, family):
+    """As tftp's transfer, which comes from another port than it was asked for at."""
+    client, server = lab.pair()
+    server.iptables(
+        family, "-t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp", legacy=True
+    )
+    server.track()
+    server.udp_sink(69, 70, family=family)
+    client.udp_sink(4000, family=family)
+    client.udp_send(server.addr(family), 70)
+    client.udp_send(server.addr(family), 69, b"\0\1file\0octet\0", sport=4000)
+    wait_until(lambda: ports(server, family) == [69, 70])
+    server.udp_send(client.addr(family), 4000, b"\0\3\0\1", sport=4001)
+    wait_until(lambda: ports(server, family) == [69, 70, 4000])
+    done = growth(ctskip)
+    ctskip.commit("udp dport=69,70,4000", "purge")
+    assert ports(server, family) == [69, 4000]
+    assert done() == {"purged": 1, "kept_expected": 1, "kept_helped": 1}
+
+
+def test_offloaded_entries_stay(ctskip, lab, family):
+    """Their packets pass by conntrack, and by ctskip."""
+    client, router, server = lab.routed()
+    router.nft("""table inet ft {
+        flowtable f { hook ingress priority 0; devices = { eth0, eth1 }; }
+        chain c { type filter hook forward priority 0; udp dport 7 flow add @f; }
+    }""")
+    router.track()
+    for number in (7, 8):
+        server.udp_echo(number, family=family)
+
+    def is_offloaded():
+        assert client.udp(server.addr(family), 7, sport=4000) == b"ping"
+        return any("[OFFLOAD]" in entry.text for entry in router.entries(family, "udp"))
+
+    wait_until(is_offloaded)
+    assert client.udp(server.addr(family), 8) == b"ping"
+    assert ports(router, family) == [7, 8]
+    done = growth(ctskip)
+    ctskip.commit("udp dport=7-8", "purge")
+    assert ports(router, family) == [7]
+    assert done() == {"purged": 1, "kept_offloaded": 1}
+
+
+def test_labelled_entries_stay(ctskip, lab, family):
+    client, server = lab.pair()
+    server.nft(
+        "table inet l { chain c { type filter hook input priority 0; udp dport 1 ct label set 5; }; }"
+    )
+    server.udp_sink(1, 2, family=family)
+    for number in (1, 2):
+        client.udp_send(server.addr(family), number)
+    wait_until(lambda: ports(server, family) == [1, 2])
+    done = growth(ctskip)
+    ctskip.commit("udp dport=1-2", "purge")
+    assert ports(server, family) == [1]
+    assert done() == {"purged": 1, "kept_labelled": 1}
+
+
 def test_entries_in_zones_stay(ctskip, lab, family):
     """Their packets have a template, and are not skipped."""
     client, server = lab.pair()
@@ -491,3 +552,116 @@ def test_purges_of_many_rules(ctskip, lab, family):
     ctskip.commit("purge")
     assert ports(server, family) == [2, 3]
     assert done() == {"purged": 1, "kept_unsure": 1}
+
+
+# --- what ends it early -------------------------------------------------------------------------------
+
+
+ENTRIES = 2000
+
+
+@pytest.fixture
+def slow(ctskip, lab):
+    """A server with entries all over a large hash, so that a purge takes seconds; its rule has the id 7."""
+    client, server = lab.pair()
+    track_for_long(server)
+    path = Path("/proc/sys/net/netfilter/nf_conntrack_buckets")
+    before = path.read_text()
+    path.write_text(f"{1 << 22}\n")
+    with client.socket(V4.af, socket.SOCK_DGRAM) as s:
+        for number in range(2000, 2000 + ENTRIES):
+            s.sendto(b"ping", (server.addr(V4), number))
+    wait_until(lambda: server.count() == ENTRIES)
+    ctskip.add("udp dport=2000-3999 id=7")
+    yield server
+    path.write_text(before)
+
+
+def wait_until_it_deletes(server):
+    """Wait until a purge has begun, without a pause: on a fast machine it does not take long."""
+    wait_until(lambda: server.count() < ENTRIES, 20, interval=0)
+
+
+class Purging(threading.Thread):
+    """A writer that purges, and has begun to."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.file, self.number = netlab.OpenFile("rules", os.O_WRONLY), None
+        self.start()
+        wait_until_it_deletes(server)
+
+    def run(self):
+        """Purge."""
+        self.number = self.file.write("purge\n")
+
+    def end(self, more):
+        """Wait for its end, and write more through the same file; return the errno of both."""
+        self.join()
+        with self.file as file:
+            return self.number, file.write(more)
+
+
+def deleted_in(dmesg, why):
+    """How many entries a purge has deleted that ended early, as the log says."""
+    found = dmesg.wait(rf"ctskip: purge of 1 rules, by \S+: deleted=(\d+) .*; not finished: {why}")
+    assert 0 < int(found[1]) < ENTRIES
+    return int(found[1])
+
+
+@pytest.mark.not_quick
+@pytest.mark.parametrize("text", ["purge 7\n", "load\nudp dport=2000-3998 id=7\ncommit purge\n"])
+def test_a_writer_that_is_killed(ctskip, slow, dmesg, text):
+    """What it has deleted and committed stays; the next purge does the rest."""
+    table, generation = ctskip.rules(), ctskip.generation
+    error, done = ctskip.read("last_error"), growth(ctskip)
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            ctskip.write(text)
+        os._exit(1)
+    wait_until_it_deletes(slow)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    deleted = deleted_in(dmesg, "killed")
+    assert done() == {"purged": deleted}
+    assert slow.count() == ENTRIES - deleted
+    if "load" in text:
+        table = ["skip udp dport=2000-3998 id=7"]
+        generation += 1
+    assert (ctskip.rules(), ctskip.generation) == (table, generation)
+    assert ctskip.read("last_error") == error
+    ctskip.commit("purge")
+    assert ports(slow, V4) == ([3999] if "load" in text else [])
+    assert done() == {"purged": ENTRIES - slow.count()}
+
+
+@pytest.mark.not_quick
+@pytest.mark.parametrize("mode", ["off", "observe"])
+def test_a_mode_in_which_no_rule_acts_any_more(ctskip, slow, dmesg, mode):
+    done = growth(ctskip)
+    purging = Purging(slow)
+    ctskip.mode = mode
+    # The file is stopped: what comes behind is not carried out without the purge.
+    assert purging.end("flush\n") == (errno.ECANCELED, errno.EINVAL)
+    assert ctskip.rules() == ["skip udp dport=2000-3999 id=7"]
+    deleted = deleted_in(dmesg, "the mode has changed")
+    assert done() == {"purged": deleted}
+    assert slow.count() == ENTRIES - deleted
+    ctskip.mode = "skip"
+    ctskip.commit("purge")
+    assert slow.count() == 0
+    assert done() == {"purged": ENTRIES}
+
+
+@pytest.mark.not_quick
+def test_an_unload_ends_it(ctskip, slow, dmesg):
+    purging = Purging(slow)
+    assert ctskip.unload() == 0
+    assert purging.end("flush\n") == (errno.ENODEV, errno.ENODEV)
+    deleted = deleted_in(dmesg, "the module goes")
+    assert slow.count() == ENTRIES - deleted
+    assert ctskip.load(rules="udp dport=2000-3999") == 0
+    ctskip.commit("purge")
+    assert slow.count() == 0
+    assert ctskip.stats()["purged"] == ENTRIES - deleted

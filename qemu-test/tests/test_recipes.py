@@ -4,6 +4,8 @@
 In the end of each, the traffic is skipped, and other traffic is tracked.
 """
 
+import concurrent.futures
+import contextlib
 import re
 import socket
 import subprocess
@@ -13,12 +15,14 @@ import netlab
 import pytest
 from netlab import V4
 from netlab.recipes import (
+    DOCUMENTS,
     RecipeHost,
     blocks,
     echo,
     gone_afterwards,
     is_tracked,
     port,
+    recipe,
     states,
     tcp,
     udp,
@@ -26,6 +30,7 @@ from netlab.recipes import (
 
 DNS = "192.0.2.53"
 DNS6 = "2001:db8::53"
+EITHER = "meta l4proto { udp, tcp }"
 
 
 def test_each_recipe_is_run():
@@ -41,14 +46,17 @@ def test_each_recipe_is_run():
 
 def test_dns_server(ctskip, host):
     host.own(DNS, DNS6)
-    for number in (53, 54):
-        echo(host.init, number, DNS, DNS6)
+    host.answer(host.init, DNS, DNS6)
+    echo(host.init, 54, DNS, DNS6)
+    host.strict(input=f"{EITHER} th dport 53-54")
     flows = [kind(host.client, address, 53) for kind in (udp, tcp) for address in (DNS, DNS6)]
     watches = [host.watch(match) for match in port(53)]
-    host.run("dns-server", *flows)
-    assert states(*watches) == {"untracked"}
-    assert host.entries(53) == []
-    assert is_tracked(host, 54, udp(host.client, DNS, 54), tcp(host.client, DNS6, 54))
+    with host.asked((host.client, DNS), (host.client, DNS6)):
+        host.run("dns-server", *flows)
+        assert states(*watches) == {"untracked"}
+        assert host.entries(53) == []
+        assert is_tracked(host, 54, udp(host.client, DNS, 54), tcp(host.client, DNS6, 54))
+        host.again("dns-server", *flows)
 
 
 @pytest.mark.parametrize("address", [DNS, DNS6])
@@ -73,43 +81,195 @@ def test_dns_server_hears_icmp_errors(ctskip, host, address):
     assert set(before.read("input")) == {"untracked"}
 
 
-def test_kubernetes_node(ctskip, host):
-    """On a node with NAT in use, and beside a service's flow, which must stay translated."""
-    local, service = "169.254.20.10", "10.96.0.1"
-    node, other = host.init.addr(V4), host.client.addr(V4)
-    host.own(local)
-    echo(host.init, 53, local, node)
-    echo(host.init, 4789, node)
+@pytest.fixture
+def node(lab, host):
+    """The host as a Kubernetes node with NAT for services, and a mesh's pod beside.
+
+    Give the flows, the watches, the pod, and what is asked.
+    """
+    local, dns, service = "169.254.20.10", "10.96.0.10", "10.96.0.1"
+    own, pod, backend = (ns.addr(V4) for ns in (host.init, host.client, host.server))
+    host.own(local, dns)
+    host.answer(host.init, local, dns, own)
+    host.answer(host.server, backend)  # the DNS pods, where kube-proxy sends those to dns
+    echo(host.init, 4789, own)
+    host.init.tcp_echo(8080, local)
     host.server.tcp_echo(443)
+    services = f"ip daddr {service} dnat to {backend}; ip daddr {dns} dnat to {backend}"
     host.init.nft(f"""
         table ip services {{
-            chain pre {{
-                type nat hook prerouting priority dstnat;
-                ip daddr {service} dnat to {host.server.addr(V4)}
+            chain pre {{ type nat hook prerouting priority dstnat; {services}; }}
+            chain out {{ type nat hook output priority dstnat; {services}; }}
+            chain post {{
+                type nat hook postrouting priority srcnat;
+                ip saddr {pod} ip daddr {backend} masquerade
+            }}
+        }}""")
+    mesh = lab.ns("mesh")
+    host.join(mesh)
+    mesh.nft(f"""
+        table ip mesh {{
+            chain out {{ type nat hook output priority dstnat; {EITHER} th dport 53 redirect to :15053; }}
+        }}""")
+    host.questions.serve(mesh, "127.0.0.1", 15053)
+    mesh.tcp_echo(15053, "127.0.0.1")
+    flows = [kind(host.client, end, 53) for kind in (udp, tcp) for end in (local, dns)]
+    flows += [tcp(host.init, local, 8080), udp(host.client, own, 4789)]
+    flows += [tcp(host.client, service, 443)]
+    watches = [host.watch(match) for number in (53, 4789, 8080) for match in port(number)]
+    return flows, watches, mesh, [(host.client, local), (host.client, dns), (mesh, local)]
+
+
+def test_kubernetes_node(ctskip, host, node):
+    """Beside a service's flow, which must stay translated."""
+    flows, watches, mesh, asked = node
+    passing = host.init.watch(f"ip saddr {mesh.addr(V4)}", name="mesh")
+    with host.asked(*asked):
+        host.run("kubernetes-node", *flows)
+        assert states(*watches) == {"untracked"}
+        assert not any("forward" in watch.read() for watch in watches)
+        assert all(counter["packets"] and not counter["held"] for counter in ctskip.counters())
+        assert is_tracked(host, 443, flows[-1])
+        assert udp(host.client, host.init.addr(V4), 53)()
+        assert host.init.addr(V4) in [entry.original["dst"] for entry in host.entries(53)]
+
+    # What netns=init is for: the mesh's proxy has had all questions of its pod.
+    def talk():
+        before = len(mesh.entries())
+        assert udp(mesh, "169.254.20.10", 53)() and tcp(mesh, "169.254.20.10", 53)()
+        return len(mesh.entries()) - before
+
+    assert talk() == 2
+    assert passing.read() == {}
+    ctskip.add("udp,tcp dst=169.254.20.10 dport=53 nat=ok")
+    assert talk() == 0
+    assert passing.read() != {}
+
+
+def test_take_back_from_nat(ctskip, host, node):
+    """Under questions to the service's address alone: a new one goes out before the last one's answer is there."""
+    flows, _, _, asked = node
+    with host.asked(asked[1]):
+        host.run("kubernetes-node", *flows)
+        host.again("kubernetes-node", *flows, back="take-back-from-nat")
+
+
+@pytest.fixture
+def docker(host):
+    """The client as a container of a user-defined network, and what it asks: the server itself, and Docker's."""
+    stub, container, server = "127.0.0.11", host.client, host.server
+    host.reach(server, DNS)
+    server.ip.route("del", dst="0.0.0.0/0")  # nobody knows the container's network
+    host.init.nft(
+        "table ip out { chain c { type nat hook postrouting priority srcnat; oif lab1 masquerade; }; }"
+    )
+    container.nft(f"""
+        table ip docker {{
+            chain out {{
+                type nat hook output priority dstnat;
+                ip daddr {stub} udp dport 53 dnat to {stub}:4000
+                ip daddr {stub} tcp dport 53 dnat to {stub}:4001
             }}
             chain post {{
                 type nat hook postrouting priority srcnat;
-                ip saddr {other} ip daddr {host.server.addr(V4)} masquerade
+                ip saddr {stub} udp sport 4000 snat to :53
+                ip saddr {stub} tcp sport 4001 snat to :53
             }}
         }}""")
-    cached = [kind(host.client, local, 53) for kind in (udp, tcp)]
-    overlay = udp(host.client, node, 4789)
-    watches = [host.watch(match) for number in (53, 4789) for match in port(number)]
-    host.run("kubernetes-node", *cached, overlay, tcp(host.client, service, 443))
-    assert states(*watches) == {"untracked"}
-    assert all(counter["packets"] and not counter["held"] for counter in ctskip.counters())
-    assert is_tracked(host, 443, tcp(host.client, service, 443))
-    assert udp(host.client, node, 53)()
-    assert node in [entry.original["dst"] for entry in host.entries(53)]
+    host.answer(server, DNS)
+    host.questions.serve(container, stub, 4000)
+    container.tcp_echo(4001, stub)
+    return container, [DNS, stub]
+
+
+def test_docker_host(ctskip, host, docker):
+    container, servers = docker
+    flows = [kind(container, address, 53) for kind in (udp, tcp) for address in servers]
+    watches = [host.watch(f"ip {end} {DNS}", container) for end in ("saddr", "daddr")]
+    outside = host.init.watch(f"ip daddr {DNS}", name="outside")
+    with host.asked(*((container, address) for address in servers)):
+        host.run("docker-host", *flows)
+        assert states(*watches) == {"untracked"}
+        assert {entry.original["dst"] for entry in container.entries()} == {"127.0.0.11"}
+        assert "untracked" not in states(outside)
+        assert {entry.reply["dst"] for entry in host.entries(53)} == {host.init.addr(V4, 1)}
+        host.again("docker-host", *flows)
+
+
+def test_other_rules_on_a_docker_host(ctskip, host, docker):
+    """The table below the recipe."""
+    container, servers = docker
+    text = (DOCUMENTS / "docs/recipes.md").read_text()
+    rows = re.search(r"(?ms)^## A Docker host$.*?^\| --- \| --- \|\n(.*?)^$", text)[1].splitlines()
+    watch = container.watch(f"ip daddr {DNS}", name="own")
+    outcomes = []
+    for row in rows:
+        rules, comes = row.strip("| ").split(" | ")
+        ctskip.commit("flush", *re.findall("`([^`]*)`", rules))
+        passed = [
+            all(kind(container, end, 53, timeout=0.5 * netlab.SLOWER)() for kind in (udp, tcp))
+            for end in servers
+        ]
+        skipped = "untracked" in states(watch)
+        watch.reset()
+        outcomes.append((*passed, skipped))
+        assert ("no answers" in comes) == (not all(passed)), row
+        assert ("held" in comes) != skipped, row
+    assert outcomes == [
+        (True, True, False),
+        (False, True, True),
+        (False, False, True),
+        (True, False, True),
+        (True, True, True),
+    ]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_health_checks(ctskip, host, address):
+    """The table is full of connections that conntrack would not give up for others."""
+    host.init.tcp_echo(7)
+    host.init.tcp_echo(10248, address)
+    others = [host.client.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(60)]
+    host.init.flush()
+    for other in others:
+        other.connect((host.init.addr(V4), 7))
+
+    def healthy():
+        def check(_):
+            return tcp(host.init, address, 10248, timeout=netlab.SLOWER)()
+
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            return sum(pool.map(check, range(20)))
+
+    most = host.init.sysctl("net.netfilter.nf_conntrack_max")
+    host.init.sysctl("net.netfilter.nf_conntrack_max", 40)
+    try:
+        assert healthy() == 0
+        drop = ctskip.netns(host.init)["drop"]
+        assert drop >= 20
+        host.run("health-checks")
+        drop, entries = (ctskip.netns(host.init)[key] for key in ("drop", "entries"))
+        assert healthy() == 20
+        assert (drop, entries) == tuple(ctskip.netns(host.init)[key] for key in ("drop", "entries"))
+        assert entries >= 60
+        oneway = [f"{rule.replace(' tag=', ' oneway tag=')}" for rule in ctskip.rules()]
+        ctskip.commit("flush", *(re.sub(r" id=\d+", "", rule) for rule in oneway))
+        assert healthy() == 0
+        assert ctskip.netns(host.init)["drop"] > drop
+        host.take_back()
+    finally:
+        host.init.sysctl("net.netfilter.nf_conntrack_max", most)
+    assert healthy() == 20
 
 
 def test_find_the_flows(ctskip, host):
     host.own(DNS)
-    echo(host.init, 53, DNS)
+    host.answer(host.init, DNS)
     for _ in range(3):
         host.client.udp(DNS, 53)
-    (_, netns), (_, flows) = host.steps("find-the-flows", tcp(host.client, DNS, 53))
-    assert re.search(r"(?m)^netns=init ct=on entries=\d+ max=\d+ drop=0 ", netns)
+    with host.asked((host.client, DNS)):
+        (_, netns), (_, flows) = host.steps("find-the-flows", tcp(host.client, DNS, 53))
+    assert re.search(r"(?m)^netns=init ct=on entries=\d+ max=\d+ drop=\d+ ", netns)
     assert [line.split()[1:] for line in flows.splitlines()] == [
         ["udp", "dport=53"],
         ["tcp", "dport=53"],
@@ -118,116 +278,111 @@ def test_find_the_flows(ctskip, host):
 
 def test_look_first(ctskip, host):
     host.own(DNS)
-    echo(host.init, 53, DNS)
+    host.answer(host.init, DNS)
+    host.strict(input="udp dport 53")
     watches = [host.watch(match) for match in port(53)]
-    for command, printed in host.steps("look-first", udp(host.client, DNS, 53)):
-        if command.startswith("cat"):
-            assert "untracked" not in states(*watches)
-            (counter,) = [netlab.numbers(line) for line in printed.splitlines()]
-            assert counter["observed"] and not counter["packets"]
-    assert states(*watches) == {"untracked"}
-    assert host.entries(53) == []
+    with host.asked((host.client, DNS)):
+        for command, printed in host.steps("look-first", udp(host.client, DNS, 53)):
+            if command.startswith("cat"):
+                assert "untracked" not in states(*watches)
+                (counter,) = [netlab.numbers(line) for line in printed.splitlines()]
+                assert counter["observed"] and not counter["packets"]
+        assert states(*watches) == {"untracked"}
+        assert host.entries(53) == []
+
+
+def test_icmp_errors(ctskip, lab, host, family):
+    """Path-MTU discovery of this host's flow, and of one that it forwards."""
+    far = lab.ns("far")
+    link = lab.link(host.client, far)
+    host.client.forward()
+    address = f"10.0.{link.number}.2" if family is V4 else f"fd00:{link.number}::2"
+    far.route("default", host.client.addr(family, 1))
+    host.init.route(f"{address}/{family.bits}", host.client.addr(family))
+    host.client.run(f"ip -{family.version} route add {address}/{family.bits} dev eth1 mtu 1300")
+    new = "tcp dport 7"
+    host.strict(
+        input=f"{new} ct state untracked accept; {new}",
+        output=f"tcp sport 7 ct state untracked accept; {new}",
+        forward=f"tcp sport 7 ct state untracked accept; {new} ct state untracked accept; {new}",
+    )
+    data = bytes(20000)
+    flows = []
+    # What the host has learned for its own flow, it says itself to those whom it forwards for.
+    for ns in (host.server, host.init):
+        ns.tcp_echo(7)
+        flows.append(
+            lambda to=ns.addr(family): far.tcp(to, 7, data, timeout=2.0 * netlab.SLOWER) == data
+        )
+    for ns in (host.init, host.server):
+        ctskip.add(f"tcp dst={ns.addr(family)} dport=7")
+    assert not any(flow() for flow in flows)
+    for command in recipe("icmp-errors"):
+        host.do(command)
+    host.check(flows, "the recipe")
 
 
 def test_dns_forwarder(ctskip, host):
-    host.own(DNS)
-    host.reach(host.server, "198.51.100.1")
+    upstream = {DNS: "198.51.100.1", DNS6: "2001:db8:1::1"}
+    host.own(*upstream)
+    host.reach(host.server, *upstream.values())
     host.reach(host.client, "198.51.100.9")
-    echo(host.server, 53, "198.51.100.1")
+    host.answer(host.server, *upstream.values())
     echo(host.client, 53, "198.51.100.9")
-    flows = [kind(host.init, "198.51.100.1", 53, source=DNS) for kind in (udp, tcp)]
+    host.strict(output=f"{EITHER} th dport 53")
+    flows = [
+        kind(host.init, address, 53, source=own)
+        for kind in (udp, tcp)
+        for own, address in upstream.items()
+    ]
     watches = [host.watch(match) for match in port(53)]
-    host.run("dns-forwarder", *flows)
-    assert states(*watches) == {"untracked"}
-    for watch in watches:
-        watch.reset()
-    assert udp(host.init, "198.51.100.9", 53, source=DNS)()
-    assert "untracked" not in states(*watches)
+    with host.asked(*((host.init, address, own) for own, address in upstream.items())):
+        host.run("dns-forwarder", *flows)
+        assert states(*watches) == {"untracked"}
+        other = host.init.watch("ip daddr 198.51.100.9", name="other")
+        assert udp(host.init, "198.51.100.9", 53, source=DNS)()
+        assert "untracked" not in states(other)
+        host.again("dns-forwarder", *flows)
 
 
 def test_router(ctskip, host):
-    host.reach(host.server, DNS, "192.0.2.54")
-    for address in (DNS, "192.0.2.54"):
-        echo(host.server, 53, address)
+    host.reach(host.server, DNS, DNS6, "192.0.2.54")
+    host.answer(host.server, DNS, DNS6, "192.0.2.54")
+    host.strict(forward=f"{EITHER} th dport 53")
     watches = [host.watch(match) for match in port(53)]
-    host.run("router", udp(host.client, DNS, 53), tcp(host.client, DNS, 53))
-    assert states(*watches) == {"untracked"}
-    for watch in watches:
-        watch.reset()
-    assert udp(host.client, "192.0.2.54", 53)()
-    assert "untracked" not in states(*watches)
-
-
-def test_tunnels(ctskip, host):
-    from scapy.layers.inet import IP
-    from scapy.layers.l2 import GRE
-
-    here, there = "198.51.100.1", "198.51.100.2"
-    host.own(here)
-    host.reach(host.server, there)
-    flows = []
-    for number in (4789, 51820):
-        echo(host.init, number, here)
-        echo(host.server, number, there)
-        flows += [
-            udp(host.server, here, number, source=there),
-            udp(host.init, there, number, source=here, sport=number),
-        ]
-    # Nobody answers: no tunnel is set up here.
-    gre = host.watch("ip protocol gre")
-
-    def send(client):
-        return lambda: client.send_ip(IP(src=there, dst=here) / GRE() / b"inner") is None
-
-    watches = [host.watch(match) for number in (4789, 51820) for match in port(number)]
-    host.run("tunnels", *flows, send(host.server))
-    netlab.wait_until(lambda: gre.read("prerouting") == {"untracked": 1})
-    assert states(*watches) == {"untracked"}
-    assert is_tracked(host, 4789, tcp(host.server, here, 4789, source=there))
-
-
-def test_monitoring(ctskip, host):
-    prometheus, logs = "192.0.2.9", "192.0.2.14"
-    host.reach(host.client, prometheus)
-    host.reach(host.server, logs)
-    node = host.init.addr(V4)
-    host.init.tcp_echo(9100)
-    taken = host.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    taken.bind((logs, 514))
-    taken.settimeout(2 * netlab.SLOWER)
-
-    def log():
-        host.init.udp_send(logs, 514, b"message")
-        return taken.recv(100) == b"message"
-
-    watches = [host.watch(match) for number in (9100, 514) for match in port(number)]
-    host.run("monitoring", tcp(host.client, node, 9100, source=prometheus), log)
-    assert states(*watches) == {"untracked"}
-    for watch in watches:
-        watch.reset()
-    assert tcp(host.client, node, 9100)()
-    assert "untracked" not in states(*watches)
+    flows = [kind(host.client, address, 53) for kind in (udp, tcp) for address in (DNS, DNS6)]
+    with host.asked((host.client, DNS), (host.client, DNS6)):
+        host.run("router", *flows)
+        assert states(*watches) == {"untracked"}
+        other = host.init.watch("ip daddr 192.0.2.54", name="other")
+        assert udp(host.client, "192.0.2.54", 53)()
+        assert "untracked" not in states(other)
+        host.again("router", *flows)
 
 
 def test_exception(ctskip, host):
     host.own(DNS)
     host.reach(host.client, "198.51.100.7")
-    echo(host.init, 53, DNS)
+    host.answer(host.init, DNS)
     excepted = udp(host.client, DNS, 53, source="198.51.100.7")
     one, other = (host.watch(f"udp dport 53 ip saddr {end}198.51.100.7") for end in ("", "!= "))
-    host.run("exception", udp(host.client, DNS, 53), excepted)
-    assert "untracked" not in states(one)
-    assert states(other) == {"untracked"}
+    flows = [udp(host.client, DNS, 53), excepted]
+    with host.asked((host.client, DNS), (host.client, DNS, "198.51.100.7")):
+        host.run("exception", *flows)
+        assert "untracked" not in states(one)
+        assert states(other) == {"untracked"}
+        host.take_back(flows)
 
 
 def test_one_namespace(ctskip, lab, host):
     web, peer = lab.ns("web"), lab.ns("peer")
     lab.link(web, peer)
-    peer.udp_echo(53)
+    host.answer(peer, peer.addr(V4))
     peer.udp_echo(54)
     watches = [ns.watch("udp dport 53") for ns in (web, peer)]
     flow = udp(web, peer.addr(V4), 53)
-    host.run("one-namespace", flow)
+    with host.asked((web, peer.addr(V4))):
+        host.run("one-namespace", flow)
     for watch in watches:
         watch.reset()
     assert flow()
@@ -240,11 +395,11 @@ def test_one_namespace(ctskip, lab, host):
 def test_rules_in_a_file(ctskip, host):
     """Twice, as a program runs it each minute."""
     host.own(DNS)
-    echo(host.init, 53, DNS)
+    host.answer(host.init, DNS)
     host.init.nft("add rule inet filter input ct state untracked accept")
     ctskip.add("udp dport=99")
     watches = [host.watch(match) for match in port(53)]
-    with gone_afterwards("/etc/ctskip.rules"):
+    with gone_afterwards("/etc/ctskip.rules"), host.asked((host.client, DNS)):
         host.run("rules-in-a-file", tcp(host.client, DNS, 53))
         generation, counters = ctskip.generation, ctskip.counters()
         host.run("rules-in-a-file")
@@ -270,8 +425,8 @@ def test_save_and_restore(ctskip, host):
 def test_take_back(ctskip, host):
     """With a connection whose entry is older than the rule: it goes on."""
     host.own(DNS)
-    host.init.tcp_echo(53, DNS)
-    host.init.nft("add rule inet filter input tcp dport 53 ct state untracked accept")
+    host.answer(host.init, DNS)
+    host.init.nft(f"add rule inet filter input {EITHER} th dport 53 ct state untracked accept")
     connection = host.client.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.settimeout(5 * netlab.SLOWER)
     connection.connect((DNS, 53))
@@ -284,33 +439,65 @@ def test_take_back(ctskip, host):
             left -= len(connection.recv(left))
         return True
 
-    assert goes_on()
-    ctskip.add(f"tcp dst={DNS} dport=53 tag=dns")
-    for _ in range(20):
+    def connections():
+        return [entry for entry in host.entries(53) if entry.protocol == "tcp"]
+
+    with host.asked((host.client, DNS)):
         assert goes_on()
-    assert len(host.entries(53)) == 1
-    host.run("take-back", goes_on)
-    assert ctskip.rules() == []
-    assert len(host.entries(53)) == 1
+        ctskip.add(f"udp,tcp dst={DNS} dport=53 tag=dns")
+        for _ in range(20):
+            assert goes_on()
+        assert len(connections()) == 1
+        host.run("take-back", goes_on)
+        assert ctskip.rules() == []
+        assert len(connections()) == 1
+
+
+@contextlib.contextmanager
+def installed(lab):
+    """Have the module where modprobe finds it."""
+    release = lab.init.run("uname -r").stdout.strip()
+    place = Path(f"/lib/modules/{release}/updates/ctskip.ko")
+    place.parent.mkdir(exist_ok=True)
+    with gone_afterwards(place):
+        place.write_bytes(netlab.MODULE.read_bytes())
+        subprocess.run(["depmod"], check=True)
+        yield
+    subprocess.run(["depmod"], check=True)
+
+
+@pytest.mark.own_module
+def test_upgrade(ctskip, lab, host):
+    host.own(DNS)
+    host.answer(host.init, DNS)
+    host.strict(input=f"{EITHER} th dport 53")
+    for command in recipe("dns-server"):
+        if command.startswith("nft"):
+            host.do(command)
+    assert ctskip.load() == 0
+    ctskip.commit(f"add udp,tcp dst={DNS} dport=53 tag=dns id=7", "purge")
+    rules = ctskip.rules()
+    watches = [host.watch(match) for match in port(53)]
+    flows = udp(host.client, DNS, 53), tcp(host.client, DNS, 53)
+    with installed(lab), gone_afterwards("/root/ctskip.saved"), host.asked((host.client, DNS)):
+        host.run("upgrade", *flows)
+        assert ctskip.rules() == rules
+        assert states(*watches) == {"untracked"}
+        assert host.entries(53) == []
+        host.take_back(flows)
 
 
 @pytest.mark.own_module
 def test_load_at_boot(ctskip, lab):
     host = RecipeHost(lab)
     host.own(DNS)
-    for number in (53, 54):
-        echo(host.init, number, DNS)
-    release = lab.init.run("uname -r").stdout.strip()
-    place = Path(f"/lib/modules/{release}/updates/ctskip.ko")
-    for folder in (place.parent, Path("/etc/modules-load.d")):  # where systemd is, it is there
-        folder.mkdir(exist_ok=True)
-    files = "/etc/modules-load.d/ctskip.conf", "/etc/modprobe.d/ctskip.conf", place
-    with gone_afterwards(*files):
-        place.write_bytes(netlab.MODULE.read_bytes())
-        subprocess.run(["depmod"], check=True)
-        watches = [host.watch(match) for match in port(53)]
+    host.answer(host.init, DNS)
+    echo(host.init, 54, DNS)
+    Path("/etc/modules-load.d").mkdir(exist_ok=True)  # where systemd is, it is there
+    files = "/etc/modules-load.d/ctskip.conf", "/etc/modprobe.d/ctskip.conf"
+    watches = [host.watch(match) for match in port(53)]
+    with installed(lab), gone_afterwards(*files), host.asked((host.client, DNS)):
         host.run("load-at-boot", udp(host.client, DNS, 53), tcp(host.client, DNS, 53))
         assert Path(files[0]).read_text() == "ctskip\n"
-    subprocess.run(["depmod"], check=True)
-    assert states(*watches) == {"untracked"}
-    assert is_tracked(host, 54, udp(host.client, DNS, 54), tcp(host.client, DNS, 54))
+        assert states(*watches) == {"untracked"}
+        assert is_tracked(host, 54, udp(host.client, DNS, 54), tcp(host.client, DNS, 54))

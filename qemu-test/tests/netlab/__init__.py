@@ -42,6 +42,7 @@ A file for each subject; each uses only files that stand above it here:
     frames.py       whole packets and frames: send_ip() send_frame() capture()
     netns.py        Netns: a namespace with all of these
     lab.py          Lab and Link: the namespaces of a test
+    questions.py    DNS questions all the time                  Questions
     recipes.py      the documents' recipes, and the host that they run on
 
 One file of tests, with a module that is built already:
