@@ -23,6 +23,7 @@ demo: ## see conntrack overflow in a guest, and with ctskip not
 
 test: $(if $(TESTS),,host-test) ## test the pure core, then all of it in two guests (TESTS='-k dns')
 	@$(SUITE) test $(LINE) $(or $(TESTS),--guests=2)
+	@$(if $(TESTS),,$(SUITE) test $(LINE) --boot=ipv6.disable=1 test_without_ipv6.py)
 	@$(if $(TESTS),,$(BENCH) check $(LINE))
 
 test-debug: ## test all of it on a kernel full of checks, and that these see bugs (TESTS='-k dns', QUICK=1)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Boot a stock Debian kernel with ctskip at hand: run the suite, the demo, or give a prompt.
 
-    qemu-test/run.py test [--kernel LINE] [--guests N] [arguments for pytest ...]
-    qemu-test/run.py demo | shell [--kernel LINE]
+    qemu-test/run.py test [--kernel LINE] [--guests N] [--boot WORDS] [arguments for pytest ...]
+    qemu-test/run.py demo | shell [--kernel LINE] [--boot WORDS]
 
 The guest is the unmodified kernel image (or LINE-debug's debug kernel) with 2 CPUs, under KVM where a
 short trial boot proves that it works here, else under emulation. It shares one folder with the host
@@ -353,14 +353,17 @@ class Guest:
         return code
 
 
-def command(mode, accel, stock, images, run):
-    """Return the command line of a guest, without its terminal; make its initrd in `run`."""
+def command(mode, accel, stock, images, run, boot=""):
+    """Return the command line of a guest, without its terminal; make its initrd in `run`.
+
+    `boot`: more words for its kernel.
+    """
     root, modules, base = images
     initrd, console = run / "initrd", run / "console.log"
     make_initrd(base, initrd)
     console.touch()
     memory = DEBUG_MEMORY if stock.is_debug else MEMORY
-    words = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}"], console, memory)
+    words = qemu(accel, stock.vmlinuz, initrd, [f"guest={mode}", *boot.split()], console, memory)
     for image in (root, modules):
         words += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
     words += ["-virtfs", f"local,path={run},mount_tag=host,security_model=none,multidevs=remap"]
@@ -374,9 +377,9 @@ def shell(words):
         raise cache.Failed("the guest did not end well")
 
 
-def start(mode, accel, stock, images, run, limit, slower, name=""):
+def start(mode, accel, stock, images, run, limit, slower, name="", boot=""):
     """Return a started guest that comes to its end by itself; with a name, one of several."""
-    words = command(mode, accel, stock, images, run)
+    words = command(mode, accel, stock, images, run, boot)
     words += ["-chardev", "stdio,id=terminal,signal=off"]
     return Guest(words, run, limit, STUCK_SECONDS * slower, name)
 
@@ -418,6 +421,7 @@ def main(argv):
     parser.add_argument("--no-module", action="store_true", help="a guest without ctskip")
     parser.add_argument("--accel", choices=["kvm", "tcg"], help="do not find out")
     parser.add_argument("--limit", type=int, help="seconds until the guest is ended")
+    parser.add_argument("--boot", default="", help="more words for the kernel's command line")
     parser.add_argument("--guests", type=int, help="deal all files of tests to so many, at once")
     options, rest = parser.parse_known_args(argv)
     if (rest or options.guests) and options.mode != "test":
@@ -442,7 +446,7 @@ def main(argv):
         return made
 
     if options.mode == "shell":
-        return shell(command("shell", accel, stock, images, folder()))
+        return shell(command("shell", accel, stock, images, folder(), options.boot))
     of_kind = deal.kind(stock.line, accel, rest)
     parts = [[]]
     if options.guests:
@@ -451,7 +455,9 @@ def main(argv):
     for number, part in enumerate(parts, 1):
         name = f"guest {number}" if options.guests else ""
         place = folder(part)
-        guests.append(start(options.mode, accel, stock, images, place, limit, slower, name))
+        guests.append(
+            start(options.mode, accel, stock, images, place, limit, slower, name, options.boot)
+        )
     faults = finish(guests)
     if options.guests:
         keep_seconds(of_kind, guests, parts)

@@ -87,7 +87,7 @@ struct ctskip_tuple {
  * @offloaded: whether a flowtable handles its flow
  * @marked: whether its mark is set
  * @labelled: whether a label is set
- * @zoned: whether it is in another zone than the default one
+ * @templated: whether its packets had a template, or do not pass the hooks
  */
 struct ctskip_conn {
 	struct net *net;
@@ -100,7 +100,7 @@ struct ctskip_conn {
 	bool offloaded;
 	bool marked;
 	bool labelled;
-	bool zoned;
+	bool templated;
 };
 
 /**
@@ -127,7 +127,7 @@ static const size_t CTSKIP_SLOT_STRIDE = 3 * PAGE_SIZE;
 void *ctskip_net_generic(const struct net *net, unsigned int id);
 void ctskip_put_net(struct net *net);
 bool ctskip_current_in_init_net(void);
-int ctskip_find_namespace(const char *name, struct path *path, u32 *inum);
+int ctskip_find_namespace(const char *name, bool is_cached, struct path *path, u32 *inum);
 bool ctskip_net_forwards_ipv4(const struct net *net);
 bool ctskip_net_forwards_ipv6(const struct net *net);
 pid_t ctskip_current(char *comm);

@@ -77,21 +77,28 @@ bool ctskip_current_in_init_net(void)
 /**
  * ctskip_find_namespace() - find the namespace that a file is
  * @name: the path of the file, by the root and the mounts of the current task
+ * @is_cached: whether only what is in memory is looked up
  * @path: where the file is written, with a reference for the caller, who puts it
  * @inum: where the inode number is written, which is the number of the namespace
  *
- * Only what is in memory is looked up: others wait for a writer, who must not wait for a file system.
- * What is mounted in /run/netns is always there. Alone the root of a network file system, if @name leads
- * to one, may be asked whether it is still valid; a signal that ends the task ends that, too.
+ * With @is_cached, no file system is asked: others wait for a writer. Alone the root of a network file
+ * system, if @name leads to one, may be asked whether it is still valid; a signal that ends the task
+ * ends that, too.
  *
  * Context: Process context.
  * Return: 0; -EAGAIN where some of @name is not in memory; -EINVAL where the file is no namespace;
  *	   an error of kern_path(). There is no reference where it is not 0.
  */
-int ctskip_find_namespace(const char *name, struct path *path, u32 *inum)
+int ctskip_find_namespace(const char *name, bool is_cached, struct path *path, u32 *inum)
 {
-	int err = kern_path(name, LOOKUP_FOLLOW | LOOKUP_CACHED, path);
+	unsigned int flags = LOOKUP_FOLLOW | (is_cached ? LOOKUP_CACHED : 0);
+	int attempts = is_cached ? 16 : 1;
+	int err;
 
+	/* A mount or a renaming anywhere ends a look-up in memory, too. */
+	do {
+		err = kern_path(name, flags, path);
+	} while (err == -EAGAIN && --attempts);
 	if (err)
 		return err;
 	if (path->dentry->d_sb->s_magic != NSFS_MAGIC) {
@@ -110,7 +117,10 @@ bool ctskip_net_forwards_ipv4(const struct net *net)
 bool ctskip_net_forwards_ipv6(const struct net *net)
 {
 #if IS_ENABLED(CONFIG_IPV6)
-	return READ_ONCE(net->ipv6.devconf_all->forwarding);
+	const struct ipv6_devconf *all = READ_ONCE(net->ipv6.devconf_all);
+
+	/* There are none where IPv6 is switched off (ipv6.disable=1). */
+	return all && READ_ONCE(all->forwarding);
 #else
 	return false;
 #endif
@@ -382,16 +392,50 @@ static void describe_tuple(struct ctskip_tuple *to, const struct nf_conntrack_tu
 	to->protocol = tuple->dst.protonum;
 }
 
-static bool has_helper(const struct nf_conn *ct)
+/* Not nf_ct_ext_find(), which calls into nf_conntrack on some kernels. */
+static const void *find_ext(const struct nf_conn *ct, enum nf_ct_ext_id id)
 {
 	const struct nf_ct_ext *ext = ct->ext;
-	const struct nf_conn_help *help;
 
-	/* Not nfct_help(), which calls into nf_conntrack on some kernels. */
-	if (!ext || !__nf_ct_ext_exist(ext, NF_CT_EXT_HELPER))
-		return false;
-	help = (const void *)ext + ext->offset[NF_CT_EXT_HELPER];
-	return rcu_access_pointer(help->helper);
+	if (!ext || !__nf_ct_ext_exist(ext, id))
+		return NULL;
+	return (const void *)ext + ext->offset[id];
+}
+
+static bool has_helper(const struct nf_conn *ct)
+{
+	const struct nf_conn_help *help = find_ext(ct, NF_CT_EXT_HELPER);
+
+	return help && rcu_access_pointer(help->helper);
+}
+
+/*
+ * ctskip leaves a packet alone that has a template. What a template gives the entry tells of it: a
+ * zone, timeouts, a choice of events; a helper, too, see has_helper(). act_ct and Open vSwitch make
+ * entries of packets that do not pass the hooks.
+ */
+static bool is_templated(const struct nf_conn *ct)
+{
+#ifdef CONFIG_NF_CONNTRACK_EVENTS
+	const struct nf_conntrack_ecache *events = find_ext(ct, NF_CT_EXT_ECACHE);
+
+	if (events && events->ctmask != (u16)~0)
+		return true;
+#endif
+#ifdef CONFIG_NF_CONNTRACK_TIMEOUT
+	if (find_ext(ct, NF_CT_EXT_TIMEOUT))
+		return true;
+#endif
+#if IS_ENABLED(CONFIG_NET_ACT_CT)
+	if (find_ext(ct, NF_CT_EXT_ACT_CT))
+		return true;
+#endif
+	/* Not nf_ct_zone(), which asks for nf_conntrack where there are no zones. */
+#ifdef CONFIG_NF_CONNTRACK_ZONES
+	return ct->zone.id != NF_CT_DEFAULT_ZONE_ID;
+#else
+	return false;
+#endif
 }
 
 static bool has_label(const struct nf_conn *ct)
@@ -423,10 +467,7 @@ static void describe(struct ctskip_conn *conn, const struct nf_conn *ct)
 	conn->marked = READ_ONCE(ct->mark);
 #endif
 	conn->labelled = has_label(ct);
-	/* Not nf_ct_zone(), which asks for nf_conntrack where there are no zones. */
-#ifdef CONFIG_NF_CONNTRACK_ZONES
-	conn->zoned = ct->zone.id != NF_CT_DEFAULT_ZONE_ID;
-#endif
+	conn->templated = is_templated(ct);
 }
 
 /* An entry that is dying has left the hash, or is about to. */
@@ -516,12 +557,11 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 
 				describe(&conn, ct);
 				fate = judge(data, &conn);
-				if (fate > 0) {
-					symbols.delete(ct, 0, 0);
-					(*deleted)++;
-				} else {
+				if (fate < 0)
 					error = fate;
-				}
+				/* Another one may have deleted it just now. */
+				else if (fate && symbols.delete(ct, 0, 0))
+					(*deleted)++;
 			}
 			/* Not nf_ct_put(), which calls into nf_conntrack. */
 			nf_conntrack_put(&ct->ct_general);
@@ -650,7 +690,8 @@ static bool is_broadcast(const struct in_ifaddr *ifa, __be32 address)
 /**
  * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
  * @net: the namespace
- * @dev: the packet's device, or NULL; its broadcast addresses count, and its VRF's local routes
+ * @dev: the packet's device, or NULL; its broadcast addresses count; in a VRF, the VRF's addresses
+ *	 and local routes alone do
  * @address: the address
  *
  * Addresses of devices, those of local routes (127.0.0.0/8 and AnyIP among them), multicast and
@@ -663,22 +704,23 @@ bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 
 {
 	const struct in_device *in_dev;
 	const struct in_ifaddr *ifa;
+	const struct net_device *owner;
 
 	if (ipv4_is_multicast(address) || ipv4_is_lbcast(address))
 		return true;
 	/* Nobody's address: the source of a host that has none yet. */
 	if (ipv4_is_zeronet(address))
 		return false;
-	if (__ip_dev_find(net, address, false))
+	owner = __ip_dev_find(net, address, false);
+	/* A VRF has addresses of its own. */
+	if (owner && l3mdev_master_ifindex_rcu(owner) == l3mdev_master_ifindex_rcu(dev))
 		return true;
-	if (!dev)
-		return false;
-	in_dev = __in_dev_get_rcu(dev);
+	in_dev = dev ? __in_dev_get_rcu(dev) : NULL;
 	if (in_dev)
 		in_dev_for_each_ifa_rcu(ifa, in_dev)
 			if (is_broadcast(ifa, address))
 				return true;
-	return l3mdev_fib_table_rcu(dev) &&
+	return (owner || l3mdev_fib_table_rcu(dev)) &&
 	       inet_addr_type_dev_table(net, dev, address) == RTN_LOCAL;
 }
 
@@ -747,7 +789,7 @@ bool ctskip_ipv6_is_local(struct net *net, const struct net_device *dev, const u
  */
 u64 *ctskip_alloc_observed(size_t slots)
 {
-	return kvcalloc(nr_cpu_ids, array_size(slots, sizeof(u64)), GFP_KERNEL);
+	return kvcalloc(nr_cpu_ids, array_size(slots, sizeof(u64)), CTSKIP_GFP_MAY_FAIL);
 }
 
 /**

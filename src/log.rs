@@ -25,7 +25,6 @@ use crate::{
     },
     nets::Nets,
     notice::{
-        self,
         Notice,
         MOST, //
     },
@@ -264,7 +263,6 @@ fn log_shadowed(published: &Published, last: &Published) -> Result {
 /// where a warning may be due, once for all namespaces, and again for those few that are logged.
 /// Without the memory for it, the log does without.
 pub(crate) fn warn(nets: &Nets) {
-    notice::reset();
     let nat_in_use = |net: Net<'_>, family| net.nat_in_use(family);
     let forwards = |net: Net<'_>, family| net.forwards(family);
     let _ = log_warning(nets, Warning::Held, nat_in_use);
@@ -281,13 +279,16 @@ fn log_warning(nets: &Nets, warning: Warning, is_due: impl Fn(Net<'_>, Family) -
     let mut logged = 0usize;
     for net in all.iter().filter(|net| net.has_hooks()) {
         let handle = net.handle();
+        let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
+        if !warning.may_be_about(ruleset.sections(scope).needs()) {
+            continue;
+        }
         let due = |family| handle.with(|net| is_due(net, family)) == Some(true);
         let families = Families {
             ipv4: due(Family::Ipv4),
             ipv6: due(Family::Ipv6),
         };
-        let scope = ruleset.scope(handle.is_init(), handle.id().cookie);
-        if families.is_empty() || !warning.may_be_about(ruleset.sections(scope).needs()) {
+        if families.is_empty() {
             continue;
         }
         let rules = match &mut warned {

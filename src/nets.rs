@@ -26,6 +26,7 @@ use crate::{
         percpu::Slot,
         rcu::Shared, //
     },
+    notice,
     packet::NetState,
     publish::{
         InForce,
@@ -222,6 +223,7 @@ impl Nets {
             net.publish(state.in_force.view(scope).clone());
         }
         let one_is_gone = named < state.in_force.named();
+        notice::reset();
         drop(state);
         Some(one_is_gone)
     }
@@ -339,17 +341,20 @@ impl Namespaces for Nets {
     }
 
     fn by_path(&self, folder: &str, name: &[u8]) -> core::result::Result<Netns, NoNetns> {
-        let found = net::with_file(&[folder.as_bytes(), name], |inum| {
+        // This folder is in memory, and a file that is not there must be told from one that was not found
+        // in time.
+        let in_folder = match folder {
+            "" => name.strip_prefix(b"/run/netns/"),
+            _ => Some(name),
+        };
+        let is_cached = in_folder.is_none_or(|name| name.contains(&b'/'));
+        let found = net::with_file(&[folder.as_bytes(), name], is_cached, |inum| {
             self.find(|id| id.inum == inum)
         });
-        // What is mounted is in memory: here, there is nothing else.
-        let is_all_mounted = [folder.as_bytes(), name]
-            .iter()
-            .any(|part| part.starts_with(b"/run/netns/"));
         match found {
             Ok(Some(netns)) => Ok(netns),
             Ok(None) => Err(NoNetns::Other),
-            Err(error) if error == EAGAIN && !is_all_mounted => Err(NoNetns::NotCached),
+            Err(error) if error == EAGAIN => Err(NoNetns::NotCached),
             Err(error) if error == EINVAL => Err(NoNetns::Other),
             Err(_) => Err(NoNetns::Missing),
         }

@@ -3,7 +3,8 @@
 //! The way of a packet: from the hook to the verdict and the mark.
 //!
 //! Runs in softirq or process context under RCU. It takes no lock, allocates nothing, and writes to
-//! the packet's mark of conntrack (`nf_ct_set()`) and to per-CPU counters only.
+//! the packet's mark of conntrack (`nf_ct_set()`) and to per-CPU counters only; but for a line of the log,
+//! which few packets cause ([`crate::notice`]).
 
 use core::marker::PhantomData;
 

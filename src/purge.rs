@@ -92,6 +92,8 @@ pub(crate) struct Prepared {
     rules: usize,
     /// The mode; where that is not skip, no rule acts, and nothing is to be done.
     mode: Mode,
+    /// Whether that is no failure: `commit purge`.
+    may_be_idle: bool,
     work: Option<KBox<Work>>,
 }
 
@@ -109,11 +111,17 @@ impl Prepared {
         limits: &dyn Limits,
     ) -> Result<Self, Stop> {
         let rules = selection.count(published.table());
+        let may_be_idle = matches!(selection, Selection::Loaded);
         let work = match mode {
             Mode::Skip => Some(Work::new(nets, published, selection, limits)?),
             Mode::Observe | Mode::Off => None,
         };
-        Ok(Self { rules, mode, work })
+        Ok(Self {
+            rules,
+            mode,
+            may_be_idle,
+            work,
+        })
     }
 
     /// Carries it out: its rules are in force. Counts what it has done in `nets`.
@@ -122,7 +130,11 @@ impl Prepared {
     #[inline(never)]
     pub(crate) fn run(self, nets: &Nets) -> Outcome {
         let (purged, end) = match self.work {
-            None => (Purged::default(), End::Idle(self.mode)),
+            // The mode may have changed since it was prepared.
+            None if self.may_be_idle && !nets.rules_act() => {
+                (Purged::default(), End::Idle(self.mode))
+            }
+            None => (Purged::default(), End::OtherMode),
             Some(work) => work.run(),
         };
         nets.count_purged(&purged);

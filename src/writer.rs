@@ -97,6 +97,7 @@ use crate::{
         packet::verdict::Mode,
         table::{
             command,
+            load::LeftOut,
             selection::{
                 Done,
                 Selection, //
@@ -327,7 +328,8 @@ impl Writer {
     /// `EAGAIN`, `ECANCELED`, `ENODEV` or `EINTR` alone.
     pub(crate) fn write(self: &Arc<Self>, file: &OpenFile<'_>, text: &[u8]) -> Result {
         let mut writing = task::lock_killable(&self.writing)?;
-        let Done { change, purge } = self.read_or_refuse(&mut writing.session, file, text)?;
+        let (Done { change, purge }, left_out) =
+            self.read_or_refuse(&mut writing.session, file, text)?;
         if matches!(purge, Some(Selection::All | Selection::Ids(_))) && !self.nets.rules_act() {
             return Err(self.refuse_idle(text));
         }
@@ -335,6 +337,9 @@ impl Writer {
             Ok(done) => done,
             Err(why) => return Err(self.refuse_commit(why)),
         };
+        if left_out.rules != 0 {
+            log::left_out(left_out);
+        }
         // Under the lock: the rules that it is by stay until it is done.
         let outcome = prepared.map(|prepared| prepared.run(&self.nets));
         if outcome.as_ref().is_none_or(Outcome::is_done) {
@@ -348,25 +353,27 @@ impl Writer {
             None => Ok(()),
             Some(outcome) => {
                 log::purge(&outcome);
-                self.end_of_purge(outcome.end)
+                Self::end_of_purge(outcome.end)
             }
         }
     }
 
-    /// Reads a write as [`Self::read()`] does, and tells what comes of it. Notes a refusal, and returns its error.
+    /// Reads a write as [`Self::read()`] does, and tells of what it has ended. Notes a refusal, and returns its
+    /// error. Returns what it does, and what its `load` leaves out.
     #[inline(never)]
     fn read_or_refuse(
         self: &Arc<Self>,
         session: &mut Session<HeldWriter, MonotonicClock>,
         file: &OpenFile<'_>,
         text: &[u8],
-    ) -> Result<Done<Slot>> {
+    ) -> Result<(Done<Slot>, LeftOut)> {
         let read = self.read(session, file, text);
-        self.tell(session, read.is_ok());
-        read.map_err(|rejection| match rejection {
-            Rejection::Rest => EINVAL,
-            Rejection::Refused(report) => self.refuse(report),
-        })
+        let left_out = self.tell(session);
+        match read {
+            Ok(done) => Ok((done, left_out)),
+            Err(Rejection::Rest) => Err(EINVAL),
+            Err(Rejection::Refused(report)) => Err(self.refuse(report)),
+        }
     }
 
     /// Notes why a change was not put in force. Not inlined, nor are the next ones: their reports must not lie
@@ -382,17 +389,11 @@ impl Writer {
         self.refuse(command::idle_purge(text))
     }
 
-    /// Notes that memory was wanting.
-    #[inline(never)]
-    fn refuse_without_memory(&self) -> Error {
-        self.refuse(NoMemory.into())
-    }
-
-    /// Returns the result of a write whose purge has ended so.
-    fn end_of_purge(&self, end: End) -> Result {
+    /// Returns the result of a write whose purge has ended so. What it has committed stays, so it is not refused.
+    fn end_of_purge(end: End) -> Result {
         match end {
             End::Whole | End::Idle(_) => Ok(()),
-            End::NoMemory => Err(self.refuse_without_memory()),
+            End::NoMemory => Err(ENOMEM),
             End::Resized => Err(EAGAIN),
             End::OtherMode => Err(ecanceled()),
             End::Unloading => Err(ENODEV),
@@ -433,10 +434,11 @@ impl Writer {
         });
     }
 
-    /// Tells what a write has brought about beside its own outcome. `writing` is held.
+    /// Tells what a write has brought about beside its own outcome, and returns what its `load` leaves out.
+    /// `writing` is held.
     ///
-    /// `was_taken`: whether it was not refused. Has it seen later whether files are closed that are kept.
-    fn tell(self: &Arc<Self>, session: &mut Session<HeldWriter, MonotonicClock>, was_taken: bool) {
+    /// Has it seen later whether files are closed that are kept.
+    fn tell(self: &Arc<Self>, session: &mut Session<HeldWriter, MonotonicClock>) -> LeftOut {
         let Events { lost, left_out } = session.events();
         if let Some(load) = lost {
             log::lost(&load);
@@ -444,13 +446,11 @@ impl Writer {
                 self.note(session::closed(), load.writer);
             }
         }
-        if was_taken && left_out.rules != 0 {
-            log::left_out(left_out);
-        }
         if session.keeps_files() {
             // Where it is queued already, it comes sooner.
             let _ = enqueue_delayed::<_, CLOSED>(self.clone(), msecs_to_jiffies(LOOK_FOR_CLOSED));
         }
+        left_out
     }
 
     /// Reads a write, and returns what it does. `writing` is held.
@@ -649,7 +649,7 @@ impl WorkItem<CLOSED> for Writer {
         }
         let mut writing = writer.writing.lock();
         writing.session.forget_closed();
-        writer.tell(&mut writing.session, true);
+        writer.tell(&mut writing.session);
     }
 }
 

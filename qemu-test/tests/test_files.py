@@ -252,7 +252,7 @@ def test_stats(ctskip, lab, family):
         == (
             "seen skipped observed held tracked left_entry left_template left_untracked left_unread "
             "icmp_errors_followed skipped_without_ct worst_lookup purged kept_translated kept_expected kept_helped "
-            "kept_offloaded kept_marked kept_labelled kept_zoned kept_unsure buckets entries average_chain"
+            "kept_offloaded kept_marked kept_labelled kept_templated kept_unsure buckets entries average_chain"
         ).split()
     )
     assert client.udp(address, 53, count=5)

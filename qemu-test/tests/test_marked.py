@@ -319,6 +319,23 @@ def test_vrf_with_local_routes(ctskip, lab, vrf, family):
     assert set(watch.more("prerouting", 1)) == {"untracked"}
 
 
+def test_local_is_not_an_address_of_a_vrf(ctskip, lab, vrf, family):
+    """A packet that comes in outside of the VRF, to an address that the host has in it alone."""
+    _, host = vrf
+    other = lab.ns("other")
+    link = lab.link(other, host)
+    prefix, address = family.pick(("10.99.0.0/16", "10.99.1.9"), ("fd00:99::/64", "fd00:99::9"))
+    host.run("ip link add dummy0 type dummy")
+    host.run("ip link set dummy0 master vrf0 up")
+    host.add_address("dummy0", address, family.bits)
+    via = family.pick(f"10.0.{link.number}.2", f"fd00:{link.number}::2")
+    other.run(f"ip -{family.version} route add {prefix} via {via}")
+    watch = host.watch("udp dport 7")
+    ctskip.add(f"udp dport=7 local=dst netns={host.inode}")
+    other.udp_send(address, 7)
+    assert set(watch.more("prerouting", 1)) == {"new"}
+
+
 def ask_from_vrf(host, address):
     """A question of a socket in the VRF: the answer, or None."""
     with host.socket(netlab.family_of(address).af, socket.SOCK_DGRAM) as s:

@@ -20,7 +20,16 @@ import pytest
 from netlab import V4, wait_until
 
 PORT = 5432
-KEPT = ("translated", "expected", "helped", "offloaded", "marked", "labelled", "zoned", "unsure")
+KEPT = (
+    "translated",
+    "expected",
+    "helped",
+    "offloaded",
+    "marked",
+    "labelled",
+    "templated",
+    "unsure",
+)
 
 
 @pytest.fixture
@@ -393,7 +402,30 @@ def test_entries_in_zones_stay(ctskip, lab, family):
     done = growth(ctskip)
     ctskip.commit("udp dport=1-2", "purge")
     assert ports(server, family) == [1]
-    assert done() == {"purged": 1, "kept_zoned": 1}
+    assert done() == {"purged": 1, "kept_templated": 1}
+
+
+@pytest.mark.parametrize("what", ["events", "timeouts"])
+def test_entries_of_other_templates_stay(ctskip, lab, family, what):
+    """Their packets may have a template, and are not skipped then: a choice of events, timeouts."""
+    client, server = lab.pair()
+    if what == "events":
+        server.sysctl("net.netfilter.nf_conntrack_events", 1)
+        events = "-t raw -A PREROUTING -p udp --dport 1 -j CT --ctevents new,destroy"
+        server.iptables(family, events, legacy=True)
+    else:
+        server.nft(f"""table {family.ip} t {{
+            ct timeout short {{ protocol udp; policy = {{ unreplied : 60, replied : 60 }}; }};
+            chain c {{ type filter hook prerouting priority 0; udp dport 1 ct timeout set "short"; }}; }}""")
+    server.track()
+    server.udp_sink(1, 2, family=family)
+    for number in (1, 2):
+        client.udp_send(server.addr(family), number)
+    wait_until(lambda: ports(server, family) == [1, 2])
+    done = growth(ctskip)
+    ctskip.commit("udp dport=1-2", "purge")
+    assert ports(server, family) == [1]
+    assert done() == {"purged": 1, "kept_templated": 1}
 
 
 @pytest.mark.parametrize("term", ["dev=eth0", "mark=0", "local=dst", "oneway"])

@@ -184,7 +184,7 @@ unsafe extern "C" fn is_to_go<S: Sweep>(data: *mut c_void, conn: *const raw::cts
             offloaded: conn.offloaded,
             marked: conn.marked,
             labelled: conn.labelled,
-            zoned: conn.zoned,
+            templated: conn.templated,
         },
     };
 

@@ -120,10 +120,15 @@ pub(crate) fn find_by_pid(pid: Pid) -> Result<NetnsId> {
 /// Calls `look` with the inode number of the namespace that the file at a path is, and returns its result. The
 /// path consists of `parts`, and is looked up as the current task sees it.
 ///
-/// The namespace, which may be one of another kind, exists until `look` returns. Fails with `EAGAIN` where
-/// some of the path is not in memory, with `EINVAL` where the file is no namespace, with `ENOMEM`, and as
-/// a look-up of the path does. Process context. C: `kern_path()`.
-pub(crate) fn with_file<R>(parts: &[&[u8]], look: impl FnOnce(u32) -> R) -> Result<R> {
+/// The namespace, which may be one of another kind, exists until `look` returns. With `is_cached`, no file
+/// system is asked: then it fails with `EAGAIN` where some of the path is not in memory. Fails with `EINVAL`
+/// where the file is no namespace, with `ENOMEM`, and as a look-up of the path does. Process context. C:
+/// `kern_path()`.
+pub(crate) fn with_file<R>(
+    parts: &[&[u8]],
+    is_cached: bool,
+    look: impl FnOnce(u32) -> R,
+) -> Result<R> {
     let mut text = KVec::new();
     for part in parts {
         text.extend_from_slice(part, GFP_KERNEL)?;
@@ -135,7 +140,12 @@ pub(crate) fn with_file<R>(parts: &[&[u8]], look: impl FnOnce(u32) -> R) -> Resu
 
     // SAFETY: `path` ends with a NUL; `file` and `inum` are written to only.
     to_result(unsafe {
-        raw::ctskip_find_namespace(path.as_ptr().cast(), &raw mut file, &raw mut inum)
+        raw::ctskip_find_namespace(
+            path.as_ptr().cast(),
+            is_cached,
+            &raw mut file,
+            &raw mut inum,
+        )
     })?;
     let result = look(inum);
 

@@ -88,7 +88,7 @@ fn reasons_to_keep_an_entry() {
         offloaded: true,
         marked: true,
         labelled: true,
-        zoned: true,
+        templated: true,
     };
     assert_eq!(Kept::of(Uses::default()), None);
     assert_eq!(Kept::of(all), Some(Kept::Translated));
@@ -101,7 +101,7 @@ fn reasons_to_keep_an_entry() {
         (Uses { offloaded: true, ..none() }, Kept::Offloaded, "offloaded"),
         (Uses { marked: true, ..none() }, Kept::Marked, "marked"),
         (Uses { labelled: true, ..none() }, Kept::Labelled, "labelled"),
-        (Uses { zoned: true, ..none() }, Kept::Zoned, "zoned"),
+        (Uses { templated: true, ..none() }, Kept::Templated, "templated"),
     ];
     for (place, (uses, kept, name)) in each.into_iter().enumerate() {
         assert_eq!(Kept::of(uses), Some(kept));

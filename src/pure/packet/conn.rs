@@ -85,8 +85,9 @@ pub struct Uses {
     pub marked: bool,
     /// Somebody has set a label.
     pub labelled: bool,
-    /// It is in a zone other than the default one: its packets had a template.
-    pub zoned: bool,
+    /// Its packets had a template, which gave it a zone, timeouts or a choice of events; or act_ct or Open
+    /// vSwitch has made it.
+    pub templated: bool,
 }
 
 /// An entry.
@@ -115,8 +116,8 @@ pub enum Kept {
     Marked,
     /// See [`Uses::labelled`].
     Labelled,
-    /// See [`Uses::zoned`].
-    Zoned,
+    /// See [`Uses::templated`].
+    Templated,
     /// The entry does not tell whether all of its packets are skipped.
     Unsure,
 }
@@ -130,7 +131,7 @@ impl Kept {
         Self::Offloaded,
         Self::Marked,
         Self::Labelled,
-        Self::Zoned,
+        Self::Templated,
         Self::Unsure,
     ];
 
@@ -146,7 +147,7 @@ impl Kept {
             Self::Offloaded => "offloaded",
             Self::Marked => "marked",
             Self::Labelled => "labelled",
-            Self::Zoned => "zoned",
+            Self::Templated => "templated",
             Self::Unsure => "unsure",
         }
     }
@@ -160,7 +161,7 @@ impl Kept {
             Self::Offloaded => uses.offloaded,
             Self::Marked => uses.marked,
             Self::Labelled => uses.labelled,
-            Self::Zoned => uses.zoned,
+            Self::Templated => uses.templated,
             Self::Unsure => false,
         })
     }
