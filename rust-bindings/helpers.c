@@ -687,6 +687,19 @@ static bool is_broadcast(const struct in_ifaddr *ifa, __be32 address)
 	       (ifa->ifa_prefixlen < 31 && address == (ifa->ifa_address | ~ifa->ifa_mask));
 }
 
+static bool has_vrf(const struct net_device *dev)
+{
+	return dev && (netif_is_l3_master(dev) || netif_is_l3_slave(dev));
+}
+
+/* Whether two devices, or one and none, are in one VRF, or in none: each has addresses of its own. */
+static bool are_in_one_vrf(const struct net_device *one, const struct net_device *other)
+{
+	if (one == other || (!has_vrf(one) && !has_vrf(other)))
+		return true;
+	return l3mdev_master_ifindex_rcu(one) == l3mdev_master_ifindex_rcu(other);
+}
+
 /**
  * ctskip_ipv4_is_local() - test whether an IPv4 address is one of a namespace
  * @net: the namespace
@@ -712,8 +725,7 @@ bool ctskip_ipv4_is_local(struct net *net, const struct net_device *dev, __be32 
 	if (ipv4_is_zeronet(address))
 		return false;
 	owner = __ip_dev_find(net, address, false);
-	/* A VRF has addresses of its own. */
-	if (owner && l3mdev_master_ifindex_rcu(owner) == l3mdev_master_ifindex_rcu(dev))
+	if (owner && are_in_one_vrf(owner, dev))
 		return true;
 	in_dev = dev ? __in_dev_get_rcu(dev) : NULL;
 	if (in_dev)
