@@ -56,6 +56,7 @@ use crate::{
                 Listing,
                 Tags, //
             },
+            Change,
             Table, //
         },
     },
@@ -91,20 +92,19 @@ fn made<T>(
 }
 
 impl Published {
-    /// Compiles `table`. Where it is `last`'s with changes, only these are compiled, if they are few.
+    /// Compiles the table of `change`, a change of `last`'s. Only what differs is compiled, if that is little.
     ///
     /// Process context; takes up to seconds.
     #[inline(never)]
     pub(crate) fn new(
-        table: Table<Slot>,
+        change: Change<Slot>,
         generation: u64,
         last: Option<&Ruleset<Slot>>,
         limits: &dyn Limits,
     ) -> Result<Arc<Self>, Stop> {
-        let table = alloc::Arc::new(table)?;
         let ruleset = match last {
-            None => Ruleset::compile(table, limits)?,
-            Some(last) => last.updated(table, limits)?,
+            None => Ruleset::compile(alloc::Arc::new(change.table)?, limits)?,
+            Some(last) => last.changed(change, limits)?,
         };
         let ruleset = alloc::Arc::new(ruleset)?;
         let published = pin_init!(Self {

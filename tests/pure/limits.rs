@@ -14,8 +14,10 @@ use ctskip_pure::{
             Limits,
             Stop, //
         },
+        purge::Purge,
         ruleset::Ruleset, //
     },
+    table::selection::Selection,
 };
 use ctskip_testkit::{
     compiled::Compiled,
@@ -25,7 +27,9 @@ use ctskip_testkit::{
         Source, //
     },
     world::{
+        changed,
         lines,
+        run,
         table,
         World, //
     },
@@ -94,7 +98,7 @@ fn an_update_ends_when_its_caller_gives_up() {
     let world = World::default();
     let base = table(&lines(&Shape::Exact.rules(1000, 1)), &world);
     let base = Compiled::new(base);
-    let new = ctskip_testkit::world::changed(base.table(), "udp dport=53\n", &world);
+    let new = changed(base.table(), "udp dport=53\n", &world);
     let new = Arc::new(new).unwrap();
     let caller = Caller::new(0, usize::MAX);
     let stopped = base.ruleset().updated(new.clone(), &caller).err();
@@ -110,6 +114,56 @@ fn a_table_that_takes_too_much_memory_is_not_compiled() {
     let with = |bytes| Ruleset::compile(table.clone(), &Caller::new(usize::MAX, bytes)).err();
     assert_eq!(with(1 << 20), Some(Stop::TooLarge));
     assert_eq!(with(64 << 20), None);
+}
+
+/// A change that only takes rules out has all the memory that there is: it may be the way out.
+#[test]
+fn rules_can_be_deleted_from_a_table_that_takes_too_much_memory() {
+    let world = World::default();
+    let base = Compiled::new(table(&all_wide(64), &world));
+    let update = |text: &str| {
+        let change = run(base.table(), text, &world).ok().flatten().unwrap();
+        let caller = Caller::new(usize::MAX, 1 << 20);
+        base.ruleset().changed(change, &caller).err()
+    };
+    assert_eq!(update("delete 1\n"), None);
+    assert_eq!(update("udp dport=53\n"), Some(Stop::TooLarge));
+    assert_eq!(update("delete 1\nudp dport=53\n"), Some(Stop::TooLarge));
+    // It still ends when its caller gives up.
+    let change = run(base.table(), "delete 1\n", &world).ok().flatten();
+    let caller = Caller::new(2, 1 << 20);
+    let stopped = base.ruleset().changed(change.unwrap(), &caller).err();
+    assert_eq!(stopped, Some(Stop::Interrupted));
+}
+
+/// What an entry does not tell, the parts of a purge go without: they are alike here. Each alone has room.
+#[test]
+fn the_parts_of_a_purge_share_the_memory() {
+    let rules = all_wide(64);
+    let plain = Arc::new(table(&rules, &World::default())).unwrap();
+    let compiles = |bytes: &usize| {
+        let caller = Caller::new(usize::MAX, *bytes);
+        Ruleset::compile(plain.clone(), &caller).is_ok()
+    };
+    let bytes = (1..)
+        .map(|n| n << 18)
+        .find(compiles)
+        .expect("enough for the rules");
+
+    let marked = |action: &str| -> String {
+        let rule = |rule: &str| format!("{action} {rule} mark=1\n");
+        rules.lines().map(rule).collect()
+    };
+    let text = marked("track") + &marked("skip");
+    let compiled = Compiled::of_text(&text);
+    let purge = |gives_up, bytes| {
+        let caller = Caller::new(gives_up, bytes);
+        Purge::new(compiled.ruleset(), Selection::All, &caller).err()
+    };
+    assert_eq!(purge(usize::MAX, bytes), Some(Stop::PurgeTooLarge));
+    assert_eq!(purge(usize::MAX, 1 << 20), Some(Stop::PurgeTooLarge));
+    assert_eq!(purge(usize::MAX, 4 * bytes), None);
+    assert_eq!(purge(3, 4 * bytes), Some(Stop::Interrupted));
 }
 
 /// The bound of the module is beyond what large tables take that cost packets little.

@@ -257,6 +257,11 @@ impl Matcher {
         self.trees.shadows(position)
     }
 
+    /// Returns how many bytes its trees take: what [`Limits::most_bytes`] bounds.
+    pub(super) fn bytes(&self) -> usize {
+        self.trees.bytes()
+    }
+
     /// Returns how many rows [`shadowed`](Self::shadowed) looks at.
     pub(super) fn rows(&self) -> usize {
         self.rows.len()

@@ -16,6 +16,8 @@ pub enum Stop {
     Interrupted,
     /// Its trees take more memory than [they may](Limits::most_bytes).
     TooLarge,
+    /// The trees that a purge needs take more memory than that together.
+    PurgeTooLarge,
 }
 
 impl From<NoMemory> for Stop {
@@ -49,5 +51,18 @@ pub trait Limits {
             true => Err(Stop::TooLarge),
             false => Ok(()),
         }
+    }
+}
+
+/// The limits of a caller, but any number of bytes.
+pub(super) struct AnyBytes<'l>(pub(super) &'l dyn Limits);
+
+impl Limits for AnyBytes<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.0.is_interrupted()
+    }
+
+    fn most_bytes(&self) -> usize {
+        usize::MAX
     }
 }

@@ -18,6 +18,7 @@ use crate::pure::{
         },
         found::Order,
         limits::{
+            AnyBytes,
             Limits,
             Stop, //
         },
@@ -47,6 +48,7 @@ use crate::pure::{
         NetnsId, //
     },
     table::{
+        Change,
         Entry,
         Table, //
     },
@@ -123,6 +125,23 @@ impl<S> Ruleset<S> {
         match self.delta.updated(&self.base, &table, limits)? {
             Some(delta) => Ok(Self::new(table, self.base.clone(), delta)?),
             None => Self::compile(table, limits),
+        }
+    }
+
+    /// Compiles the table of `change`, a change of this one's, as [`Self::updated()`] does.
+    ///
+    /// Where rules are taken out and none is added, memory is not bounded but by what there is: rules can always
+    /// be deleted, though fewer of them may take more.
+    pub fn changed(&self, change: Change<S>, limits: &dyn Limits) -> Result<Self, Stop>
+    where
+        S: Eq,
+    {
+        let any_bytes = AnyBytes(limits);
+        let only_removes = change.only_removes();
+        let table = Arc::new(change.table)?;
+        match only_removes {
+            true => self.updated(table, &any_bytes),
+            false => self.updated(table, limits),
         }
     }
 
@@ -326,6 +345,11 @@ impl<S> Ruleset<S> {
             }
         };
         Some(entry)
+    }
+
+    /// Returns how many bytes the trees take of all rules that were compiled as a whole.
+    pub(super) fn bytes(&self) -> usize {
+        self.base.compiled.matcher.bytes()
     }
 
     /// Returns the cost of a lookup at worst, in whatever namespace, in instructions, roughly.

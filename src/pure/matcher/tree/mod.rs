@@ -223,6 +223,11 @@ impl Trees {
         Ok(())
     }
 
+    /// Returns how many bytes the trees take.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.bytes()
+    }
+
     /// Returns whether rules behind that of number `rule` were left out of some cell.
     pub(super) fn shadows(&self, rule: usize) -> bool {
         self.nodes.shadows(rule)
