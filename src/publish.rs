@@ -26,13 +26,11 @@ use crate::{
         net::NetHandle,
         percpu::Slot,
         rcu::Shared,
+        task,
         workqueue::Handle, //
     },
     pure::{
-        alloc::{
-            self,
-            NoMemory, //
-        },
+        alloc,
         matcher::{
             limits::{
                 Limits,
@@ -78,16 +76,23 @@ pub(crate) struct Published {
     shadows: Mutex<Option<Arc<Shadows>>>,
 }
 
-/// Returns what `place` holds. Where that is nothing yet, `make` makes it; fails with `ENOMEM`.
+/// Returns what `place` holds. Where that is nothing yet, `make` makes it. Who waits for another one that makes
+/// it may be killed.
+///
+/// Fails with `ENOMEM`; with `EINTR` where a signal ends the task, and with `ENODEV` where the module goes.
 fn made<T>(
     place: &Mutex<Option<Arc<T>>>,
-    make: impl FnOnce() -> Result<T, NoMemory>,
+    make: impl FnOnce() -> Result<T, Stop>,
 ) -> Result<Arc<T>> {
-    let mut place = place.lock();
+    let mut place = task::lock_killable(place)?;
     if let Some(made) = &*place {
         return Ok(made.clone());
     }
-    let made = make().map_err(|NoMemory| ENOMEM)?;
+    let made = make().map_err(|stop| match stop {
+        Stop::Interrupted if task::current_is_killed() => EINTR,
+        Stop::Interrupted => ENODEV,
+        Stop::NoMemory | Stop::TooLarge | Stop::PurgeTooLarge => ENOMEM,
+    })?;
     Ok(place.insert(Arc::new(made, GFP_KERNEL)?).clone())
 }
 
@@ -124,19 +129,20 @@ impl Published {
 
     /// Returns the places of the rules' lines in the files that list them, and the sum of their text.
     ///
-    /// The first call writes all of the text to find them. Fails with `ENOMEM`.
+    /// The first call writes all of the text to find them. Fails with `ENOMEM`, or `EINTR`.
     pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
-        made(&self.listing, || Listing::new(self.table()))
+        made(&self.listing, || Ok(Listing::new(self.table())?))
     }
 
     /// Returns the tags of the rules, with the sum of each. As [`Self::listing()`].
     pub(crate) fn tags(&self) -> Result<Arc<Tags>> {
-        made(&self.tags, || Tags::new(self.table()))
+        made(&self.tags, || Ok(Tags::new(self.table())?))
     }
 
-    /// Returns the rules that others shadow. As [`Self::listing()`].
-    pub(crate) fn shadows(&self) -> Result<Arc<Shadows>> {
-        made(&self.shadows, || Shadows::of(&self.ruleset))
+    /// Returns the rules that others shadow. As [`Self::listing()`]; where `limits` end the search, fails with
+    /// `EINTR` or `ENODEV`.
+    pub(crate) fn shadows(&self, limits: &dyn Limits) -> Result<Arc<Shadows>> {
+        made(&self.shadows, || Shadows::of(&self.ruleset, limits))
     }
 }
 

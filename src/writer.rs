@@ -236,8 +236,8 @@ fn interrupted() -> Report {
     Report::of_all(Refusal::new(errno, 0, what, ""), "")
 }
 
-/// The limits of a compile: it ends where nobody waits for the table any more.
-struct WhileWanted<'a>(Option<&'a Nets>);
+/// The limits of a compile, or a search: it ends where nobody waits for what comes of it any more.
+pub(crate) struct WhileWanted<'a>(pub(crate) Option<&'a Nets>);
 
 impl Limits for WhileWanted<'_> {
     fn is_interrupted(&self) -> bool {
@@ -417,7 +417,7 @@ impl Writer {
     /// Logs a commit of the current task. `writing` is not held.
     fn log(&self, done: Commit) {
         log::commit(&done, format_args!("by {}", TaskName::current()));
-        log::shadowed(&done);
+        log::shadowed(&done, &WhileWanted(Some(&self.nets)));
         log::warn(&self.nets);
     }
 
@@ -529,7 +529,7 @@ impl Writer {
         let published = Published::new(change, generation, Some(&last.ruleset), &limits)?;
         if !only_removes {
             let (ruleset, most) = (&published.ruleset, self.settings.worst_lookup);
-            if let Some(dearest) = ruleset.too_dear(&last.ruleset, most)? {
+            if let Some(dearest) = ruleset.too_dear(&last.ruleset, most, &limits)? {
                 return Err(NotCommitted::TooDear(dearest));
             }
         }

@@ -15,9 +15,13 @@ use ctskip_pure::{
             Stop, //
         },
         purge::Purge,
-        ruleset::Ruleset, //
+        ruleset::Ruleset,
+        shadow::Shadows, //
     },
-    table::selection::Selection,
+    table::{
+        listing::Shadow,
+        selection::Selection, //
+    },
 };
 use ctskip_testkit::{
     compiled::Compiled,
@@ -164,6 +168,54 @@ fn the_parts_of_a_purge_share_the_memory() {
     assert_eq!(purge(usize::MAX, 1 << 20), Some(Stop::PurgeTooLarge));
     assert_eq!(purge(usize::MAX, 4 * bytes), None);
     assert_eq!(purge(3, 4 * bytes), Some(Stop::Interrupted));
+}
+
+/// The dearest rules are looked for all over a table, once, and no longer than the caller waits.
+#[test]
+fn a_search_for_the_dearest_rules_ends_too() {
+    let dear = Compiled::of_text(&all_wide(160));
+    let patient = Caller::new(usize::MAX, usize::MAX);
+    let found = dear.ruleset().dearest(&patient).unwrap();
+    let asked = patient.asked.get();
+    assert!((100..200).contains(&asked), "asked {asked} times");
+    let none = Compiled::of_text("");
+    for gives_up in [0, 1, asked - 1] {
+        let caller = Caller::new(gives_up, usize::MAX);
+        let most = found.cost - 1;
+        let stopped = dear.ruleset().too_dear(none.ruleset(), most, &caller);
+        assert_eq!(stopped, Err(Stop::Interrupted));
+        assert_eq!(caller.asked.get(), gives_up + 1);
+    }
+}
+
+/// By a dear table, each lookup takes long: no more are made than there is work for, and none once the caller
+/// gives up.
+#[test]
+fn a_search_for_shadowed_rules_ends_too() {
+    let cheap = lines(&Shape::Exact.rules(20_000, 1));
+    let compiled = Compiled::of_text(&(cheap + &all_wide(160)));
+    let ruleset = compiled.ruleset();
+    let patient = Caller::new(usize::MAX, usize::MAX);
+    let shadows = Shadows::of(ruleset, &patient).unwrap();
+    let asked = patient.asked.get();
+    let looked_at = 20_160 - shadows.unknown();
+    assert!(shadows.known().all(|at| at < looked_at));
+    assert_ne!(shadows.at(looked_at - 1), Shadow::Unknown);
+    assert_eq!(shadows.at(looked_at), Shadow::Unknown);
+    assert!(looked_at * ruleset.worst_cost() <= 1 << 31);
+    assert!(asked > 1000, "asked {asked} times");
+    for gives_up in [0, 1, asked / 2, asked - 1] {
+        let caller = Caller::new(gives_up, usize::MAX);
+        assert_eq!(Shadows::of(ruleset, &caller), Err(Stop::Interrupted));
+        assert_eq!(caller.asked.get(), gives_up + 1);
+    }
+
+    // A rule in front, which none of the others is held against alone.
+    let next = changed(compiled.table(), "insert udp dport=53\n", &World::default());
+    let next = compiled.updated(next);
+    let caller = Caller::new(3, usize::MAX);
+    let since = Shadows::since(next.ruleset(), ruleset, &caller);
+    assert_eq!(since, Err(Stop::Interrupted));
 }
 
 /// The bound of the module is beyond what large tables take that cost packets little.

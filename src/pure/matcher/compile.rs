@@ -291,9 +291,10 @@ impl Matcher {
         section: &Section,
         family: Family,
         to: &mut Vec<(Order, Cost)>,
-    ) -> Result<(), NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<(), Stop> {
         self.trees
-            .dearest_rows(section.trees(family), &self.rows, to)
+            .dearest_rows(section.trees(family), &self.rows, to, limits)
     }
 
     /// Returns the first rule of a section that matches `key`, if it is ahead of `best`; else `best`.

@@ -378,24 +378,29 @@ impl<S> Ruleset<S> {
 
     /// Returns the lookup for which the table is to be refused, where one may cost `most`, and the table in
     /// force is `last`; [`None`] where it costs no more, or no more than by `last`.
-    pub fn too_dear(&self, last: &Self, most: usize) -> Result<Option<Dearest>, NoMemory> {
+    pub fn too_dear(
+        &self,
+        last: &Self,
+        most: usize,
+        limits: &dyn Limits,
+    ) -> Result<Option<Dearest>, Stop> {
         match self.worst_cost() > most.max(last.worst_cost()) {
-            true => self.dearest().map(Some),
+            true => self.dearest(limits).map(Some),
             false => Ok(None),
         }
     }
 
     /// Returns the lookup that costs most, and the rules that make it so. Process context; goes through
-    /// all that was compiled.
-    pub fn dearest(&self) -> Result<Dearest, NoMemory> {
+    /// all that was compiled, once.
+    pub fn dearest(&self, limits: &dyn Limits) -> Result<Dearest, Stop> {
         let (cost, scope, family) = self.worst();
         let sections = self.sections(scope);
         let mut rows = Vec::new();
         let base = &self.base.compiled.matcher;
-        base.dearest_rows(&sections.base, family, &mut rows)?;
+        base.dearest_rows(&sections.base, family, &mut rows, limits)?;
         if let Some(added) = &self.delta.added {
             let added = &added.compiled.matcher;
-            added.dearest_rows(&sections.added, family, &mut rows)?;
+            added.dearest_rows(&sections.added, family, &mut rows, limits)?;
         }
         rows.retain(|(order, _)| match order.position() {
             Ok(position) => !bitmap::is_set(&self.delta.deleted, position),
@@ -410,6 +415,6 @@ impl<S> Ruleset<S> {
             }
         };
         let id = |order| Some(self.entry(order)?.id());
-        Dearest::new(cost, netns, family, rows, id)
+        Ok(Dearest::new(cost, netns, family, rows, id)?)
     }
 }
