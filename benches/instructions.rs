@@ -56,6 +56,7 @@ use ctskip_testkit::{
         loaded,
         Slot,
         Table,
+        Unlimited,
         World,
         INIT_INUM, //
     },
@@ -259,7 +260,7 @@ fn counted_load(text: &str, world: &World) -> Compiled {
 
 #[inline(never)]
 fn counted_shadows(compiled: &Compiled) -> Shadows {
-    Shadows::of(compiled.ruleset()).expect("memory")
+    Shadows::of(compiled.ruleset(), &Unlimited).expect("memory")
 }
 
 #[inline(never)]

@@ -61,6 +61,7 @@ use crate::{
     },
     writer::{
         Refused,
+        WhileWanted,
         Writer, //
     },
 };
@@ -215,7 +216,7 @@ impl File for CountersFile {
         let (published, _) = self.0.published();
         Ok(CountersText {
             listing: published.listing()?,
-            shadows: published.shadows()?,
+            shadows: published.shadows(&WhileWanted(Some(&self.0)))?,
             published,
         })
     }

@@ -32,6 +32,7 @@ use crate::{
     pure::{
         language::report::Report,
         matcher::{
+            limits::Limits,
             shadow::{
                 ShadowedRules,
                 Shadows, //
@@ -225,17 +226,18 @@ pub(crate) fn refused_parameter(report: &Report) {
 
 /// Logs which rules are shadowed since a commit: they are new, or a rule ahead of them is.
 ///
-/// Process context; no lock may be held. Without the memory for it, the log does without.
-pub(crate) fn shadowed(commit: &Commit) {
-    let _ = log_shadowed(&commit.published, &commit.last);
+/// Process context; no lock may be held. Without the memory for it, or where `limits` end the search, the log does
+/// without.
+pub(crate) fn shadowed(commit: &Commit, limits: &dyn Limits) {
+    let _ = log_shadowed(&commit.published, &commit.last, limits);
 }
 
-/// As [`shadowed()`]. Fails with `ENOMEM`.
-fn log_shadowed(published: &Published, last: &Published) -> Result {
-    let since = Shadows::since(&published.ruleset, &last.ruleset).map_err(|_| ENOMEM)?;
+/// As [`shadowed()`]. Fails where the log does without.
+fn log_shadowed(published: &Published, last: &Published, limits: &dyn Limits) -> Result {
+    let since = Shadows::since(&published.ruleset, &last.ruleset, limits).map_err(|_| ENOMEM)?;
     let all = match since {
         Some(_) => None,
-        None => Some(published.shadows()?),
+        None => Some(published.shadows(limits)?),
     };
     let Some(shadows) = since.as_ref().or(all.as_deref()) else {
         return Ok(());

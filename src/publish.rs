@@ -26,13 +26,11 @@ use crate::{
         net::NetHandle,
         percpu::Slot,
         rcu::Shared,
+        task,
         workqueue::Handle, //
     },
     pure::{
-        alloc::{
-            self,
-            NoMemory, //
-        },
+        alloc,
         matcher::{
             limits::{
                 Limits,
@@ -56,6 +54,7 @@ use crate::{
                 Listing,
                 Tags, //
             },
+            Change,
             Table, //
         },
     },
@@ -77,34 +76,40 @@ pub(crate) struct Published {
     shadows: Mutex<Option<Arc<Shadows>>>,
 }
 
-/// Returns what `place` holds. Where that is nothing yet, `make` makes it; fails with `ENOMEM`.
+/// Returns what `place` holds. Where that is nothing yet, `make` makes it. Who waits for another one that makes
+/// it may be killed.
+///
+/// Fails with `ENOMEM`; with `EINTR` where a signal ends the task, and with `ENODEV` where the module goes.
 fn made<T>(
     place: &Mutex<Option<Arc<T>>>,
-    make: impl FnOnce() -> Result<T, NoMemory>,
+    make: impl FnOnce() -> Result<T, Stop>,
 ) -> Result<Arc<T>> {
-    let mut place = place.lock();
+    let mut place = task::lock_killable(place)?;
     if let Some(made) = &*place {
         return Ok(made.clone());
     }
-    let made = make().map_err(|NoMemory| ENOMEM)?;
+    let made = make().map_err(|stop| match stop {
+        Stop::Interrupted if task::current_is_killed() => EINTR,
+        Stop::Interrupted => ENODEV,
+        Stop::NoMemory | Stop::TooLarge | Stop::PurgeTooLarge => ENOMEM,
+    })?;
     Ok(place.insert(Arc::new(made, GFP_KERNEL)?).clone())
 }
 
 impl Published {
-    /// Compiles `table`. Where it is `last`'s with changes, only these are compiled, if they are few.
+    /// Compiles the table of `change`, a change of `last`'s. Only what differs is compiled, if that is little.
     ///
     /// Process context; takes up to seconds.
     #[inline(never)]
     pub(crate) fn new(
-        table: Table<Slot>,
+        change: Change<Slot>,
         generation: u64,
         last: Option<&Ruleset<Slot>>,
         limits: &dyn Limits,
     ) -> Result<Arc<Self>, Stop> {
-        let table = alloc::Arc::new(table)?;
         let ruleset = match last {
-            None => Ruleset::compile(table, limits)?,
-            Some(last) => last.updated(table, limits)?,
+            None => Ruleset::compile(alloc::Arc::new(change.table)?, limits)?,
+            Some(last) => last.changed(change, limits)?,
         };
         let ruleset = alloc::Arc::new(ruleset)?;
         let published = pin_init!(Self {
@@ -124,19 +129,20 @@ impl Published {
 
     /// Returns the places of the rules' lines in the files that list them, and the sum of their text.
     ///
-    /// The first call writes all of the text to find them. Fails with `ENOMEM`.
+    /// The first call writes all of the text to find them. Fails with `ENOMEM`, or `EINTR`.
     pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
-        made(&self.listing, || Listing::new(self.table()))
+        made(&self.listing, || Ok(Listing::new(self.table())?))
     }
 
     /// Returns the tags of the rules, with the sum of each. As [`Self::listing()`].
     pub(crate) fn tags(&self) -> Result<Arc<Tags>> {
-        made(&self.tags, || Tags::new(self.table()))
+        made(&self.tags, || Ok(Tags::new(self.table())?))
     }
 
-    /// Returns the rules that others shadow. As [`Self::listing()`].
-    pub(crate) fn shadows(&self) -> Result<Arc<Shadows>> {
-        made(&self.shadows, || Shadows::of(&self.ruleset))
+    /// Returns the rules that others shadow. As [`Self::listing()`]; where `limits` end the search, fails with
+    /// `EINTR` or `ENODEV`.
+    pub(crate) fn shadows(&self, limits: &dyn Limits) -> Result<Arc<Shadows>> {
+        made(&self.shadows, || Shadows::of(&self.ruleset, limits))
     }
 }
 

@@ -204,6 +204,15 @@ impl From<NotCommitted> for Report {
                 ),
                 "",
             ),
+            NotCommitted::Stopped(Stop::PurgeTooLarge) => Self::of_all(
+                Refusal::new(
+                    Errno::TooBig,
+                    0,
+                    "the purge would take over 256 MiB",
+                    "fewer rules with dev=, mark=, flags= or local=, or shorter lists in them",
+                ),
+                "",
+            ),
             NotCommitted::TooDear(dearest) => Self::of_all(
                 Refusal::new(
                     Errno::TooBig,
@@ -228,8 +237,8 @@ fn interrupted() -> Report {
     Report::of_all(Refusal::new(errno, 0, what, ""), "")
 }
 
-/// The limits of a compile: it ends where nobody waits for the table any more.
-struct WhileWanted<'a>(Option<&'a Nets>);
+/// The limits of a compile, or a search: it ends where nobody waits for what comes of it any more.
+pub(crate) struct WhileWanted<'a>(pub(crate) Option<&'a Nets>);
 
 impl Limits for WhileWanted<'_> {
     fn is_interrupted(&self) -> bool {
@@ -269,7 +278,12 @@ impl Writer {
             slots.observe()?;
         }
         let limits = WhileWanted(None);
-        let published = Published::new(Table::new(), 0, None, &limits).map_err(|_| ENOMEM)?;
+        let nothing = Change {
+            table: Table::new(),
+            added: 0,
+            removed: 0,
+        };
+        let published = Published::new(nothing, 0, None, &limits).map_err(|_| ENOMEM)?;
         let in_force = InForce::new(&queue, published, mode, settings.icmp_errors)?;
         let nets = Arc::pin_init(Nets::new(in_force), GFP_KERNEL)?;
         let writer = pin_init!(Self {
@@ -404,7 +418,7 @@ impl Writer {
     /// Logs a commit of the current task. `writing` is not held.
     fn log(&self, done: Commit) {
         log::commit(&done, format_args!("by {}", TaskName::current()));
-        log::shadowed(&done);
+        log::shadowed(&done, &WhileWanted(Some(&self.nets)));
         log::warn(&self.nets);
     }
 
@@ -495,7 +509,7 @@ impl Writer {
 
     /// Compiles a new table aside and puts it in force. `writing` is held.
     ///
-    /// A table that only lacks rules of the last one is never refused for what packets cost.
+    /// A table that only lacks rules of the last one is never refused for what packets cost, nor for its memory.
     fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NotCommitted> {
         Ok(self.commit_with(change, |_, _, _| Ok(()))?.0)
     }
@@ -510,11 +524,12 @@ impl Writer {
         let (last, mode) = self.nets.published();
         let generation = last.generation.wrapping_add(1);
         let limits = WhileWanted(Some(&self.nets));
-        let published = Published::new(change.table, generation, Some(&last.ruleset), &limits)?;
         let (added, removed) = (change.added, change.removed);
-        if added != 0 || removed == 0 {
-            let most = self.settings.worst_lookup;
-            if let Some(dearest) = published.ruleset.too_dear(&last.ruleset, most)? {
+        let only_removes = change.only_removes();
+        let published = Published::new(change, generation, Some(&last.ruleset), &limits)?;
+        if !only_removes {
+            let (ruleset, most) = (&published.ruleset, self.settings.worst_lookup);
+            if let Some(dearest) = ruleset.too_dear(&last.ruleset, most, &limits)? {
                 return Err(NotCommitted::TooDear(dearest));
             }
         }
@@ -622,7 +637,7 @@ impl WorkItem<GONE> for Writer {
         match done {
             Ok(Some(done)) => log::commit(&done, "as their namespaces are gone"),
             Ok(None) => {}
-            // Of memory: fewer rules are never too dear, and no signal comes here.
+            // Of memory: fewer rules are never too dear or too large, and no signal comes here.
             Err(_) => {
                 if !writer.nets.is_unloading() {
                     if delay == RETRY {

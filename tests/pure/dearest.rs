@@ -39,7 +39,7 @@ fn dear() -> Ruleset<Slot> {
 }
 
 fn refused(ruleset: &Ruleset<Slot>, last: &Ruleset<Slot>) -> Option<Dearest> {
-    ruleset.too_dear(last, MOST).unwrap()
+    ruleset.too_dear(last, MOST, &Unlimited).unwrap()
 }
 
 /// So many rules of marks, each under a mask of its own.
@@ -55,9 +55,18 @@ fn a_dear_table_is_refused_behind_a_cheap_one() {
     assert!(dear.worst_cost() > MOST);
     let why = refused(&dear, &none).expect("refused");
     assert_eq!(why.cost, dear.worst_cost());
-    assert!(dear.too_dear(&none, usize::MAX).unwrap().is_none());
-    assert!(dear.too_dear(&none, why.cost).unwrap().is_none());
-    assert!(dear.too_dear(&none, why.cost - 1).unwrap().is_some());
+    assert!(dear
+        .too_dear(&none, usize::MAX, &Unlimited)
+        .unwrap()
+        .is_none());
+    assert!(dear
+        .too_dear(&none, why.cost, &Unlimited)
+        .unwrap()
+        .is_none());
+    assert!(dear
+        .too_dear(&none, why.cost - 1, &Unlimited)
+        .unwrap()
+        .is_some());
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn the_rules_that_make_it_so_are_named() {
     let cheap = lines(&Shape::Exact.rules(300, 1));
     let dear = lines(&Shape::LongLists.rules(512, 1));
     let ruleset = of_text(&format!("{cheap}{dear}"));
-    let why = ruleset.dearest().unwrap();
+    let why = ruleset.dearest(&Unlimited).unwrap();
     assert_eq!(why.cost, ruleset.worst_cost());
     let ids: Vec<u32> = why.ids().collect();
     assert_eq!(ids.len(), 6);
@@ -106,7 +115,7 @@ fn the_namespaces_and_the_family_are_named() {
         (" netns=init", "netns init,"),
     ] {
         let ruleset = of_text(&format!("udp dport=53\n{}", marks(100, netns)));
-        let why = ruleset.dearest().unwrap().to_string();
+        let why = ruleset.dearest(&Unlimited).unwrap().to_string();
         assert!(why.contains(shown), "{why}");
         assert!(why.contains(" for ip in "), "{why}");
     }
@@ -117,7 +126,10 @@ fn the_namespaces_and_the_family_are_named() {
         )
     };
     let rules: Vec<String> = (0..100).map(rule).collect();
-    let why = of_text(&lines(&rules)).dearest().unwrap().to_string();
+    let why = of_text(&lines(&rules))
+        .dearest(&Unlimited)
+        .unwrap()
+        .to_string();
     assert!(why.contains(" for ip6 in netns init,"), "{why}");
 }
 
@@ -131,7 +143,7 @@ fn rules_added_and_deleted_since() {
     let text = format!("delete 601\ndelete 602\n{}", marks(3, ""));
     let next = Arc::new(changed(&base, &text, &world)).unwrap();
     let next = last.updated(next, &Unlimited).unwrap();
-    let mut ids: Vec<u32> = next.dearest().unwrap().ids().collect();
+    let mut ids: Vec<u32> = next.dearest(&Unlimited).unwrap().ids().collect();
     ids.retain(|id| *id > 600);
     ids.sort();
     assert!(!ids.is_empty() && ids[0] >= 603, "{ids:?}");
@@ -140,12 +152,12 @@ fn rules_added_and_deleted_since() {
 
 #[test]
 fn a_table_of_no_rules_has_none_to_name() {
-    let why = of_text("").dearest().unwrap();
+    let why = of_text("").dearest(&Unlimited).unwrap();
     assert_eq!(why.ids().count(), 0);
 }
 
 #[test]
 fn without_memory() {
     let dear = dear();
-    assert!(failing_in_turn(|| dear.dearest(), |result| result.is_ok()) >= 3);
+    assert!(failing_in_turn(|| dear.dearest(&Unlimited), |result| result.is_ok()) >= 3);
 }

@@ -14,7 +14,13 @@ use ctskip_pure::{
             Limits,
             Stop, //
         },
-        ruleset::Ruleset, //
+        purge::Purge,
+        ruleset::Ruleset,
+        shadow::Shadows, //
+    },
+    table::{
+        listing::Shadow,
+        selection::Selection, //
     },
 };
 use ctskip_testkit::{
@@ -25,7 +31,9 @@ use ctskip_testkit::{
         Source, //
     },
     world::{
+        changed,
         lines,
+        run,
         table,
         World, //
     },
@@ -94,7 +102,7 @@ fn an_update_ends_when_its_caller_gives_up() {
     let world = World::default();
     let base = table(&lines(&Shape::Exact.rules(1000, 1)), &world);
     let base = Compiled::new(base);
-    let new = ctskip_testkit::world::changed(base.table(), "udp dport=53\n", &world);
+    let new = changed(base.table(), "udp dport=53\n", &world);
     let new = Arc::new(new).unwrap();
     let caller = Caller::new(0, usize::MAX);
     let stopped = base.ruleset().updated(new.clone(), &caller).err();
@@ -110,6 +118,104 @@ fn a_table_that_takes_too_much_memory_is_not_compiled() {
     let with = |bytes| Ruleset::compile(table.clone(), &Caller::new(usize::MAX, bytes)).err();
     assert_eq!(with(1 << 20), Some(Stop::TooLarge));
     assert_eq!(with(64 << 20), None);
+}
+
+/// A change that only takes rules out has all the memory that there is: it may be the way out.
+#[test]
+fn rules_can_be_deleted_from_a_table_that_takes_too_much_memory() {
+    let world = World::default();
+    let base = Compiled::new(table(&all_wide(64), &world));
+    let update = |text: &str| {
+        let change = run(base.table(), text, &world).ok().flatten().unwrap();
+        let caller = Caller::new(usize::MAX, 1 << 20);
+        base.ruleset().changed(change, &caller).err()
+    };
+    assert_eq!(update("delete 1\n"), None);
+    assert_eq!(update("udp dport=53\n"), Some(Stop::TooLarge));
+    assert_eq!(update("delete 1\nudp dport=53\n"), Some(Stop::TooLarge));
+    // It still ends when its caller gives up.
+    let change = run(base.table(), "delete 1\n", &world).ok().flatten();
+    let caller = Caller::new(2, 1 << 20);
+    let stopped = base.ruleset().changed(change.unwrap(), &caller).err();
+    assert_eq!(stopped, Some(Stop::Interrupted));
+}
+
+/// What an entry does not tell, the parts of a purge go without: they are alike here. Each alone has room.
+#[test]
+fn the_parts_of_a_purge_share_the_memory() {
+    let rules = all_wide(64);
+    let plain = Arc::new(table(&rules, &World::default())).unwrap();
+    let compiles = |bytes: &usize| {
+        let caller = Caller::new(usize::MAX, *bytes);
+        Ruleset::compile(plain.clone(), &caller).is_ok()
+    };
+    let bytes = (1..)
+        .map(|n| n << 18)
+        .find(compiles)
+        .expect("enough for the rules");
+
+    let marked = |action: &str| -> String {
+        let rule = |rule: &str| format!("{action} {rule} mark=1\n");
+        rules.lines().map(rule).collect()
+    };
+    let text = marked("track") + &marked("skip");
+    let compiled = Compiled::of_text(&text);
+    let purge = |gives_up, bytes| {
+        let caller = Caller::new(gives_up, bytes);
+        Purge::new(compiled.ruleset(), Selection::All, &caller).err()
+    };
+    assert_eq!(purge(usize::MAX, bytes), Some(Stop::PurgeTooLarge));
+    assert_eq!(purge(usize::MAX, 1 << 20), Some(Stop::PurgeTooLarge));
+    assert_eq!(purge(usize::MAX, 4 * bytes), None);
+    assert_eq!(purge(3, 4 * bytes), Some(Stop::Interrupted));
+}
+
+/// The dearest rules are looked for all over a table, once, and no longer than the caller waits.
+#[test]
+fn a_search_for_the_dearest_rules_ends_too() {
+    let dear = Compiled::of_text(&all_wide(160));
+    let patient = Caller::new(usize::MAX, usize::MAX);
+    let found = dear.ruleset().dearest(&patient).unwrap();
+    let asked = patient.asked.get();
+    assert!((100..200).contains(&asked), "asked {asked} times");
+    let none = Compiled::of_text("");
+    for gives_up in [0, 1, asked - 1] {
+        let caller = Caller::new(gives_up, usize::MAX);
+        let most = found.cost - 1;
+        let stopped = dear.ruleset().too_dear(none.ruleset(), most, &caller);
+        assert_eq!(stopped, Err(Stop::Interrupted));
+        assert_eq!(caller.asked.get(), gives_up + 1);
+    }
+}
+
+/// By a dear table, each lookup takes long: no more are made than there is work for, and none once the caller
+/// gives up.
+#[test]
+fn a_search_for_shadowed_rules_ends_too() {
+    let cheap = lines(&Shape::Exact.rules(20_000, 1));
+    let compiled = Compiled::of_text(&(cheap + &all_wide(160)));
+    let ruleset = compiled.ruleset();
+    let patient = Caller::new(usize::MAX, usize::MAX);
+    let shadows = Shadows::of(ruleset, &patient).unwrap();
+    let asked = patient.asked.get();
+    let looked_at = 20_160 - shadows.unknown();
+    assert!(shadows.known().all(|at| at < looked_at));
+    assert_ne!(shadows.at(looked_at - 1), Shadow::Unknown);
+    assert_eq!(shadows.at(looked_at), Shadow::Unknown);
+    assert!(looked_at * ruleset.worst_cost() <= 1 << 31);
+    assert!(asked > 1000, "asked {asked} times");
+    for gives_up in [0, 1, asked / 2, asked - 1] {
+        let caller = Caller::new(gives_up, usize::MAX);
+        assert_eq!(Shadows::of(ruleset, &caller), Err(Stop::Interrupted));
+        assert_eq!(caller.asked.get(), gives_up + 1);
+    }
+
+    // A rule in front, which none of the others is held against alone.
+    let next = changed(compiled.table(), "insert udp dport=53\n", &World::default());
+    let next = compiled.updated(next);
+    let caller = Caller::new(3, usize::MAX);
+    let since = Shadows::since(next.ruleset(), ruleset, &caller);
+    assert_eq!(since, Err(Stop::Interrupted));
 }
 
 /// The bound of the module is beyond what large tables take that cost packets little.

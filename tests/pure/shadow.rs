@@ -5,11 +5,9 @@
 use std::collections::BTreeSet;
 
 use ctskip_pure::{
-    alloc::{
-        Arc,
-        NoMemory, //
-    },
+    alloc::Arc,
     matcher::{
+        limits::Stop,
         oracle,
         shadow::{
             covers,
@@ -50,6 +48,7 @@ use ctskip_testkit::{
         rule,
         table,
         Table,
+        Unlimited,
         World,
         FIRST_INUM,
         INIT_INUM, //
@@ -416,7 +415,7 @@ fn said(shadows: &Shadows, count: usize) -> Vec<Shadow> {
 #[track_caller]
 fn assert_found(compiled: &Compiled) -> usize {
     let table = compiled.table();
-    let shadows = Shadows::of(compiled.ruleset()).unwrap();
+    let shadows = Shadows::of(compiled.ruleset(), &Unlimited).unwrap();
     let expected = by_pairs(table);
     for ((at, said), entry) in said(&shadows, expected.len())
         .iter()
@@ -504,7 +503,7 @@ fn shadows_since_a_change() {
                     shadow => shadow,
                 })
                 .collect();
-            let since = Shadows::since(next.ruleset(), compiled.ruleset()).unwrap();
+            let since = Shadows::since(next.ruleset(), compiled.ruleset(), &Unlimited).unwrap();
             let since = since.expect("tables that have much in common");
             assert_eq!(said(&since, entries.len()), expected, "{write}");
             told += since.known().count();
@@ -522,11 +521,11 @@ fn shadows_of_other_tables() {
     let last = Compiled::new(table("udp dport=1 id=1\nudp any id=2\n", &world));
     let next = changed(last.table(), "delete 1\nadd udp dport=1 id=1\n", &world);
     let next = last.updated(next);
-    let since = Shadows::since(next.ruleset(), last.ruleset())
+    let since = Shadows::since(next.ruleset(), last.ruleset(), &Unlimited)
         .unwrap()
         .unwrap();
     assert_eq!(said(&since, 2), [Shadow::None, Shadow::By(2)]);
-    let same = Shadows::since(next.ruleset(), next.ruleset())
+    let same = Shadows::since(next.ruleset(), next.ruleset(), &Unlimited)
         .unwrap()
         .unwrap();
     assert_eq!(said(&same, 2), [Shadow::None; 2]);
@@ -534,11 +533,11 @@ fn shadows_of_other_tables() {
     let many = Compiled::of_text(&"udp dport=1\n".repeat(256));
     let empty = Compiled::new(Table::new());
     assert_eq!(
-        Shadows::since(many.ruleset(), empty.ruleset()).unwrap(),
+        Shadows::since(many.ruleset(), empty.ruleset(), &Unlimited).unwrap(),
         None
     );
     let many = Compiled::of_text(&"udp dport=1\n".repeat(255));
-    let since = Shadows::since(many.ruleset(), empty.ruleset())
+    let since = Shadows::since(many.ruleset(), empty.ruleset(), &Unlimited)
         .unwrap()
         .unwrap();
     assert_eq!(since.known().count(), 254);
@@ -549,7 +548,7 @@ fn shadows_of_other_tables() {
 fn shadowed_rules_are_listed() {
     let listed = |text: &str| {
         let compiled = Compiled::of_text(text);
-        let shadows = Shadows::of(compiled.ruleset()).unwrap();
+        let shadows = Shadows::of(compiled.ruleset(), &Unlimited).unwrap();
         let table = compiled.table();
         let shadows = &shadows;
         ShadowedRules { table, shadows }.to_string()
@@ -577,7 +576,7 @@ fn shadows_where_the_work_ends() {
             .into_iter()
             .chain((0..count).map(rule))
             .collect();
-        Shadows::of(Compiled::of_text(&text).ruleset()).unwrap()
+        Shadows::of(Compiled::of_text(&text).ruleset(), &Unlimited).unwrap()
     };
     for (count, is_all) in [(30, true), (400, false)] {
         let shadows = of(count);
@@ -597,13 +596,13 @@ fn shadows_without_memory() {
     let text = "udp any\n".repeat(100);
     let compiled = Compiled::of_text(&text);
     let count = failing_in_turn(
-        || Shadows::of(compiled.ruleset()),
-        |result: Result<Shadows, NoMemory>| result.is_ok(),
+        || Shadows::of(compiled.ruleset(), &Unlimited),
+        |result: Result<Shadows, Stop>| result.is_ok(),
     );
     assert!(count >= 1);
     let empty = Arc::new(Compiled::new(Table::new())).unwrap();
     let count = failing_in_turn(
-        || Shadows::since(compiled.ruleset(), empty.ruleset()),
+        || Shadows::since(compiled.ruleset(), empty.ruleset(), &Unlimited),
         |result| result.is_ok(),
     );
     assert!(count >= 2);

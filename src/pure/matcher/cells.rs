@@ -141,7 +141,7 @@ impl Cell {
 
     /// Returns the place of the list, if it is one. A node is none.
     #[inline(always)]
-    fn list_place(self) -> Option<usize> {
+    pub(super) fn list_place(self) -> Option<usize> {
         (self.0 & Self::LIST != 0).then_some((self.0 & !Self::KIND) as usize)
     }
 }
@@ -274,6 +274,11 @@ impl Cells {
     /// Returns the cells from number `start` to ahead of number `end`.
     pub(super) fn range(&self, start: usize, end: usize) -> &[Cell] {
         self.cells.get(start..end).unwrap_or_default()
+    }
+
+    /// Returns all lists, one behind the other.
+    pub(super) fn lists(&self) -> &[Cell] {
+        &self.lists
     }
 
     /// Returns the rows of a cell that is no node: of a list, or the one.

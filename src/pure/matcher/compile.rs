@@ -257,6 +257,11 @@ impl Matcher {
         self.trees.shadows(position)
     }
 
+    /// Returns how many bytes its trees take: what [`Limits::most_bytes`] bounds.
+    pub(super) fn bytes(&self) -> usize {
+        self.trees.bytes()
+    }
+
     /// Returns how many rows [`shadowed`](Self::shadowed) looks at.
     pub(super) fn rows(&self) -> usize {
         self.rows.len()
@@ -286,9 +291,10 @@ impl Matcher {
         section: &Section,
         family: Family,
         to: &mut Vec<(Order, Cost)>,
-    ) -> Result<(), NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<(), Stop> {
         self.trees
-            .dearest_rows(section.trees(family), &self.rows, to)
+            .dearest_rows(section.trees(family), &self.rows, to, limits)
     }
 
     /// Returns the first rule of a section that matches `key`, if it is ahead of `best`; else `best`.

@@ -107,6 +107,11 @@ pub(super) const WORK_LEAST: usize = 1 << 16;
 pub(super) const WORK_MOST: usize = 1 << 30;
 /// The items in cells that are filled before the limits of a compile are looked after: about a millisecond.
 pub(super) const ITEMS_UNCHECKED: usize = 1 << 12;
+/// The instructions, roughly, of other searches of a table before the limits are looked after: about a
+/// millisecond.
+pub(super) const WORK_UNCHECKED: usize = 1 << 20;
+/// The instructions, roughly, for each place of a tree, where the dearest rules are looked for.
+pub(super) const DEAREST_PLACE: usize = 16;
 /// The bytes that the trees of a table may take, those in work included. Tables like those of ClassBench
 /// take 0.3 KiB a rule, and 131,072 rules of short prefixes on both sides half of it.
 pub(super) const MOST_BYTES: usize = 256 << 20;
@@ -169,6 +174,11 @@ pub(super) const SHADOW_WORK_LEAST: usize = 1 << 21;
 pub(super) const SHADOW_WORK_MOST: usize = 1 << 22;
 /// The words that it takes as much work to look at as to hold a rule against another one.
 pub(super) const SHADOW_PAIR: usize = 64;
+/// The instructions of a word, roughly.
+pub(super) const SHADOW_WORD: usize = 32;
+/// The instructions that the lookups of such a search may take, each counted as the table's dearest one: enough
+/// for two of each of 131,072 rules, where a lookup costs 8,192 at worst.
+pub(super) const SHADOW_LOOKUPS: usize = 1 << 31;
 /// The intervals that a field of the rules is cut into, about, and the rules that are looked at for that.
 pub(super) const SHADOW_INTERVALS: usize = 128;
 /// See [`SHADOW_INTERVALS`].

@@ -15,6 +15,8 @@
 //! The told rules are looked up in a table of their own, and so are the untold ones without their untold
 //! terms, apart by what they do. Where all rules are told, as mostly, that table is the one in force.
 
+use core::cell::Cell;
+
 use crate::pure::{
     alloc::{
         Arc,
@@ -92,13 +94,55 @@ struct Match<'p, S> {
     entry: &'p Entry<S>,
 }
 
+/// The limits of all parts of a purge together: each has the bytes that those before it have left.
+struct Shared<'l> {
+    limits: &'l dyn Limits,
+    /// The bytes of the parts that are made.
+    taken: Cell<usize>,
+}
+
+impl<'l> Shared<'l> {
+    /// Returns the limits of parts of which none is made.
+    fn new(limits: &'l dyn Limits) -> Self {
+        Self {
+            limits,
+            taken: Cell::new(0),
+        }
+    }
+
+    /// Counts the bytes of a part that was made. Fails where they are too many with those before.
+    fn take(&self, bytes: usize) -> Result<(), Stop> {
+        self.check_bytes(bytes)?;
+        self.taken.set(self.taken.get().saturating_add(bytes));
+        Ok(())
+    }
+}
+
+impl Limits for Shared<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.limits.is_interrupted()
+    }
+
+    fn most_bytes(&self) -> usize {
+        self.limits.most_bytes().saturating_sub(self.taken.get())
+    }
+}
+
+/// Tells what a purge takes from what the table takes that it is by.
+fn of_purge(stop: Stop) -> Stop {
+    match stop {
+        Stop::TooLarge => Stop::PurgeTooLarge,
+        stop => stop,
+    }
+}
+
 impl<S: Clone> Part<S> {
     /// Makes the part of the rules of `table` that are `wanted`, without the terms that an entry does not
     /// tell; [`None`] where there are none. Not inlined: one frame serves all parts.
     #[inline(never)]
     fn new(
         table: &Table<S>,
-        limits: &dyn Limits,
+        limits: &Shared<'_>,
         wanted: impl Fn(&Entry<S>) -> bool,
     ) -> Result<Option<Self>, Stop> {
         let (table, places) = table.picked(|entry| match wanted(entry) {
@@ -108,7 +152,9 @@ impl<S: Clone> Part<S> {
         if table.entries().is_empty() {
             return Ok(None);
         }
-        let ruleset = Arc::new(Ruleset::compile(Arc::new(table)?, limits)?)?;
+        let ruleset = Ruleset::compile(Arc::new(table)?, limits).map_err(of_purge)?;
+        limits.take(ruleset.bytes()).map_err(of_purge)?;
+        let ruleset = Arc::new(ruleset)?;
         Ok(Some(Self { ruleset, places }))
     }
 }
@@ -154,7 +200,8 @@ pub struct Purge<S> {
 impl<S: Clone> Purge<S> {
     /// Prepares a purge by the selected rules of `ruleset`. Process context, may sleep.
     ///
-    /// Takes up to seconds where rules are untold. Not inlined: its frame is large.
+    /// Where rules are untold, it takes as long as several compiles of the table: without their untold terms,
+    /// rules may overlap more. Not inlined: its frame is large.
     #[inline(never)]
     pub fn new(
         ruleset: &Arc<Ruleset<S>>,
@@ -173,15 +220,16 @@ impl<S: Clone> Purge<S> {
                 untold: None,
             });
         }
+        let limits = Shared::new(limits);
         let untold = |wanted: &dyn Fn(&Entry<S>) -> bool| {
-            Part::new(table, limits, |entry| {
+            Part::new(table, &limits, |entry| {
                 entry.rule().is_untold() && wanted(entry)
             })
         };
         let skips = |entry: &Entry<S>| entry.rule().action() == Action::Skip;
         let is_free = |entry: &Entry<S>| entry.rule().nat_ok();
         Ok(Self {
-            told: Part::new(table, limits, |entry| !entry.rule().is_untold())?,
+            told: Part::new(table, &limits, |entry| !entry.rule().is_untold())?,
             untold: Some(Untold {
                 track: untold(&|entry| !skips(entry))?,
                 guarded: untold(&|entry| skips(entry) && !is_free(entry))?,

@@ -18,6 +18,7 @@ use crate::pure::{
         },
         found::Order,
         limits::{
+            AnyBytes,
             Limits,
             Stop, //
         },
@@ -47,6 +48,7 @@ use crate::pure::{
         NetnsId, //
     },
     table::{
+        Change,
         Entry,
         Table, //
     },
@@ -123,6 +125,23 @@ impl<S> Ruleset<S> {
         match self.delta.updated(&self.base, &table, limits)? {
             Some(delta) => Ok(Self::new(table, self.base.clone(), delta)?),
             None => Self::compile(table, limits),
+        }
+    }
+
+    /// Compiles the table of `change`, a change of this one's, as [`Self::updated()`] does.
+    ///
+    /// Where rules are taken out and none is added, memory is not bounded but by what there is: rules can always
+    /// be deleted, though fewer of them may take more.
+    pub fn changed(&self, change: Change<S>, limits: &dyn Limits) -> Result<Self, Stop>
+    where
+        S: Eq,
+    {
+        let any_bytes = AnyBytes(limits);
+        let only_removes = change.only_removes();
+        let table = Arc::new(change.table)?;
+        match only_removes {
+            true => self.updated(table, &any_bytes),
+            false => self.updated(table, limits),
         }
     }
 
@@ -328,6 +347,11 @@ impl<S> Ruleset<S> {
         Some(entry)
     }
 
+    /// Returns how many bytes the trees take of all rules that were compiled as a whole.
+    pub(super) fn bytes(&self) -> usize {
+        self.base.compiled.matcher.bytes()
+    }
+
     /// Returns the cost of a lookup at worst, in whatever namespace, in instructions, roughly.
     pub fn worst_cost(&self) -> usize {
         self.worst().0
@@ -354,24 +378,29 @@ impl<S> Ruleset<S> {
 
     /// Returns the lookup for which the table is to be refused, where one may cost `most`, and the table in
     /// force is `last`; [`None`] where it costs no more, or no more than by `last`.
-    pub fn too_dear(&self, last: &Self, most: usize) -> Result<Option<Dearest>, NoMemory> {
+    pub fn too_dear(
+        &self,
+        last: &Self,
+        most: usize,
+        limits: &dyn Limits,
+    ) -> Result<Option<Dearest>, Stop> {
         match self.worst_cost() > most.max(last.worst_cost()) {
-            true => self.dearest().map(Some),
+            true => self.dearest(limits).map(Some),
             false => Ok(None),
         }
     }
 
     /// Returns the lookup that costs most, and the rules that make it so. Process context; goes through
-    /// all that was compiled.
-    pub fn dearest(&self) -> Result<Dearest, NoMemory> {
+    /// all that was compiled, once.
+    pub fn dearest(&self, limits: &dyn Limits) -> Result<Dearest, Stop> {
         let (cost, scope, family) = self.worst();
         let sections = self.sections(scope);
         let mut rows = Vec::new();
         let base = &self.base.compiled.matcher;
-        base.dearest_rows(&sections.base, family, &mut rows)?;
+        base.dearest_rows(&sections.base, family, &mut rows, limits)?;
         if let Some(added) = &self.delta.added {
             let added = &added.compiled.matcher;
-            added.dearest_rows(&sections.added, family, &mut rows)?;
+            added.dearest_rows(&sections.added, family, &mut rows, limits)?;
         }
         rows.retain(|(order, _)| match order.position() {
             Ok(position) => !bitmap::is_set(&self.delta.deleted, position),
@@ -386,6 +415,6 @@ impl<S> Ruleset<S> {
             }
         };
         let id = |order| Some(self.entry(order)?.id());
-        Dearest::new(cost, netns, family, rows, id)
+        Ok(Dearest::new(cost, netns, family, rows, id)?)
     }
 }

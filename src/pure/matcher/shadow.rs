@@ -9,7 +9,8 @@
 //! packets of their own. So two packets of each rule are looked up as any others are. A rule that
 //! shadows it matches all of them: if the first that matches one of them covers the rule, it is the first of
 //! all that do. Only where neither is so, the rules ahead that match such a packet are held against it one by
-//! one, which an [`Index`] finds, as long as there is [work](SHADOW_WORK_PER_RULE) for that.
+//! one, which an [`Index`] finds, as long as there is [work](SHADOW_WORK_PER_RULE) for that. Lookups are made as long
+//! as there is [work](SHADOW_LOOKUPS) for them, too: by a dear table, each may take milliseconds.
 
 use core::fmt::{
     self,
@@ -18,16 +19,15 @@ use core::fmt::{
 };
 
 use crate::pure::{
-    alloc::{
-        NoMemory,
-        Vec, //
-    },
+    alloc::Vec,
     bitmap,
     matcher::{
         cost::{
             SHADOW_INTERVALS,
+            SHADOW_LOOKUPS,
             SHADOW_PAIR,
             SHADOW_SAMPLE,
+            SHADOW_WORD,
             SHADOW_WORK_LEAST,
             SHADOW_WORK_MOST,
             SHADOW_WORK_PER_RULE, //
@@ -35,6 +35,11 @@ use crate::pure::{
         delta::{
             walk,
             Step, //
+        },
+        limits::{
+            Limits,
+            Pace,
+            Stop, //
         },
         ruleset::Ruleset,
         scope::Scope,
@@ -81,9 +86,9 @@ pub struct Shadows {
 }
 
 impl Shadows {
-    /// Finds those of a table. Process context; the time is bounded by the number of its rules.
-    pub fn of<S>(ruleset: &Ruleset<S>) -> Result<Self, NoMemory> {
-        let mut search = Search::new(ruleset);
+    /// Finds those of a table. Process context; takes up to a second or two, and ends where the caller gives up.
+    pub fn of<S>(ruleset: &Ruleset<S>, limits: &dyn Limits) -> Result<Self, Stop> {
+        let mut search = Search::new(ruleset, limits);
         for position in 0..ruleset.table().entries().len() {
             search.look_at(position, |_| true)?;
         }
@@ -92,7 +97,11 @@ impl Shadows {
 
     /// Finds those that are so since `ruleset` has taken the place of `last`: the rule is new, or the one ahead
     /// of it. [`None`] where the tables have little in common. Process context, as [`Self::of()`].
-    pub fn since<S: Eq>(ruleset: &Ruleset<S>, last: &Ruleset<S>) -> Result<Option<Self>, NoMemory> {
+    pub fn since<S: Eq>(
+        ruleset: &Ruleset<S>,
+        last: &Ruleset<S>,
+        limits: &dyn Limits,
+    ) -> Result<Option<Self>, Stop> {
         let (old, new) = (last.table().entries(), ruleset.table().entries());
         let mut added: Vec<usize> = Vec::new();
         let is_little = walk(old, new, |step| {
@@ -104,7 +113,7 @@ impl Shadows {
         if !is_little {
             return Ok(None);
         }
-        let mut search = Search::new(ruleset);
+        let mut search = Search::new(ruleset, limits);
         for position in added.first().copied().unwrap_or(new.len())..new.len() {
             let ahead = match added.binary_search(&position) {
                 Ok(_) => {
@@ -113,7 +122,7 @@ impl Shadows {
                 }
                 Err(count) => added.get(..count).unwrap_or_default(),
             };
-            if !search.is_left_by(position, ahead) {
+            if !search.is_left_by(position, ahead)? {
                 let is_new = |id| {
                     let mut rules = ahead.iter().filter_map(|at| new.get(*at));
                     rules.any(|entry| entry.id() == id)
@@ -173,6 +182,10 @@ struct Search<'a, S> {
     index: Option<Index>,
     /// The work that may still be done with it.
     work: usize,
+    /// What a lookup costs at worst, and what all that are still made may cost.
+    lookup: usize,
+    lookups: usize,
+    pace: Pace<'a>,
     found: Shadows,
 }
 
@@ -182,31 +195,44 @@ impl<'a, S> Search<'a, S> {
     const FEW: usize = 8;
 
     /// Starts one that has found nothing.
-    fn new(ruleset: &'a Ruleset<S>) -> Self {
+    fn new(ruleset: &'a Ruleset<S>, limits: &'a dyn Limits) -> Self {
         let rules = ruleset.table().entries().len();
         let work = rules.saturating_mul(SHADOW_WORK_PER_RULE);
         Self {
             ruleset,
             index: None,
             work: work.clamp(SHADOW_WORK_LEAST, SHADOW_WORK_MOST),
+            lookup: ruleset.worst_cost(),
+            lookups: SHADOW_LOOKUPS,
+            pace: Pace::new(limits),
             found: Shadows { rules: Vec::new() },
         }
     }
 
     /// Returns whether none of the rules at the positions `ahead`, which must be few to be seen, covers the one
     /// at `position`.
-    fn is_left_by(&self, position: usize, ahead: &[usize]) -> bool {
+    fn is_left_by(&mut self, position: usize, ahead: &[usize]) -> Result<bool, Stop> {
         let entries = self.ruleset.table().entries();
         let Some(entry) = entries.get(position) else {
-            return true;
+            return Ok(true);
         };
+        if ahead.len() > Self::FEW {
+            return Ok(false);
+        }
+        self.pace_pairs(ahead.len())?;
         let mut others = ahead.iter().filter_map(|at| entries.get(*at));
-        ahead.len() <= Self::FEW && !others.any(|other| covers(other.rule(), entry.rule()))
+        Ok(!others.any(|other| covers(other.rule(), entry.rule())))
+    }
+
+    /// Counts so many pairs of rules. Fails where the caller gives up.
+    fn pace_pairs(&mut self, pairs: usize) -> Result<(), Stop> {
+        let words = pairs.saturating_mul(SHADOW_PAIR);
+        self.pace.work(words.saturating_mul(SHADOW_WORD))
     }
 
     /// Notes the rule at `position` if it is shadowed by a rule whose id `is_meant`, or that is not known.
     /// Positions must ascend.
-    fn look_at(&mut self, position: usize, is_meant: impl Fn(u32) -> bool) -> Result<(), NoMemory> {
+    fn look_at(&mut self, position: usize, is_meant: impl Fn(u32) -> bool) -> Result<(), Stop> {
         let shadow = self.find(position)?;
         let is_noted = match shadow {
             Shadow::None => false,
@@ -214,13 +240,13 @@ impl<'a, S> Search<'a, S> {
             Shadow::Unknown => true,
         };
         match u32::try_from(position) {
-            Ok(position) if is_noted => self.found.rules.push((position, shadow)),
+            Ok(position) if is_noted => Ok(self.found.rules.push((position, shadow))?),
             _ => Ok(()),
         }
     }
 
     /// Finds the rule that shadows the one at `position`.
-    fn find(&mut self, position: usize) -> Result<Shadow, NoMemory> {
+    fn find(&mut self, position: usize) -> Result<Shadow, Stop> {
         let entries = self.ruleset.table().entries();
         let Some(entry) = entries.get(position) else {
             return Ok(Shadow::None);
@@ -228,6 +254,11 @@ impl<'a, S> Search<'a, S> {
         let rule = entry.rule();
         let mut random = Random::new(position);
         for is_first in [true, false] {
+            let Some(left) = self.lookups.checked_sub(self.lookup) else {
+                return Ok(Shadow::Unknown);
+            };
+            self.lookups = left;
+            self.pace.work(self.lookup)?;
             let key = packet(rule, is_first, &mut random);
             let scope = self.scope(rule.netns(), is_first);
             let sections = self.ruleset.sections(scope);
@@ -239,6 +270,7 @@ impl<'a, S> Search<'a, S> {
             if first.id() == entry.id() {
                 return Ok(Shadow::None);
             }
+            self.pace_pairs(1)?;
             if covers(first.rule(), rule) {
                 return Ok(Shadow::By(first.id()));
             }
@@ -248,11 +280,11 @@ impl<'a, S> Search<'a, S> {
 
     /// Finds the rule that shadows `rule`, the one at `position`, among those ahead that match a packet of it.
     #[inline(never)]
-    fn compare(&mut self, position: usize, rule: &Rule) -> Result<Shadow, NoMemory> {
+    fn compare(&mut self, position: usize, rule: &Rule) -> Result<Shadow, Stop> {
         let entries = self.ruleset.table().entries();
         let index = match &mut self.index {
             Some(index) => index,
-            none => none.insert(Index::new(entries)?),
+            none => none.insert(Index::new(entries, &mut self.pace)?),
         };
         let key = packet(rule, true, &mut Random::new(position));
         let rows = index.rows(&key);
@@ -261,6 +293,7 @@ impl<'a, S> Search<'a, S> {
                 return Ok(Shadow::Unknown);
             };
             self.work = left;
+            self.pace.work(SHADOW_WORD)?;
             for at in index.candidates(word, &rows) {
                 let Some(other) = entries.get(at).filter(|_| at < position) else {
                     return Ok(Shadow::None);
@@ -269,6 +302,7 @@ impl<'a, S> Search<'a, S> {
                     return Ok(Shadow::Unknown);
                 };
                 self.work = left;
+                self.pace.work(SHADOW_PAIR.saturating_mul(SHADOW_WORD))?;
                 if covers(other.rule(), rule) {
                     return Ok(Shadow::By(other.id()));
                 }
@@ -311,15 +345,19 @@ struct Field {
 
 impl Index {
     /// Goes through all rules.
-    fn new<S>(entries: &[Entry<S>]) -> Result<Self, NoMemory> {
+    fn new<S>(entries: &[Entry<S>], pace: &mut Pace<'_>) -> Result<Self, Stop> {
         let addresses = |prefix: Prefix| (prefix.value(), prefix.value() | !prefix.mask());
         let ports = |range: Range<u16>| (range.first().into(), range.last().into());
         Ok(Self {
             fields: [
-                Field::new(entries, |rule| hull(rule.sources().map(addresses)))?,
-                Field::new(entries, |rule| hull(rule.destinations().map(addresses)))?,
-                Field::new(entries, |rule| hull(rule.source_ports().map(ports)))?,
-                Field::new(entries, |rule| hull(rule.destination_ports().map(ports)))?,
+                Field::new(entries, pace, |rule| hull(rule.sources().map(addresses)))?,
+                Field::new(entries, pace, |rule| {
+                    hull(rule.destinations().map(addresses))
+                })?,
+                Field::new(entries, pace, |rule| hull(rule.source_ports().map(ports)))?,
+                Field::new(entries, pace, |rule| {
+                    hull(rule.destination_ports().map(ports))
+                })?,
             ],
             words: entries.len().div_ceil(WORD),
         })
@@ -378,8 +416,9 @@ impl Field {
     /// Goes through what all rules name of it: the first and the last value.
     fn new<S>(
         entries: &[Entry<S>],
+        pace: &mut Pace<'_>,
         named: impl Fn(&Rule) -> Option<(u128, u128)>,
-    ) -> Result<Self, NoMemory> {
+    ) -> Result<Self, Stop> {
         let mut sample = Vec::new();
         let step = entries.len() / SHADOW_SAMPLE;
         for entry in entries.iter().step_by(step.saturating_add(1)) {
@@ -407,7 +446,10 @@ impl Field {
                 bitmap::set(&mut field.all, position);
                 continue;
             };
-            for row in field.row(first)..=field.row(last) {
+            let (first, last) = (field.row(first), field.row(last));
+            let rows = last.saturating_sub(first).saturating_add(1);
+            pace.work(rows.saturating_mul(SHADOW_WORD))?;
+            for row in first..=last {
                 let at = row.saturating_mul(bits).saturating_add(position);
                 bitmap::set(&mut field.rows, at);
             }

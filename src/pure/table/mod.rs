@@ -151,6 +151,13 @@ pub struct Change<S> {
     pub removed: usize,
 }
 
+impl<S> Change<S> {
+    /// Returns whether the new table only lacks rules of the old one.
+    pub fn only_removes(&self) -> bool {
+        self.added == 0 && self.removed != 0
+    }
+}
+
 /// Gives ids to the rules of a new table that name none.
 ///
 /// Each is above all that were given before, so that no id is given twice. Where the highest one of all was

@@ -46,7 +46,7 @@ pub fn matcher(data: &[u8]) {
 pub(super) fn hold(compiled: &Compiled, source: &mut dyn Source, packets: usize) {
     let rules = world::rules(compiled.table());
     bounded(compiled, &rules);
-    let shadows = Shadows::of(compiled.ruleset()).expect("memory");
+    let shadows = Shadows::of(compiled.ruleset(), &world::Unlimited).expect("memory");
     for _ in 0..packets {
         if source.is_spent() {
             break;

@@ -210,10 +210,12 @@ impl Trees {
         trees: Slice,
         rows: &Rows,
         to: &mut Vec<(Order, Cost)>,
-    ) -> Result<(), NoMemory> {
+        limits: &dyn Limits,
+    ) -> Result<(), Stop> {
         let cost = |row: Cell| rows.cost(RowId(row.0)).1;
+        let costs = self.nodes.costs(&cost, limits)?;
         for tree in self.of(trees) {
-            let leaf = self.nodes.dearest_leaf(tree.root, cost)?;
+            let leaf = self.nodes.dearest_leaf(&costs, tree.root, &cost);
             for row in self.nodes.cells.rows(leaf) {
                 if let Some(order) = Order::of_row(rows.order(RowId(row.0))) {
                     to.push((order, cost(row)))?;
@@ -221,6 +223,11 @@ impl Trees {
             }
         }
         Ok(())
+    }
+
+    /// Returns how many bytes the trees take.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.bytes()
     }
 
     /// Returns whether rules behind that of number `rule` were left out of some cell.

@@ -16,7 +16,13 @@ use crate::pure::{
         },
         cost::{
             Cost,
+            DEAREST_PLACE,
             NODE_COST, //
+        },
+        limits::{
+            Limits,
+            Pace,
+            Stop, //
         },
         words::{
             Words,
@@ -57,6 +63,12 @@ pub(super) struct Nodes {
     pub(super) cells: Cells,
     /// A bit for the position of each rule behind which others were left out of some cell.
     shadowing: Vec<u32>,
+}
+
+/// What a search costs at worst from each node on, and from each place of a list on.
+pub(super) struct NodeCosts {
+    nodes: Vec<Cost>,
+    lists: Vec<Cost>,
 }
 
 /// How many nodes and cells there are at some time.
@@ -126,40 +138,66 @@ impl Nodes {
         self.cells.range(start, start.saturating_add(count))
     }
 
-    /// Returns the leaf that is reached from `root` at most cost. `cost` gives the cost of a row.
-    pub(super) fn dearest_leaf(
+    /// Returns the costs of all nodes and lists. `cost` gives the cost of a row. Goes through them once.
+    pub(super) fn costs(
         &self,
-        root: Cell,
-        cost: impl Fn(Cell) -> Cost,
-    ) -> Result<Cell, NoMemory> {
-        let of_rows = |cell: Cell| {
-            let rows = self.cells.rows(cell);
-            rows.fold(0u32, |sum, row| sum.saturating_add(cost(row)))
+        cost: &impl Fn(Cell) -> Cost,
+        limits: &dyn Limits,
+    ) -> Result<NodeCosts, Stop> {
+        let mut pace = Pace::new(limits);
+        let lists = self.cells.lists();
+        let mut costs = NodeCosts {
+            nodes: zeros(self.nodes.len())?,
+            lists: zeros(lists.len())?,
         };
-        // Of each node, with all that lies below. These come behind it.
-        let mut costs: Vec<Cost> = Vec::with_capacity(self.nodes.len())?;
-        for _ in 0..self.nodes.len() {
-            costs.push(0)?;
+        // The rest of a list lies behind a place, and what lies below a node behind that.
+        let mut behind = 0;
+        for (row, own) in lists.iter().zip(costs.lists.iter_mut()).rev() {
+            pace.work(DEAREST_PLACE)?;
+            behind = match row.0 & Cell::LAST {
+                0 => cost(*row).saturating_add(behind),
+                _ => cost(*row),
+            };
+            *own = behind;
         }
-        let of = |costs: &[Cost], cell: Cell| match cell.node() {
-            Some(number) => costs.get(number).copied().unwrap_or(0),
-            None => of_rows(cell),
-        };
         for (number, node) in self.nodes.iter().enumerate().rev() {
-            let below = self.cells_of(node).iter().map(|cell| of(&costs, *cell));
-            let most = below.max().unwrap_or(0);
-            if let Some(own) = costs.get_mut(number) {
+            let mut most = 0;
+            for cell in self.cells_of(node) {
+                pace.work(DEAREST_PLACE)?;
+                most = most.max(self.cost_of(&costs, *cell, cost));
+            }
+            if let Some(own) = costs.nodes.get_mut(number) {
                 *own = most.saturating_add(NODE_COST);
             }
         }
+        Ok(costs)
+    }
+
+    /// Returns the cost of a search from `cell` on.
+    fn cost_of(&self, costs: &NodeCosts, cell: Cell, cost: &impl Fn(Cell) -> Cost) -> Cost {
+        let known = match (cell.node(), cell.list_place()) {
+            (Some(number), _) => costs.nodes.get(number),
+            (None, Some(place)) => costs.lists.get(place),
+            (None, None) => return self.cells.rows(cell).map(cost).next().unwrap_or(0),
+        };
+        known.copied().unwrap_or(0)
+    }
+
+    /// Returns the leaf that is reached from `root` at most cost.
+    pub(super) fn dearest_leaf(
+        &self,
+        costs: &NodeCosts,
+        root: Cell,
+        cost: &impl Fn(Cell) -> Cost,
+    ) -> Cell {
         let mut cell = root;
         while let Some(node) = cell.node().and_then(|number| self.nodes.get(number)) {
             let below = self.cells_of(node).iter().copied();
             cell = below
-                .max_by_key(|cell| of(&costs, *cell))
+                .max_by_key(|cell| self.cost_of(costs, *cell, cost))
                 .unwrap_or(Cell::EMPTY);
         }
-        Ok(cell)
+        cell
     }
 
     /// Returns how much there is, for [`undo`](Self::undo).
@@ -175,4 +213,13 @@ impl Nodes {
         self.nodes.truncate(to.nodes);
         self.cells.undo(to.cells);
     }
+}
+
+/// Returns so many costs of nothing.
+fn zeros(count: usize) -> Result<Vec<Cost>, NoMemory> {
+    let mut costs = Vec::with_capacity(count)?;
+    for _ in 0..count {
+        costs.push(0)?;
+    }
+    Ok(costs)
 }
