@@ -150,7 +150,7 @@ bool ctskip_queue_rcu_work(struct workqueue_struct *wq, struct rcu_work *rwork, 
 bool ctskip_nfct_is_template(unsigned long nfct);
 bool ctskip_conntrack_usage(const struct net *net, struct ctskip_conntrack_usage *usage);
 u32 ctskip_conntrack_buckets(void);
-int ctskip_conntrack_sweep(void (*begin)(void *data),
+int ctskip_conntrack_sweep(void (*begin)(void *data), int (*go_on)(void *data),
 			   int (*judge)(void *data, const struct ctskip_conn *conn),
 			   void *data, void **room, unsigned int size, u64 *deleted);
 

@@ -81,9 +81,9 @@ bool ctskip_current_in_init_net(void)
  * @path: where the file is written, with a reference for the caller, who puts it
  * @inum: where the inode number is written, which is the number of the namespace
  *
- * With @is_cached, no file system is asked: others wait for a writer. Alone the root of a network file
- * system, if @name leads to one, may be asked whether it is still valid; a signal that ends the task
- * ends that, too.
+ * With @is_cached, no file system is asked: others wait for a writer. Alone the root of a network
+ * file system, if @name leads to one, may be asked whether it is still valid; a signal that ends
+ * the task ends that, too.
  *
  * Context: Process context.
  * Return: 0; -EAGAIN where some of @name is not in memory; -EINVAL where the file is no namespace;
@@ -480,12 +480,16 @@ static bool is_wanted(const struct nf_conn *ct)
 /* How often a sweep may begin: whoever resizes the hash without end does not keep it. */
 #define SWEEP_STARTS 16
 
+/* After how many buckets, empty ones too, a sweep asks whether it is still wanted. */
+#define SWEEP_PACE 1024
+
 /**
  * ctskip_conntrack_sweep() - look at all entries of conntrack, and delete some
  * @begin: called ahead of the first entry, and again where all entries are looked at anew
+ * @go_on: called every %SWEEP_PACE buckets; returns 0, or an error, which ends the sweep
  * @judge: called for each entry of IPv4 or IPv6; returns 1 where it is to be deleted, 0 where it
  *	   stays, or an error, which ends the sweep
- * @data: passed to both
+ * @data: passed to all three
  * @room: room for pointers to the entries of one bucket
  * @size: how many of them have room
  * @deleted: where the number of deleted entries is written
@@ -498,11 +502,11 @@ static bool is_wanted(const struct nf_conn *ct)
  * Symbols of nf_conntrack are taken for the length of the call only.
  *
  * Context: Process context; may sleep.
- * Return: 0, also where nf_conntrack is not loaded; the error of @judge; -EAGAIN if the hash was
+ * Return: 0, also where nf_conntrack is not loaded; the error of @judge or @go_on; -EAGAIN if the hash was
  *	   resized again and again; -EINTR if the current task was killed; or -ENOMEM if there is no
  *	   more room for a bucket of more entries.
  */
-int ctskip_conntrack_sweep(void (*begin)(void *data),
+int ctskip_conntrack_sweep(void (*begin)(void *data), int (*go_on)(void *data),
 			   int (*judge)(void *data, const struct ctskip_conn *conn),
 			   void *data, void **room, unsigned int size, u64 *deleted)
 {
@@ -568,6 +572,8 @@ int ctskip_conntrack_sweep(void (*begin)(void *data),
 			cond_resched();
 		}
 		bucket++;
+		if (!error && bucket % SWEEP_PACE == 0)
+			error = go_on(data);
 		cond_resched();
 	}
 
@@ -692,7 +698,7 @@ static bool has_vrf(const struct net_device *dev)
 	return dev && (netif_is_l3_master(dev) || netif_is_l3_slave(dev));
 }
 
-/* Whether two devices, or one and none, are in one VRF, or in none: each has addresses of its own. */
+/* Whether two devices, or one and none, are in one VRF, or in none. Each has its own addresses. */
 static bool are_in_one_vrf(const struct net_device *one, const struct net_device *other)
 {
 	if (one == other || (!has_vrf(one) && !has_vrf(other)))

@@ -224,6 +224,18 @@ pub(crate) fn refused_parameter(report: &Report) {
     pr_err!("rules: {}\n", format_args!("{:>caret$}", "^"));
 }
 
+/// Logs that a lookup may cost more than `most` since a commit.
+pub(crate) fn too_dear(commit: &Commit, most: usize) {
+    let [last, now] = [&commit.last, &commit.published].map(|table| table.ruleset.worst_cost());
+    if now > last.max(most) {
+        pr_warn!(
+            "a lookup may cost {} instructions now, more than worst_lookup={}: the rules that are gone stood ahead of others\n",
+            now,
+            most,
+        );
+    }
+}
+
 /// Logs which rules are shadowed since a commit: they are new, or a rule ahead of them is.
 ///
 /// Process context; no lock may be held. Without the memory for it, or where `limits` end the search, the log does

@@ -354,9 +354,10 @@ impl Namespaces for Nets {
         match found {
             Ok(Some(netns)) => Ok(netns),
             Ok(None) => Err(NoNetns::Other),
-            Err(error) if error == EAGAIN => Err(NoNetns::NotCached),
+            Err(error) if error == ENOENT || error == ENOTDIR => Err(NoNetns::Missing),
             Err(error) if error == EINVAL => Err(NoNetns::Other),
-            Err(_) => Err(NoNetns::Missing),
+            // Of memory, of permission, in time: it may well be there.
+            Err(_) => Err(NoNetns::NotCached),
         }
     }
 }

@@ -215,17 +215,20 @@ impl Sweep for Work {
         self.purged = Purged::default();
     }
 
+    fn go_on(&mut self) -> Result {
+        match self.nets.rules_act() {
+            true => Ok(()),
+            false if self.nets.is_unloading() => Err(ENODEV),
+            false => Err(ecanceled()),
+        }
+    }
+
     fn is_to_go(&mut self, conn: &Conn, net: Net<'_>) -> Result<bool> {
         let id = net.id();
         if self.acting.binary_search(&id.cookie).is_err() {
             return Ok(false);
         }
-        if !self.nets.rules_act() {
-            return Err(match self.nets.is_unloading() {
-                true => ENODEV,
-                false => ecanceled(),
-            });
-        }
+        self.go_on()?;
         let home = Home {
             is_init: id == Net::init().id(),
             id,

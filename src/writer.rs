@@ -316,7 +316,7 @@ impl Writer {
         let writing = self.writing.lock();
         let report = match command::from_parameter(text, &*self.nets, &self.slots) {
             Ok(None) => return Ok(()),
-            Ok(Some(change)) => match self.commit(change) {
+            Ok(Some(change)) => match self.commit(change, self.settings.worst_lookup) {
                 Ok(done) => {
                     drop(writing);
                     self.log(done);
@@ -501,7 +501,8 @@ impl Writer {
                 Ok((None, prepare(&last, mode, &limits)?))
             }
             Some(change) => {
-                let (commit, prepared) = self.commit_with(change, prepare)?;
+                let most = self.settings.worst_lookup;
+                let (commit, prepared) = self.commit_with(change, most, prepare)?;
                 Ok((Some(commit), prepared))
             }
         }
@@ -509,29 +510,29 @@ impl Writer {
 
     /// Compiles a new table aside and puts it in force. `writing` is held.
     ///
-    /// A table that only lacks rules of the last one is never refused for what packets cost, nor for its memory.
-    fn commit(self: &Arc<Self>, change: Change<Slot>) -> Result<Commit, NotCommitted> {
-        Ok(self.commit_with(change, |_, _, _| Ok(()))?.0)
+    /// A lookup may cost `most`, or as much as it does. A table that only lacks rules of the last one is never
+    /// refused for its memory.
+    fn commit(self: &Arc<Self>, change: Change<Slot>, most: usize) -> Result<Commit, NotCommitted> {
+        Ok(self.commit_with(change, most, |_, _, _| Ok(()))?.0)
     }
 
-    /// Compiles a new table aside, calls `prepare` with it, the mode and what ends it, and puts it in force.
-    /// `writing` is held.
+    /// As [`Self::commit()`]; calls `prepare` with the compiled table, the mode and what ends it, before that comes
+    /// into force. `writing` is held.
+    ///
+    /// A table of fewer rules may cost more, too: a rule ahead may have left nothing to those that stay.
     fn commit_with<T>(
         self: &Arc<Self>,
         change: Change<Slot>,
+        most: usize,
         prepare: impl FnOnce(&Published, Mode, &dyn Limits) -> Result<T, Stop>,
     ) -> Result<(Commit, T), NotCommitted> {
         let (last, mode) = self.nets.published();
         let generation = last.generation.wrapping_add(1);
         let limits = WhileWanted(Some(&self.nets));
         let (added, removed) = (change.added, change.removed);
-        let only_removes = change.only_removes();
         let published = Published::new(change, generation, Some(&last.ruleset), &limits)?;
-        if !only_removes {
-            let (ruleset, most) = (&published.ruleset, self.settings.worst_lookup);
-            if let Some(dearest) = ruleset.too_dear(&last.ruleset, most, &limits)? {
-                return Err(NotCommitted::TooDear(dearest));
-            }
+        if let Some(dearest) = published.ruleset.too_dear(&last.ruleset, most, &limits)? {
+            return Err(NotCommitted::TooDear(dearest));
         }
         let prepared = prepare(&published, mode, &limits)?;
         // By whatever mode is in force by now: it may change at any time.
@@ -630,14 +631,20 @@ impl WorkItem<GONE> for Writer {
         let (published, _) = writer.nets.published();
         let change = writer.without_gone(&published.ruleset);
         let done = match change {
-            Ok(change) => change.map(|change| writer.commit(change)).transpose(),
+            // They cannot stay, whatever a lookup costs without them.
+            Ok(change) => change
+                .map(|change| writer.commit(change, usize::MAX))
+                .transpose(),
             Err(error) => Err(error.into()),
         };
         let delay = core::mem::replace(&mut writing.retry, RETRY);
         match done {
-            Ok(Some(done)) => log::commit(&done, "as their namespaces are gone"),
+            Ok(Some(done)) => {
+                log::commit(&done, "as their namespaces are gone");
+                log::too_dear(&done, writer.settings.worst_lookup);
+            }
             Ok(None) => {}
-            // Of memory: fewer rules are never too dear or too large, and no signal comes here.
+            // Of memory: fewer rules are never too large, and no signal comes here.
             Err(_) => {
                 if !writer.nets.is_unloading() {
                     if delay == RETRY {

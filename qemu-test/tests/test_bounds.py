@@ -83,6 +83,27 @@ def test_a_table_that_is_too_dear_is_refused(ctskip, lab):
     assert len(ctskip.rules()) == 1
 
 
+@pytest.mark.not_quick
+def test_a_rule_ahead_hides_no_cost(ctskip):
+    """Behind a rule that matches all packets, the others cost nothing, until it goes."""
+    draw = random.Random(1)
+
+    def wide():
+        return f"{draw.randint(1, 30_000)}-{draw.randint(32_768, 62_767)}"
+
+    rules = [
+        f"ip6 udp src=::/{draw.randint(1, 120)} dst=::/{draw.randint(1, 120)} sport={wide()} dport={wide()}"
+        for _ in range(2000)
+    ]
+    ctskip.load_table("\n".join(["any id=1", *rules, ""]))
+    before = ctskip.snapshot()
+    worst = ctskip.stats()["worst_lookup"]
+    assert worst < DEFAULT
+    assert ctskip.write("delete 1\n") == errno.E2BIG
+    assert ctskip.snapshot() == before
+    assert ctskip.stats()["worst_lookup"] == worst
+
+
 @pytest.mark.own_module
 @pytest.mark.not_quick
 def test_the_bound_is_a_parameter(ctskip):

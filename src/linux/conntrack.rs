@@ -82,6 +82,9 @@ pub(crate) trait Sweep {
     /// resized: what was counted so far is counted again.
     fn begin(&mut self);
 
+    /// Called every thousand buckets; an error ends the sweep. Process context.
+    fn go_on(&mut self) -> Result;
+
     /// Returns whether `conn`, an entry of the namespace `net`, is to be deleted; an error ends the sweep.
     ///
     /// Process context; may sleep, but not for long: the end of the namespace waits.
@@ -113,7 +116,7 @@ impl Room {
 /// entry is in the hash once its first packet has been through all hooks. So this does not see the entry of a
 /// packet that waits in user space (NFQUEUE) or that a preempted task is sending.
 ///
-/// Nothing is done where nf_conntrack is not loaded. Fails with the error of [`Sweep::is_to_go()`]; with `EINTR`
+/// Nothing is done where nf_conntrack is not loaded. Fails with the error of [`Sweep`]; with `EINTR`
 /// where the current task was killed; with `EAGAIN` where the hash was resized again and again; and with
 /// `ENOMEM` where `room` is too small for a bucket, as it may be where the hash was made smaller, and there is
 /// no memory. Process context; may sleep, and takes up to seconds.
@@ -128,6 +131,7 @@ pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
     let result = to_result(unsafe {
         raw::ctskip_conntrack_sweep(
             Some(begin::<S>),
+            Some(go_on::<S>),
             Some(is_to_go::<S>),
             data.cast(),
             room.0.as_mut_ptr(),
@@ -147,6 +151,17 @@ pub(crate) fn sweep<S: Sweep>(mut room: Room, sweep: &mut S) -> (u64, Result) {
 unsafe extern "C" fn begin<S: Sweep>(data: *mut c_void) {
     // SAFETY: By the safety requirements.
     unsafe { &mut *data.cast::<S>() }.begin();
+}
+
+/// Calls [`Sweep::go_on()`].
+///
+/// # Safety
+///
+/// `data` must be valid as a `&mut S` for the length of the call.
+unsafe extern "C" fn go_on<S: Sweep>(data: *mut c_void) -> c_int {
+    // SAFETY: By the safety requirements.
+    let sweep = unsafe { &mut *data.cast::<S>() };
+    from_result(|| sweep.go_on().map(|()| 0))
 }
 
 /// Calls [`Sweep::is_to_go()`].

@@ -140,12 +140,7 @@ pub(crate) fn with_file<R>(
 
     // SAFETY: `path` ends with a NUL; `file` and `inum` are written to only.
     to_result(unsafe {
-        raw::ctskip_find_namespace(
-            path.as_ptr().cast(),
-            is_cached,
-            &raw mut file,
-            &raw mut inum,
-        )
+        raw::ctskip_find_namespace(path.as_char_ptr(), is_cached, &raw mut file, &raw mut inum)
     })?;
     let result = look(inum);
 

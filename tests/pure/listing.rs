@@ -207,10 +207,9 @@ fn sums_of_tags() {
         format!("tag= rules=1 sum={none:016x}\n")
     );
     // As many tags as rules.
-    let many: String = (0..300)
-        .rev()
-        .map(|n| format!("udp any tag=t{n:03}\n"))
-        .collect();
+    let many = (0..300).rev().fold(String::new(), |text, n| {
+        text + &format!("udp any tag=t{n:03}\n")
+    });
     let many = tags(&many);
     let names: Vec<_> = many
         .lines()

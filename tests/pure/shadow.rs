@@ -434,9 +434,9 @@ fn shadows_of_small_tables() {
     let mut found = 0;
     for _ in 0..600 {
         let count = source.within(1, 40);
-        let text: String = (0..count)
-            .map(|_| format!("{}\n", made(source).0))
-            .collect();
+        let text = (0..count).fold(String::new(), |text, _| {
+            text + &format!("{}\n", made(source).0)
+        });
         found += assert_found(&Compiled::of_text(&text));
     }
     assert!(found > 1000, "{found}");

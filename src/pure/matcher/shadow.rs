@@ -96,7 +96,8 @@ impl Shadows {
     }
 
     /// Finds those that are so since `ruleset` has taken the place of `last`: the rule is new, or the one ahead
-    /// of it. [`None`] where the tables have little in common. Process context, as [`Self::of()`].
+    /// of it. Where more than a few rules are added to a large table, those ahead of old rules are left out.
+    /// [`None`] where the tables have little in common. Process context, as [`Self::of()`].
     pub fn since<S: Eq>(
         ruleset: &Ruleset<S>,
         last: &Ruleset<S>,
@@ -122,6 +123,10 @@ impl Shadows {
                 }
                 Err(count) => added.get(..count).unwrap_or_default(),
             };
+            // A small change must not cost as much as a new table.
+            if ahead.len() > Search::<S>::FEW && added.len().saturating_mul(64) < new.len() {
+                continue;
+            }
             if !search.is_left_by(position, ahead)? {
                 let is_new = |id| {
                     let mut rules = ahead.iter().filter_map(|at| new.get(*at));

@@ -460,11 +460,12 @@ pub trait Namespaces {
 /// Why a path names no network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoNetns {
-    /// There is no such file, or the writer may not see it.
+    /// There is no such file.
     Missing,
     /// The file is no network namespace.
     Other,
-    /// Where the path leads, if there is such a file, is not known without waiting for a file system.
+    /// Where the path leads, if there is such a file, could not be found out; mostly, not without waiting for a
+    /// file system.
     NotCached,
 }
 
