@@ -264,7 +264,7 @@ fn log_shadowed(published: &Published, last: &Published, limits: &dyn Limits) ->
     match shadows.unknown() {
         0 => {}
         rules => pr_info!(
-            "{} rules were not held against all rules ahead: too many overlap (shadowed_by=? in counters)\n",
+            "{} rules were not compared with all rules ahead: too many overlap (shadowed_by=? in counters)\n",
             rules,
         ),
     }

@@ -278,7 +278,7 @@ fn command<S: Clone + Ord>(
         b"commit" | b"abort" => Err(Refusal::invalid(
             command.column,
             "no load is open in this file",
-            "load, the rules and commit through one open file: { echo load; cat FILE; echo commit; } >rules",
+            "load, the rules and commit through one open file: { echo load && cat FILE && echo commit; } >rules",
         )),
         _ => edit.add(rule(statement, statement, namespaces, None)?, slots),
     }

@@ -6,7 +6,7 @@
 //! when, says [`session`](crate::pure::table::session).
 //!
 //! Lines are counted from the first one behind the `load`, where that stands on a line of its own: the
-//! rules then have the numbers that they have in their file, `{ echo load; cat FILE; echo commit; }`.
+//! rules then have the numbers that they have in their file, `{ echo load && cat FILE && echo commit; }`.
 
 #![expect(
     clippy::result_large_err,

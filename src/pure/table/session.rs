@@ -176,7 +176,7 @@ pub fn closed() -> Report {
         Errno::Canceled,
         0,
         "the file of a load was closed without commit: nothing of it was carried out",
-        "load, the rules and commit through one open file: { echo load; cat FILE; echo commit; } >rules",
+        "load, the rules and commit through one open file: { echo load && cat FILE && echo commit; } >rules",
     );
     Report::new(refusal, 0, b"")
 }
