@@ -80,6 +80,11 @@ const OWN: &[(&str, &str)] = &[
 /// The words that say nothing that a rule of this language does not say.
 const FILLERS: &[&str] = &["meta", "th", "counter", "notrack", "--notrack"];
 
+/// Words of nft that say what no rule of this language says: no hint has another meaning for them.
+const UNTOLD: &[&str] = &[
+    "accept", "comment", "ct", "drop", "ether", "fib", "limit", "log", "reject", "socket", "vlan",
+];
+
 /// The matches of iptables whose options are among [`OPTIONS`].
 const MATCHES: &[&str] = &[
     "tcp",
@@ -103,6 +108,7 @@ pub(super) fn may_be(text: &[u8]) -> bool {
 pub(super) fn is(text: &[u8]) -> bool {
     text.starts_with(b"-")
         || stem(OPTIONS, text).is_some()
+        || UNTOLD.iter().any(|word| word.as_bytes() == text)
         || matches!(
             text,
             b"iptables" | b"ip6tables" | b"nft" | b"rule" | b"meta" | b"th" | b"counter"
