@@ -502,8 +502,8 @@ static bool is_wanted(const struct nf_conn *ct)
  * Symbols of nf_conntrack are taken for the length of the call only.
  *
  * Context: Process context; may sleep.
- * Return: 0, also where nf_conntrack is not loaded; the error of @judge or @go_on; -EAGAIN if the hash was
- *	   resized again and again; -EINTR if the current task was killed; or -ENOMEM if there is no
+ * Return: 0, also where nf_conntrack is not loaded; the error of @judge or @go_on; -EAGAIN if the
+ *	   hash was resized again and again; -EINTR if the current task was killed; or -ENOMEM if there is no
  *	   more room for a bucket of more entries.
  */
 int ctskip_conntrack_sweep(void (*begin)(void *data), int (*go_on)(void *data),
