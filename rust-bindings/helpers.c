@@ -503,8 +503,8 @@ static bool is_wanted(const struct nf_conn *ct)
  *
  * Context: Process context; may sleep.
  * Return: 0, also where nf_conntrack is not loaded; the error of @judge or @go_on; -EAGAIN if the
- *	   hash was resized again and again; -EINTR if the current task was killed; or -ENOMEM if there is no
- *	   more room for a bucket of more entries.
+ *	   hash was resized again and again; -EINTR if the current task was killed; or -ENOMEM if
+ *	   there is no more room for a bucket of more entries.
  */
 int ctskip_conntrack_sweep(void (*begin)(void *data), int (*go_on)(void *data),
 			   int (*judge)(void *data, const struct ctskip_conn *conn),

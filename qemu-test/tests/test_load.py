@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import re
 import random
 import signal
 import subprocess
