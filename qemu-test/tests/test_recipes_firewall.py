@@ -19,6 +19,9 @@ from netlab.recipes import port, states, udp
 
 NEAR, BEHIND = "192.0.2.53", "192.0.2.54"
 NEAR6, BEHIND6 = "2001:db8::53", "2001:db8::54"
+# What documents say is seen on the stock kernel.
+pytestmark = pytest.mark.not_quick
+
 OTHER = "198.51.100.1"
 PAGE = bytes(10_000)  # several packets, and less than a socket takes at once
 
@@ -155,7 +158,6 @@ def firewalld(host):
 
 
 @pytest.mark.timeout(240 * netlab.SLOWER)  # its programs are slow
-@pytest.mark.not_quick
 def test_firewall_firewalld(ctskip, host, narrow):
     """Its chains of type nat hold rules without nat=ok."""
     host.init.nft("delete table inet filter")
@@ -170,7 +172,6 @@ def test_firewall_firewalld(ctskip, host, narrow):
 
 
 @pytest.mark.timeout(240 * netlab.SLOWER)  # its programs are slow
-@pytest.mark.not_quick
 def test_firewall_ufw(ctskip, host, narrow):
     host.init.nft("delete table inet filter")
     settings = Path("/etc/default/ufw")

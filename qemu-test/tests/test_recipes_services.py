@@ -17,6 +17,9 @@ from netlab.recipes import echo, is_tracked, port, states, tcp, udp
 
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 INNER_HERE, INNER_THERE = "10.77.0.1", "10.77.0.2"
+# What documents say is seen on the stock kernel.
+pytestmark = pytest.mark.not_quick
+
 WEB = "192.0.2.80"
 
 
