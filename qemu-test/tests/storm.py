@@ -418,7 +418,7 @@ class Purger(Actor):
     LEAST = {"purged": 4}
 
     def step(self):
-        self.pause(2)
+        self.pause(4)
         purge = self.random.choice(("purge\n", f"purge tag={self.random.choice(TAGS)}\n"))
         # No rule acts in this mode, or the mode changes meanwhile; no rule has the tag; the hash is resized.
         may = errno.EINVAL, errno.ECANCELED, errno.ENOENT, errno.EAGAIN
