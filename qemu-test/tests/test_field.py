@@ -16,6 +16,9 @@ import pytest
 from netlab import V4
 from netlab.recipes import blocks, commands
 
+# Of verdicts and words, which are the same on every kernel.
+pytestmark = pytest.mark.not_quick
+
 STATEFUL = (
     "table inet filter {{ chain {0} {{ type filter hook {0} priority filter; policy drop; "
     "ct state {{ established, related }} accept; }}; }}"
