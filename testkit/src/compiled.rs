@@ -23,7 +23,6 @@ use ctskip_pure::{
     },
     packet::{
         header::{
-            Flags,
             Key,
             Needs, //
         },
@@ -34,6 +33,7 @@ use ctskip_pure::{
     },
     rule::{
         DeviceName,
+        FixedField,
         Netns,
         Rule, //
     },
@@ -227,8 +227,10 @@ fn cut(mut key: Key, needs: Needs) -> Key {
     if !needs.has(Needs::DEVICE) {
         key.device = DeviceName::default();
     }
-    if !needs.has(Needs::FLAGS) {
-        key.flags = Flags::UNKNOWN;
+    for field in FixedField::optional() {
+        if !needs.has(Needs::field(field)) {
+            key.fixed = key.fixed.without(field);
+        }
     }
     key
 }

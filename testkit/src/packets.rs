@@ -7,7 +7,6 @@
 
 use ctskip_pure::{
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
@@ -16,6 +15,8 @@ use ctskip_pure::{
         protocol,
         DeviceName,
         Family,
+        Fixed,
+        FixedField,
         Netns,
         Prefix,
         Range,
@@ -47,7 +48,6 @@ struct Draft {
     key: Key,
     ports: (u16, u16),
     icmp_type: u8,
-    flags: Flags,
     is_exchanged: bool,
 }
 
@@ -90,8 +90,7 @@ const PARTS: &[Part] = &[
     },
     |draft, rule, source| {
         let any = source.number() as u32;
-        let mark = rule.and_then(Rule::mark);
-        draft.key.mark = mark.map_or(any, |mark| mark.value() | any & !mark.mask());
+        draft.key.fixed = field(FixedField::MARK, rule, any, draft.key.fixed);
     },
     // Chosen for a field that there is no more.
     |_, _, source| {
@@ -109,14 +108,12 @@ const PARTS: &[Part] = &[
         };
     },
     |draft, rule, source| {
-        draft.flags = match rule.map(Rule::flags) {
-            Some(None) => Flags::UNKNOWN,
-            Some(Some(flags)) => {
-                let any = source.number() as u8;
-                Flags::new(flags.value() | any & !flags.mask())
+        for optional in FixedField::optional() {
+            if rule.is_none_or(|rule| names(rule, optional)) {
+                let any = source.number() as u32;
+                draft.key.fixed = field(optional, rule, any, draft.key.fixed);
             }
-            None => Flags::new(source.number() as u8),
-        };
+        }
     },
 ];
 
@@ -153,7 +150,7 @@ const MISSES: &[(Weight, Miss)] = &[
     ),
     (
         |_| 1,
-        |probe, _, source| probe.key.mark ^= 1 << source.below(32),
+        |probe, _, source| flip(&mut probe.key.fixed, FixedField::MARK, source),
     ),
     (
         |_| 1,
@@ -169,17 +166,33 @@ const MISSES: &[(Weight, Miss)] = &[
         |_| 1,
         |probe, _, source| probe.key.device[source.index(15)] ^= 1,
     ),
-    (
-        |rule| u64::from(rule.flags().is_some()),
-        |probe, _, source| {
-            let bits = probe.key.flags.known().unwrap_or(0);
-            probe.key.flags = match source.below(9) {
-                8 => Flags::UNKNOWN,
-                bit => Flags::new(bits ^ 1 << bit),
-            };
-        },
-    ),
 ];
+
+/// A way to change a packet by one part.
+#[derive(Clone, Copy)]
+enum Way {
+    Part(Miss),
+    /// A field that not every packet has: one bit of it, or all.
+    Field(FixedField),
+}
+
+/// Returns whether `rule` compares bits of `field`.
+fn names(rule: &Rule, field: FixedField) -> bool {
+    rule.fixed().get(field).is_some()
+}
+
+/// Returns `fixed` with `field` as `rule` wants it, and the bits that the rule does not compare of `any`.
+fn field(field: FixedField, rule: Option<&Rule>, any: u32, fixed: Fixed) -> Fixed {
+    let bits = rule.and_then(|rule| rule.fixed().get(field));
+    let (value, mask) = bits.unwrap_or((0, 0));
+    fixed.with(field, value | any & !mask)
+}
+
+/// Changes one bit of `field`.
+fn flip(fixed: &mut Fixed, field: FixedField, source: &mut dyn Source) {
+    let bit = 1 << source.below(field.bits().into());
+    *fixed = fixed.with(field, fixed.get(field).unwrap_or(0) ^ bit);
+}
 
 /// Returns a packet of parts that [`PARTS`] makes, each of the rule that `rule` gives for its number.
 fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -> Probe {
@@ -193,12 +206,10 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
             transport: Transport::Unknown,
             error: false,
             device: DeviceName::default(),
-            mark: 0,
-            flags: Flags::UNKNOWN,
+            fixed: Fixed::default(),
         },
         ports: (0, 0),
         icmp_type: 0,
-        flags: Flags::UNKNOWN,
         is_exchanged: false,
     };
     for (number, part) in PARTS.iter().enumerate() {
@@ -210,7 +221,6 @@ fn made<'r>(source: &mut dyn Source, rule: impl Fn(usize) -> Option<&'r Rule>) -
         number if protocol::has_ports(number) => Transport::Ports(draft.ports.0, draft.ports.1),
         _ => Transport::Unknown,
     };
-    key.flags = draft.flags;
     settle(&mut key);
     if draft.is_exchanged {
         key = exchanged(&key);
@@ -234,11 +244,17 @@ pub fn beside(source: &mut dyn Source, rule: &Rule) -> Probe {
         Family::Ipv4 => 96 + source.below(32),
         Family::Ipv6 => source.below(128),
     };
-    let ways: Vec<(u64, Miss)> = MISSES
+    let parts = MISSES
         .iter()
-        .map(|(often, way)| (often(rule), *way))
-        .collect();
-    source.weighted(&ways)(&mut probe, bit as u32, source);
+        .map(|(often, way)| (often(rule), Way::Part(*way)));
+    let fields = FixedField::optional().map(|field| (names(rule, field).into(), Way::Field(field)));
+    let ways: Vec<(u64, Way)> = parts.chain(fields).collect();
+    let fixed = &mut probe.key.fixed;
+    match source.weighted(&ways) {
+        Way::Part(miss) => miss(&mut probe, bit as u32, source),
+        Way::Field(field) if source.percent(10) => *fixed = fixed.without(field),
+        Way::Field(field) => flip(fixed, field, source),
+    }
     settle(&mut probe.key);
     probe
 }
@@ -297,12 +313,18 @@ pub fn exchanged(key: &Key) -> Key {
     }
 }
 
-/// Gives a packet what its protocol and its type say: whether it is an ICMP error, and flags to none but
-/// TCP.
+/// Gives a packet what its protocol and its type say: whether it is an ICMP error, and the fields that it can
+/// have.
 fn settle(key: &mut Key) {
     key.error = is_error(key);
-    if key.protocol != protocol::TCP {
-        key.flags = Flags::UNKNOWN;
+    key.fixed = had(key.fixed, key.protocol);
+}
+
+/// Returns the fields that packets of `protocol` have: flags, of TCP only.
+pub fn had(fixed: Fixed, protocol: u8) -> Fixed {
+    match protocol {
+        protocol::TCP => fixed,
+        _ => fixed.without(FixedField::FLAGS),
     }
 }
 

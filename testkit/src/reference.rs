@@ -14,6 +14,7 @@ use ctskip_pure::{
         Transport, //
     },
     rule::{
+        FixedField,
         Netns,
         Prefix,
         Range,
@@ -173,8 +174,9 @@ impl<'r> Reference<'r> {
 /// What a packet has in each field.
 fn values(probe: &Probe) -> [Option<u128>; FIELDS] {
     let Key {
-        transport, mark, ..
+        transport, fixed, ..
     } = probe.key;
+    let mark = fixed.get(FixedField::MARK).unwrap_or(0);
     let (source_port, destination_port, icmp_type) = match transport {
         Transport::Ports(source, destination) => (Some(source), Some(destination), None),
         Transport::IcmpType(icmp_type) => (None, None, Some(icmp_type)),

@@ -27,13 +27,13 @@ use ctskip_pure::{
     },
     matcher::limits::Limits,
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
     rule::{
         DeviceName,
         Family,
+        Fixed,
         Namespaces,
         Netns,
         NetnsId,
@@ -337,8 +337,7 @@ pub fn key(protocol: u8, source: &str, destination: &str, transport: Transport) 
         transport,
         error: false,
         device: device("eth0"),
-        mark: 0,
-        flags: Flags::UNKNOWN,
+        fixed: Fixed::default(),
     }
 }
 

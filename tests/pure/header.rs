@@ -15,12 +15,15 @@ use ctskip_pure::{
         quoted,
         Bytes,
         Context,
-        Flags,
         Key,
         Needs,
         Transport, //
     },
-    rule::Family, //
+    rule::{
+        Family,
+        Fixed,
+        FixedField, //
+    },
 };
 use proptest::{
     collection::vec,
@@ -184,8 +187,7 @@ fn key4(protocol: u8, transport: Transport) -> Key {
         transport,
         error: false,
         device: device("eth7"),
-        mark: 77,
-        flags: Flags::UNKNOWN,
+        fixed: Fixed::new(77),
     }
 }
 
@@ -271,13 +273,14 @@ fn tcp_flags() {
         ..context(family)
     };
     let asked4 = |bytes: &[u8]| read(bytes, &asked(Family::Ipv4)).unwrap();
+    let flags_of = |key: &Key| key.fixed.get(FixedField::FLAGS);
     let syn = ports(4000, 53);
     let mut later = syn.clone();
     later[13] = 0x10;
     for (segment, flags) in [
-        (&syn[..], Flags::new(FLAGS)),
-        (&later, Flags::new(0x10)),
-        (&syn[..13], Flags::UNKNOWN),
+        (&syn[..], Some(FLAGS.into())),
+        (&later, Some(0x10)),
+        (&syn[..13], None),
     ] {
         let options = ipv4(TCP, 0, &[1; 8], (A, B), segment);
         let plain4 = ipv4(TCP, 0, &[], (A, B), segment);
@@ -296,21 +299,21 @@ fn tcp_flags() {
             (Family::Ipv6, chained),
         ] {
             let key = |context| read(&bytes[..], &context).unwrap().key;
-            assert_eq!(key(asked(family)).flags, flags);
+            assert_eq!(flags_of(&key(asked(family))), flags);
             assert_eq!(key(asked(family)).transport, Transport::Ports(4000, 53));
-            assert_eq!(key(context(family)).flags, Flags::UNKNOWN);
+            assert_eq!(flags_of(&key(context(family))), None);
         }
     }
     let later_fragment = ipv4(TCP, 2, &[], (A, B), &syn);
-    assert_eq!(asked4(&later_fragment).key.flags, Flags::UNKNOWN);
+    assert_eq!(flags_of(&asked4(&later_fragment).key), None);
     for protocol in [UDP, SCTP] {
         let bytes = ipv4(protocol, 0, &[], (A, B), &syn);
-        assert_eq!(asked4(&bytes).key.flags, Flags::UNKNOWN);
+        assert_eq!(flags_of(&asked4(&bytes).key), None);
     }
     let sent = ipv4(TCP, 0, &[], (B, A), &syn);
     let error = asked4(&ipv4(ICMP, 0, &[], (A, B), &icmp(3, &sent)));
-    assert_eq!(error.key.flags, Flags::UNKNOWN);
-    assert_eq!(error.quoted.unwrap().flags, Flags::UNKNOWN);
+    assert_eq!(flags_of(&error.key), None);
+    assert_eq!(flags_of(&error.quoted.unwrap()), None);
 }
 
 #[test]

@@ -9,9 +9,12 @@ use std::cell::RefCell;
 use ctskip_pure::{
     matcher::oracle,
     packet::header::{
-        Flags,
         Key,
         Transport, //
+    },
+    rule::{
+        Fixed,
+        FixedField, //
     },
 };
 
@@ -356,7 +359,7 @@ fn devices() {
 #[test]
 fn marks() {
     let with = |mark| Key {
-        mark,
+        fixed: Fixed::new(mark),
         ..udp("10.0.0.1", 4000, "10.0.0.2", 53)
     };
     assert_matches("udp mark=5", &[with(5)], &[with(0), with(4), with(0x105)]);
@@ -380,22 +383,26 @@ fn marks() {
 /// matches no rule that names some.
 #[test]
 fn flags() {
-    const FIN: u8 = 1;
-    const SYN: u8 = 2;
-    const RST: u8 = 4;
-    const PSH: u8 = 8;
-    const ACK: u8 = 16;
-    const ECE: u8 = 64;
-    const CWR: u8 = 128;
+    const FIN: u32 = 1;
+    const SYN: u32 = 2;
+    const RST: u32 = 4;
+    const PSH: u32 = 8;
+    const ACK: u32 = 16;
+    const ECE: u32 = 64;
+    const CWR: u32 = 128;
     let with = |flags| Key {
-        flags: Flags::new(flags),
+        fixed: Fixed::new(0).with(FixedField::FLAGS, flags),
         ..tcp("10.0.0.1", 4000, "10.0.0.2", 80)
     };
     let back = |flags| Key {
-        flags: Flags::new(flags),
+        fixed: Fixed::new(0).with(FixedField::FLAGS, flags),
         ..tcp("10.0.0.2", 80, "10.0.0.1", 4000)
     };
     let unread = tcp("10.0.0.1", 4000, "10.0.0.2", 80);
+    let marked = |key: Key| Key {
+        fixed: key.fixed.with(FixedField::MARK, 3),
+        ..key
+    };
     assert_matches(
         "tcp dport=80 flags=syn",
         &[with(SYN), with(SYN | ECE | CWR), with(SYN | PSH), back(SYN)],
@@ -444,21 +451,14 @@ fn flags() {
     // Together with what is compared in the same place.
     assert_matches(
         "tcp any flags=syn mark=1/1 dev=eth*",
-        &[Key {
-            mark: 3,
-            ..with(SYN)
-        }],
+        &[marked(with(SYN))],
         &[
             with(SYN),
+            marked(with(ACK)),
+            marked(unread),
             Key {
-                mark: 3,
-                ..with(ACK)
-            },
-            Key { mark: 3, ..unread },
-            Key {
-                mark: 3,
                 device: device("lo"),
-                ..with(SYN)
+                ..marked(with(SYN))
             },
         ],
     );

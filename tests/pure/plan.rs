@@ -15,11 +15,14 @@ use ctskip_pure::{
     },
     packet::{
         header::{
-            Flags,
             Key,
             Transport, //
         },
         verdict::Mode, //
+    },
+    rule::{
+        Fixed,
+        FixedField, //
     },
 };
 use ctskip_testkit::{
@@ -216,7 +219,7 @@ fn plans() {
         assert!(!new.ruleset().is_whole());
         assert_eq!(in_mode(&new, Mode::Skip), Plan::Full);
         let syn = Key {
-            flags: Flags::new(0x02),
+            fixed: Fixed::new(0).with(FixedField::FLAGS, 0x02),
             ..key(6, "10.0.0.1", "10.0.0.2", Transport::Ports(4000, 80))
         };
         let probe = |key| Probe {
@@ -225,7 +228,7 @@ fn plans() {
         };
         assert!(new.first_match(&probe(syn)).is_some());
         let data = Key {
-            flags: Flags::new(0x10),
+            fixed: Fixed::new(0).with(FixedField::FLAGS, 0x10),
             ..syn
         };
         assert_eq!(new.first_match(&probe(data)), None);

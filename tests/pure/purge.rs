@@ -22,15 +22,15 @@ use ctskip_pure::{
             Uses, //
         },
         header::{
-            Flags,
             Key,
             Transport, //
         },
     },
     rule::{
-        protocol,
         Action,
         DeviceName,
+        Fixed,
+        FixedField,
         Rule, //
     },
     table::selection::Selection, //
@@ -42,7 +42,8 @@ use ctskip_testkit::{
     },
     packets::{
         any,
-        exchanged, //
+        exchanged,
+        had, //
     },
     rules::{
         Kind,
@@ -294,39 +295,33 @@ fn purge_without_memory() {
 /// and destination of each are local.
 fn packets(key: Key, rules: &[&Rule]) -> Vec<(Key, [bool; 2])> {
     let mut devices = vec![DeviceName::default()];
-    let mut marks = vec![0, u32::MAX];
-    let mut flags = vec![0, 0xff];
     for rule in rules {
         for device in rule.devices() {
             let mut name = DeviceName::default();
             name[..device.name().len()].copy_from_slice(device.name());
             devices.push(name);
         }
-        marks.extend(
-            rule.mark()
-                .iter()
-                .flat_map(|m| [m.value(), m.value() | !m.mask()]),
-        );
-        flags.extend(rule.flags().iter().map(|f| f.value()));
+    }
+    let mut fixed = vec![Fixed::default()];
+    for field in FixedField::ALL {
+        let bits = rules.iter().filter_map(|rule| rule.fixed().get(field));
+        let named = bits.flat_map(|(value, mask)| [value, value | !mask]);
+        let values: Vec<u32> = named.chain([0, u32::MAX]).collect();
+        fixed = fixed
+            .iter()
+            .flat_map(|fixed| values.iter().map(|value| fixed.with(field, *value)))
+            .collect();
     }
     let mut all = Vec::new();
     for local in [[false, false], [false, true], [true, false], [true, true]] {
         for device in &devices {
-            for mark in &marks {
-                for bits in &flags {
-                    let (device, mark) = (*device, *mark);
-                    let flags = match key.protocol {
-                        protocol::TCP => Flags::new(*bits),
-                        _ => Flags::UNKNOWN,
-                    };
-                    let packet = Key {
-                        device,
-                        mark,
-                        flags,
-                        ..key
-                    };
-                    all.push((packet, local));
-                }
+            for fixed in &fixed {
+                let packet = Key {
+                    device: *device,
+                    fixed: had(*fixed, key.protocol),
+                    ..key
+                };
+                all.push((packet, local));
             }
         }
     }

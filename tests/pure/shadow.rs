@@ -16,13 +16,14 @@ use ctskip_pure::{
         },
     },
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
     rule::{
         protocol,
         Family,
+        Fixed,
+        FixedField,
         Rule, //
     },
     table::listing::Shadow,
@@ -222,8 +223,9 @@ fn each_packet(rules: [&Rule; 2], mut with: impl FnMut(u32, &Key, [bool; 2])) {
                                     transport: *transport,
                                     error: is_error(family, *transport),
                                     device: device(device_name),
-                                    mark: *mark,
-                                    flags: flags.map_or(Flags::UNKNOWN, Flags::new),
+                                    fixed: flags.map_or(Fixed::new(*mark), |flags| {
+                                        Fixed::new(*mark).with(FixedField::FLAGS, flags)
+                                    }),
                                 };
                                 for netns in &namespaces {
                                     for ends in &ends {

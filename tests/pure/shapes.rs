@@ -7,7 +7,10 @@
 //! oracle would, and is itself held against it here. An ordinary run has tables of up to 4,096
 //! rules, `cargo test --release -- --ignored` the same number of packets with 65,536.
 
-use ctskip_pure::alloc::Arc;
+use ctskip_pure::{
+    alloc::Arc,
+    rule::FixedField, //
+};
 use ctskip_testkit::{
     compiled::{
         first_match,
@@ -325,7 +328,8 @@ fn rules_and_packets_of_a_seed() {
         (0..1000).fold(digest(1, text), |last, _| {
             let Probe { netns, key } = near(trace, &rules);
             let ends = (key.source, key.destination, key.transport, key.error);
-            let rest = (key.family, key.protocol, key.device, key.mark);
+            let mark = key.fixed.get(FixedField::MARK).unwrap_or(0);
+            let rest = (key.family, key.protocol, key.device, mark);
             digest(last, format!("{netns} {ends:?} {rest:?}"))
         })
     });

@@ -20,6 +20,7 @@ use ctskip_pure::{
             Verdict, //
         },
     },
+    rule::Fixed,
 };
 
 use ctskip_testkit::world::{
@@ -221,8 +222,8 @@ fn errors_follow_the_flow_that_they_are_about() {
 #[test]
 fn errors_have_a_device_and_mark_of_their_own() {
     let mut packet = error();
-    packet.key.mark = 5;
-    packet.quoted.as_mut().unwrap().mark = 5;
+    packet.key.fixed = Fixed::new(5);
+    packet.quoted.as_mut().unwrap().fixed = Fixed::new(5);
     assert_eq!(said("udp dport=53 mark=5\n", &packet), Followed(1));
     assert_eq!(said("udp dport=53 dev=eth0\n", &packet), Followed(1));
     assert_eq!(said("udp dport=53 dev=eth1\n", &packet), NoRule);

@@ -37,6 +37,7 @@ use crate::pure::{
         Action,
         Element,
         Family,
+        FixedField,
         Rule,
         TcpFlags, //
     }, //
@@ -226,7 +227,9 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
             expected: "tcp, and no other protocol",
         }),
         read: |reader, written| {
-            reader.rule.flags = Some(value::flags(written.value, written.at)?);
+            let flags = value::flags(written.value, written.at)?;
+            let (value, mask) = (flags.value().into(), flags.mask().into());
+            reader.rule.fixed.set(FixedField::FLAGS, value, mask);
             Ok(())
         },
         print: |rule, f| print::list(f, " flags=", rule.flags().into_iter()),
@@ -269,7 +272,9 @@ pub(super) static TERMS: [Syntax; Term::COUNT] = [
         listed: &["mark="],
         aliases: &[("fwmark=", "mark=")],
         read: |reader, written| {
-            reader.rule.mark = Some(value::mark(written.value, written.at)?);
+            let mark = value::mark(written.value, written.at)?;
+            let (value, mask) = (mark.value(), mark.mask());
+            reader.rule.fixed.set(FixedField::MARK, value, mask);
             Ok(())
         },
         print: |rule, f| print::list(f, " mark=", rule.mark().into_iter()),

@@ -60,10 +60,7 @@ fn matches_either_way(rule: &Rule, key: &Key) -> bool {
     rule.family().is_none_or(|family| family == key.family)
         && any_or(&mut rule.protocols().map(|p| p == key.protocol))
         && any_or(&mut rule.devices().map(|d| d.matches(&key.device)))
-        && rule.mark().is_none_or(|mark| mark.matches(key.mark))
-        && rule
-            .flags()
-            .is_none_or(|flags| flags.matches(key.flags.known()))
+        && rule.fixed().matches(key.fixed)
         && (!key.error || rule.icmp_types().next().is_some())
 }
 

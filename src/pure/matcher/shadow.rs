@@ -49,7 +49,6 @@ use crate::pure::{
         ends::Ends,
         header::{
             is_error,
-            Flags,
             Key,
             Transport, //
         },
@@ -62,13 +61,12 @@ use crate::pure::{
         Device,
         DeviceName,
         Family,
+        Fixed,
         Local,
-        Mark,
         Netns,
         Prefix,
         Range,
-        Rule,
-        TcpFlags, //
+        Rule, //
     },
     sort::sort_by_key,
     table::{
@@ -520,8 +518,7 @@ fn packet(rule: &Rule, is_first: bool, random: &mut Random) -> Key {
     let family = rule.family().or(protocol::family_of(protocol));
     let family = family.unwrap_or(either);
     let transport = transport(&ends, protocol, is_first, random);
-    let any_mark = random.next() as u32;
-    let mark = rule.mark();
+    let any_mark = Fixed::new(random.next() as u32);
     Key {
         family,
         protocol,
@@ -530,10 +527,7 @@ fn packet(rule: &Rule, is_first: bool, random: &mut Random) -> Key {
         transport,
         error: is_error(family, transport),
         device: device(rule.devices().next(), is_first),
-        mark: mark.map_or(any_mark, |mark| mark.value() | any_mark & !mark.mask()),
-        flags: rule
-            .flags()
-            .map_or(Flags::UNKNOWN, |flags| Flags::new(flags.value())),
+        fixed: rule.fixed().packet(any_mark),
     }
 }
 
@@ -624,16 +618,7 @@ fn covers_either_way(rule: &Rule, other: &Rule) -> bool {
         && (protocols.peek().is_none()
             || other.protocols().next().is_some() && other.protocols().all(has))
         && covers_netns(rule.netns(), other.netns())
-        && rule.mark().is_none_or(|own| {
-            let within = |mark: Mark| own.mask() & !mark.mask() == 0 && own.matches(mark.value());
-            other.mark().is_some_and(within)
-        })
-        && rule.flags().is_none_or(|own| {
-            let within = |flags: TcpFlags| {
-                own.mask() & !flags.mask() == 0 && own.matches(Some(flags.value()))
-            };
-            other.flags().is_some_and(within)
-        })
+        && rule.fixed().covers(&other.fixed())
         && (rule.devices().next().is_none()
             || other.devices().next().is_some()
                 && other

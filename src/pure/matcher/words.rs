@@ -5,7 +5,6 @@
 
 use crate::pure::{
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
@@ -36,7 +35,7 @@ pub(super) type Words = [u64; WORDS];
 
 /// The word of ports, protocol and class.
 pub(super) const TRANSPORT: usize = 4;
-/// The word of what no direction exchanges: the mark, in the upper half, and the flags of TCP.
+/// The word of the fields that no direction exchanges ([`Fixed`](crate::pure::rule::Fixed)).
 pub(super) const FIXED: usize = 5;
 /// The words of the device.
 pub(super) const DEVICE: usize = 6;
@@ -51,22 +50,10 @@ pub(super) const CLASS_SHIFT: u32 = 20;
 /// The number of bits of that number.
 pub(super) const CLASS_WIDTH: u32 = 2;
 
-/// Returns the word [`FIXED`].
-#[inline(always)]
-fn fixed_word(mark: u32, flags: Flags) -> u64 {
-    u64::from(mark) << 32 | u64::from(flags.number())
-}
-
 /// Returns the bits of the word [`FIXED`] that `rule` names, and a mask of them; 0 where it names none.
 pub(super) fn fixed_bits(rule: &Rule) -> (u64, u64) {
-    let of = |mark: Option<u32>, flags: Option<u8>| {
-        fixed_word(mark.unwrap_or(0), flags.map_or(Flags::UNKNOWN, Flags::new))
-    };
-    let (mark, flags) = (rule.mark(), rule.flags());
-    (
-        of(mark.map(|m| m.value()), flags.map(|f| f.value())),
-        of(mark.map(|m| m.mask()), flags.map(|f| f.mask())),
-    )
+    let bits = rule.fixed();
+    (bits.value(), bits.mask())
 }
 
 /// Puts the addresses and, for IPv4, the ports beside them where they belong. `ports` has them in
@@ -330,9 +317,8 @@ impl<'p, E> Query<'p, E> {
         let transport = ports
             | u64::from(key.protocol) << PROTOCOL_SHIFT
             | u64::from(probes.number).wrapping_shl(CLASS_SHIFT);
-        let fixed = fixed_word(key.mark, key.flags);
         Self {
-            words: [a, b, c, d, transport, fixed, upper, lower],
+            words: [a, b, c, d, transport, key.fixed.word(), upper, lower],
             probes,
             ends,
         }

@@ -4,14 +4,14 @@
 
 use crate::pure::{
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
     rule::{
         protocol,
         DeviceName,
-        Family, //
+        Family,
+        Fixed, //
     },
 };
 
@@ -64,8 +64,7 @@ impl Tuple {
             // Conntrack makes no entry of an error: that belongs to the entry of the packet that it quotes.
             error: false,
             device: DeviceName::default(),
-            mark: 0,
-            flags: Flags::UNKNOWN,
+            fixed: Fixed::default(),
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::pure::rule::{
     protocol,
     DeviceName,
     Family,
+    Fixed,
+    FixedField,
     Rule, //
 };
 
@@ -83,10 +85,8 @@ impl Needs {
     pub const NONE: Self = Self(0);
     /// [`Key::device`].
     pub const DEVICE: Self = Self(1);
-    /// [`Key::flags`].
-    pub const FLAGS: Self = Self(1 << 1);
     /// Which ends are local ([`Ends`](super::ends::Ends)): no field of a key, but asked for as rarely.
-    pub const LOCAL: Self = Self(1 << 2);
+    pub const LOCAL: Self = Self(1 << 1);
     /// Every such field but the device.
     pub const RARE: Self = Self(!1);
     /// Every such field.
@@ -96,8 +96,13 @@ impl Needs {
     pub fn of(rule: &Rule) -> Self {
         let field = |is_named: bool, field: Self| if is_named { field } else { Self::NONE };
         field(rule.devices().next().is_some(), Self::DEVICE)
-            .and(field(rule.flags().is_some(), Self::FLAGS))
             .and(field(rule.local().is_some(), Self::LOCAL))
+            .and(Self(rule.fixed().optional().wrapping_shl(1)))
+    }
+
+    /// Returns `field`, which not every packet has.
+    pub const fn field(field: FixedField) -> Self {
+        Self(field.bit().wrapping_shl(1))
     }
 
     /// Returns the fields of either.
@@ -109,52 +114,6 @@ impl Needs {
     #[inline(always)]
     pub const fn has(self, fields: Self) -> bool {
         self.0 & fields.0 != 0
-    }
-}
-
-/// The flags of a TCP header, or that they are unknown.
-///
-/// As one number, so that they are put into a word of a query without a look at what they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flags(u16);
-
-impl Flags {
-    /// No flags: another protocol, a later fragment, cut short, or not asked for.
-    pub const UNKNOWN: Self = Self(0);
-    /// Set in all that are known.
-    const KNOWN: u16 = 1 << 8;
-
-    /// Returns the flags of a header whose byte 13 is `bits` (RFC 9293).
-    #[inline(always)]
-    pub fn new(bits: u8) -> Self {
-        Self(Self::KNOWN | u16::from(bits))
-    }
-
-    /// Reads the flags of the header at `offset`, where that is of TCP.
-    #[inline]
-    fn read(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: Option<usize>) -> Self {
-        const FLAGS_OFFSET: usize = 13;
-
-        let offset = match protocol {
-            protocol::TCP => offset.and_then(|offset| offset.checked_add(FLAGS_OFFSET)),
-            _ => None,
-        };
-        match offset.and_then(|offset| bytes.read(offset)) {
-            Some([bits]) => Self::new(bits),
-            None => Self::UNKNOWN,
-        }
-    }
-
-    /// Returns byte 13 of the header, where it is known.
-    pub fn known(self) -> Option<u8> {
-        let [bits, is_known] = self.0.to_le_bytes();
-        (is_known != 0).then_some(bits)
-    }
-
-    /// Returns the flags as a number, no two alike: at most nine bits.
-    #[inline(always)]
-    pub(in crate::pure) fn number(self) -> u16 {
-        self.0
     }
 }
 
@@ -175,10 +134,8 @@ pub struct Key {
     pub error: bool,
     /// The device that it comes in by or goes out by.
     pub device: DeviceName,
-    /// `skb->mark`.
-    pub mark: u32,
-    /// The flags of TCP, where they were asked for and can be read.
-    pub flags: Flags,
+    /// The fields that no direction exchanges; `skb->mark` in any case.
+    pub fixed: Fixed,
 }
 
 /// The caller's knowledge of a packet besides its bytes.
@@ -210,12 +167,38 @@ pub fn dissect(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option<Key> 
         transport,
         error: is_error(context.family, transport) && context.icmp_errors,
         device: context.device,
-        mark: context.mark,
-        flags: match context.needs.has(Needs::FLAGS) {
-            true => Flags::read(bytes, ip.protocol, ip.transport_offset),
-            false => Flags::UNKNOWN,
-        },
+        fixed: fixed(bytes, context, ip.protocol, ip.transport_offset),
     })
+}
+
+/// Returns the fields that no direction exchanges; `offset` is that of the header of `protocol`.
+#[inline(always)]
+fn fixed(
+    bytes: &(impl Bytes + ?Sized),
+    context: &Context,
+    protocol: u8,
+    offset: Option<usize>,
+) -> Fixed {
+    let mark = Fixed::new(context.mark);
+    if !context.needs.has(const { Needs::field(FixedField::FLAGS) }) {
+        return mark;
+    }
+    match tcp_flags(bytes, protocol, offset) {
+        Some(flags) => mark.with(FixedField::FLAGS, flags.into()),
+        None => mark,
+    }
+}
+
+/// Returns byte 13 of the header at `offset`, where that is of TCP (RFC 9293).
+#[inline]
+fn tcp_flags(bytes: &(impl Bytes + ?Sized), protocol: u8, offset: Option<usize>) -> Option<u8> {
+    const FLAGS_OFFSET: usize = 13;
+
+    if protocol != protocol::TCP {
+        return None;
+    }
+    let [flags] = bytes.read(offset?.checked_add(FLAGS_OFFSET)?)?;
+    Some(flags)
 }
 
 /// Returns the key that [`dissect`] returns, for a packet with TCP, UDP or SCTP right behind an IP
@@ -260,11 +243,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
         transport: ports_of(ports),
         error: false,
         device: context.device,
-        mark: context.mark,
-        flags: match context.needs.has(Needs::FLAGS) {
-            true => Flags::read(bytes, protocol, Some(header_len)),
-            false => Flags::UNKNOWN,
-        },
+        fixed: fixed(bytes, context, protocol, Some(header_len)),
     })
 }
 
@@ -289,9 +268,9 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         destination: ip.destination,
         transport,
         error: false,
-        // They lie behind the eight bytes that every error quotes (RFC 792), and are not read where more is
-        // quoted: rules that name flags decide no errors.
-        flags: Flags::UNKNOWN,
+        // Of the fields that no direction exchanges, the mark is the error's. The quoted flags lie behind the
+        // eight bytes that every error quotes (RFC 792), and are not read where more is quoted: rules that
+        // name flags decide no errors.
         ..*error
     })
 }

@@ -4,17 +4,18 @@
 
 use crate::pure::{
     alloc::Vec,
-    rule::value::{
-        Action,
-        Device,
-        Family,
-        Local,
-        Mark,
-        Netns,
-        Prefix,
-        Range,
-        Tag,
-        TcpFlags, //
+    rule::{
+        fixed::FixedBits,
+        value::{
+            Action,
+            Device,
+            Family,
+            Local,
+            Netns,
+            Prefix,
+            Range,
+            Tag, //
+        }, //
     }, //
 };
 
@@ -73,8 +74,8 @@ pub(in crate::pure) struct RuleDraft {
     pub(in crate::pure) local: Option<Local>,
     pub(in crate::pure) nat_ok: bool,
     pub(in crate::pure) oneway: bool,
-    pub(in crate::pure) mark: Option<Mark>,
-    pub(in crate::pure) flags: Option<TcpFlags>,
+    /// `mark=`, `flags=`.
+    pub(in crate::pure) fixed: FixedBits,
     pub(in crate::pure) netns: Netns,
     pub(in crate::pure) tag: Option<Tag>,
     /// The elements of all lists.

@@ -5,6 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`value`] | the values that rules are made of |
+//! | [`fixed`] | the fields that no direction exchanges, as bits |
 //! | [`draft`] | the contents of a rule before it is packed |
 //! | [`packed`] | the 16 bytes of a rule |
 //!
@@ -14,6 +15,7 @@
 //! [`parse`]: crate::pure::language::parse
 
 mod draft;
+mod fixed;
 mod packed;
 mod value;
 
@@ -34,6 +36,11 @@ pub(in crate::pure) use draft::{
     RuleDraft,
     MAX_LIST,
     MAX_PRODUCT, //
+};
+pub use fixed::{
+    Fixed,
+    FixedBits, //
+    FixedField,
 };
 pub use value::*;
 
@@ -70,10 +77,10 @@ impl Rule {
     /// Returns whether the rule names a protocol, and an address, port, type or mark. A rule that does
     /// not must say `any`.
     ///
-    /// A list that leaves nothing out does not count, as it only looks like a limit. Nor do flags:
-    /// `tcp flags=ack` is nearly all of TCP, and what is left of a longer rule that was cut at a space.
+    /// A list that leaves nothing out does not count, as it only looks like a limit.
     pub(super) fn is_narrow(&self) -> bool {
-        let (mut protocol, mut other) = (false, false);
+        let mut fields = self.0.runs().fields();
+        let (mut protocol, mut other) = (false, fields.any(|(field, _)| field.is_narrow()));
         for (kind, _) in self.0.runs() {
             match kind {
                 Kind::Protocol => protocol = true,
@@ -90,11 +97,10 @@ impl Rule {
                     let types = types.map(|range| (range.first().into(), range.last().into()));
                     other = other || !cover(types, (0, u8::MAX.into()));
                 }
-                Kind::Mark => other = true,
                 Kind::End
                 | Kind::Named
                 | Kind::Device
-                | Kind::Flags
+                | Kind::Fixed
                 | Kind::Init
                 | Kind::NotInit
                 | Kind::Only
@@ -142,38 +148,38 @@ impl Rule {
         self.0.head().has(Head::ONEWAY)
     }
 
+    /// Returns the bits that the rule compares of fields that no direction exchanges.
+    pub fn fixed(&self) -> FixedBits {
+        let mut bits = FixedBits::default();
+        for (field, data) in self.0.runs().fields() {
+            let (value, mask) = data
+                .split_at_checked(field.size().into())
+                .unwrap_or_default();
+            bits.set(field, number_of(value), number_of(mask));
+        }
+        bits
+    }
+
     /// Returns the packet mark, where the rule names one.
     pub fn mark(&self) -> Option<Mark> {
-        let (value, mask) = self.run(Kind::Mark).split_first_chunk()?;
+        let (value, mask) = self.fixed().get(FixedField::MARK)?;
         // INVARIANT: As the mark that was packed.
-        Some(Mark {
-            value: u32::from_ne_bytes(*value),
-            mask: u32::from_ne_bytes(*mask.first_chunk()?),
-        })
+        Some(Mark { value, mask })
     }
 
     /// Returns the flags of TCP, where the rule names them.
     pub fn flags(&self) -> Option<TcpFlags> {
-        // They stand with TCP alone: most rules need no further look.
-        if !self.0.has_only(protocol::TCP) {
-            return None;
-        }
-        match self.run(Kind::Flags) {
-            // INVARIANT: As the flags that were packed.
-            [value, mask] => Some(TcpFlags {
-                value: *value,
-                mask: *mask,
-            }),
-            _ => None,
-        }
+        let (value, mask) = self.fixed().get(FixedField::FLAGS)?;
+        // INVARIANT: As the flags that were packed.
+        Some(TcpFlags {
+            value: value.try_into().ok()?,
+            mask: mask.try_into().ok()?,
+        })
     }
 
     /// Returns whether the rule has a term that a conntrack entry does not tell of its packets.
     pub fn is_untold(&self) -> bool {
-        self.local().is_some()
-            || self.devices().next().is_some()
-            || self.mark().is_some()
-            || self.flags().is_some()
+        self.local().is_some() || self.devices().next().is_some() || self.fixed().mask() != 0
     }
 
     /// Returns the rule without the terms that a conntrack entry does not tell of its packets, and without its
@@ -343,6 +349,13 @@ fn prefix_of(bytes: &[u8]) -> Option<Prefix> {
     address.get_mut(..bytes.len())?.copy_from_slice(bytes);
     // INVARIANT: As the prefix that was packed.
     Some(Prefix { address, len: *len })
+}
+
+/// Returns the number that was packed as `bytes`, at most four.
+fn number_of(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |number: u32, byte| {
+        number.wrapping_shl(8) | u32::from(*byte)
+    })
 }
 
 /// Returns the port, or the range of ports, that was packed as `bytes`.

@@ -14,6 +14,7 @@
 //! | 0 | | none: from here on, zeros fill the form |
 //! | 1 | a place in [`protocol::NAMES`] | the only protocol, one of the first 16 with a name; no data |
 //! | 2 to 10 | number of elements, less one | a list |
+//! | 14 | a place in [`FixedField::ALL`] | the value, then the mask of a field that no direction exchanges |
 //! | 15 | which value | a value that is no list; some have no data |
 //!
 //! For example, `skip udp dst=10.0.0.1 dport=53` is ten bytes behind its head, `IPV4`:
@@ -27,8 +28,8 @@
 //! # Room for more terms
 //!
 //! All bits of the head are used: they are the bits that a packet or a commit needs of every rule. A
-//! further term of one bit is a value without data, one byte, as `netns=init` is. Ten values are free,
-//! and the upper halves 11 to 14: four lists, or 16 more values each.
+//! further term of one bit is a value without data, one byte, as `netns=init` is. Twelve values are free,
+//! 14 fields, and the upper halves 11 to 13: three lists, or 16 more values each.
 
 use crate::pure::{
     alloc::{
@@ -41,6 +42,7 @@ use crate::pure::{
             Element,
             RuleDraft, //
         },
+        fixed::FixedField,
         value::{
             protocol,
             Action,
@@ -166,18 +168,16 @@ pub(super) enum Kind {
     /// The length of the name, with the highest bit set for a wildcard, then the padded name; 17 bytes
     /// each.
     Device = 0xa0,
-    /// The value, then the mask; 8 bytes.
-    Mark = 0xf0,
-    /// The flags that must be set, then the mask; 2 bytes.
-    Flags = 0xf1,
+    /// A field that no direction exchanges, the first one: the value, then the mask, little-endian.
+    Fixed = 0xe0,
     /// `netns=init`; no data.
-    Init = 0xf2,
+    Init = 0xf0,
     /// `netns!=init`; no data.
-    NotInit = 0xf3,
+    NotInit = 0xf1,
     /// Another namespace: the cookie, then the inode number; 12 bytes.
-    Only = 0xf4,
+    Only = 0xf2,
     /// The length, then the name.
-    Tag = 0xf5,
+    Tag = 0xf3,
 }
 
 impl Kind {
@@ -199,9 +199,7 @@ impl Kind {
 
     /// The kinds by the lower half of a first byte whose upper half is 15, and the size of the value in
     /// bytes; 0 where there is no value, or the kind does not tell.
-    const VALUES: [(Self, u8); 6] = [
-        (Self::Mark, 8),
-        (Self::Flags, 2),
+    const VALUES: [(Self, u8); 4] = [
         (Self::Init, 0),
         (Self::NotInit, 0),
         (Self::Only, 12),
@@ -223,6 +221,10 @@ impl Kind {
                     Some((kind, size)) => Some((kind, size, 1)),
                     None => None,
                 },
+                14 => match nth(&FixedField::ALL, lower) {
+                    Some(field) => Some((Self::Fixed, field.size(), 2)),
+                    None => None,
+                },
                 _ => match nth(&Self::LISTS, upper) {
                     Some((kind, size)) => Some((kind, size, lower.wrapping_add(1) as u8)),
                     None => None,
@@ -242,7 +244,7 @@ impl Kind {
 }
 
 /// Returns the element of number `n`; for tables made when the module is built.
-const fn nth(mut list: &[(Kind, u8)], mut n: usize) -> Option<(Kind, u8)> {
+const fn nth<T: Copy>(mut list: &[T], mut n: usize) -> Option<T> {
     while let [first, rest @ ..] = list {
         if n == 0 {
             return Some(*first);
@@ -286,6 +288,16 @@ impl<'a> Runs<'a> {
     pub(super) fn of(mut self, kind: Kind) -> &'a [u8] {
         self.find(|(own, _)| *own == kind)
             .map_or(&[], |(_, data)| data)
+    }
+
+    /// Returns the fields that no direction exchanges: the value, then the mask of each.
+    pub(super) fn fields(mut self) -> impl Iterator<Item = (FixedField, &'a [u8])> {
+        core::iter::from_fn(move || loop {
+            let first = self.rest.first().copied()?;
+            if let (Kind::Fixed, data) = self.next()? {
+                return Some((nth(&FixedField::ALL, usize::from(first & 15))?, data));
+            }
+        })
     }
 }
 
@@ -355,13 +367,17 @@ impl Sink {
             rest = behind;
             self.put_list(draft.family, list)?;
         }
-        if let Some(mark) = draft.mark {
-            self.put([Kind::Mark as u8])?;
-            self.put(mark.value().to_ne_bytes())?;
-            self.put(mark.mask().to_ne_bytes())?;
-        }
-        if let Some(flags) = draft.flags {
-            self.put([Kind::Flags as u8, flags.value(), flags.mask()])?;
+        for field in FixedField::ALL {
+            let Some((value, mask)) = draft.fixed.get(field) else {
+                continue;
+            };
+            self.put([Kind::Fixed as u8 | field.number() & 15])?;
+            for number in [value, mask] {
+                let bytes = number.to_le_bytes().into_iter();
+                for byte in bytes.take(field.size().into()) {
+                    self.put([byte])?;
+                }
+            }
         }
         match draft.netns {
             Netns::Any => {}
@@ -502,16 +518,6 @@ impl Packed {
                 false => 5,
             },
         }
-    }
-
-    /// Returns whether the rule names one protocol, this one, which is of the first 16 that have a name.
-    #[inline]
-    pub(super) fn has_only(&self, protocol: u8) -> bool {
-        let place = match self.bytes().first() {
-            Some(first) if first & 0xf0 == Kind::Named as u8 => usize::from(first & 15),
-            _ => return false,
-        };
-        protocol::NUMBERS.get(place) == Some(&protocol)
     }
 
     /// Returns the runs where `dev=` or `netns=` is among them; else none.

@@ -345,11 +345,6 @@ impl Mark {
     pub fn mask(&self) -> u32 {
         self.mask
     }
-
-    /// Returns whether a packet with the mark `mark` matches.
-    pub fn matches(&self, mark: u32) -> bool {
-        mark & self.mask == self.value
-    }
 }
 
 /// `flags=`: the flags of a TCP header that are compared, and which of them are set.
@@ -401,11 +396,6 @@ impl TcpFlags {
     /// Returns the bits that are compared.
     pub fn mask(&self) -> u8 {
         self.mask
-    }
-
-    /// Returns whether a packet with these flags matches; [`None`]: with no flags that can be read.
-    pub fn matches(&self, flags: Option<u8>) -> bool {
-        flags.is_some_and(|flags| flags & self.mask == self.value)
     }
 }
 

@@ -13,12 +13,14 @@ use ctskip_pure::{
         quoted,
         Bytes,
         Context,
-        Flags,
         Key,
         Needs,
         Transport, //
     },
-    rule::Family,
+    rule::{
+        Family,
+        FixedField, //
+    },
 };
 
 /// Takes a byte that says how the packet is looked at, one that says how long its linear part is, and the
@@ -75,8 +77,8 @@ fn read(bytes: &Paged<'_>, context: &Context) -> Option<(Key, Option<Key>)> {
 /// Nothing is in a key that such a packet does not have.
 fn plausible(key: &Key, context: &Context) {
     assert_eq!(
-        (key.family, key.device, key.mark),
-        (context.family, context.device, context.mark)
+        (key.family, key.device, key.fixed.get(FixedField::MARK)),
+        (context.family, context.device, Some(context.mark))
     );
     match key.transport {
         Transport::Unknown => {}
@@ -90,7 +92,8 @@ fn plausible(key: &Key, context: &Context) {
         ),
     }
     assert!(!key.error || matches!(key.transport, Transport::IcmpType(_)) && context.icmp_errors);
-    assert!(key.flags == Flags::UNKNOWN || key.protocol == 6 && context.needs.has(Needs::FLAGS));
+    let has_flags = key.fixed.get(FixedField::FLAGS).is_some();
+    assert!(!has_flags || key.protocol == 6 && context.needs.has(Needs::field(FixedField::FLAGS)));
     if key.family == Family::Ipv4 {
         assert_eq!((key.source | key.destination) << 32, 0);
     }
@@ -107,9 +110,9 @@ fn shorter(packet: &[u8], context: &Context, whole: Option<Key>) {
         (whole.source, whole.destination)
     );
     if short.transport != Transport::Unknown {
-        let flags = short.flags;
-        assert!(flags == Flags::UNKNOWN || flags == whole.flags);
-        assert_eq!(short, Key { flags, ..whole });
+        let fixed = short.fixed;
+        assert!([whole.fixed, whole.fixed.without(FixedField::FLAGS)].contains(&fixed));
+        assert_eq!(short, Key { fixed, ..whole });
     }
 }
 

@@ -4,12 +4,12 @@
 
 use ctskip_pure::{
     packet::header::{
-        Flags,
         Key,
         Transport, //
     },
     rule::{
         Family,
+        Fixed,
         Rule, //
     },
 };
@@ -116,8 +116,7 @@ fn plain(key: &Key) -> Option<Key> {
         && !key.error;
     plain.then_some(Key {
         device: [0; 16],
-        mark: 0,
-        flags: Flags::UNKNOWN,
+        fixed: Fixed::default(),
         ..*key
     })
 }
