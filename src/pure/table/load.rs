@@ -251,14 +251,13 @@ impl Load {
         if !matches!(progress, Progress::Open) {
             return Err(behind_the_end(command.column));
         }
-        let mut text = statement;
         match command.text {
             b"load" if !self.started => {
                 self.started = true;
                 let (tag, lenient) = load_options(arguments(statement))?;
                 self.replacement = Replacement::new(tag);
                 self.lenient = lenient;
-                return Ok(());
+                Ok(())
             }
             b"commit" => {
                 let mut words = arguments(statement);
@@ -268,30 +267,35 @@ impl Load {
                 }
                 no_more_words(words)?;
                 *progress = Progress::Commit;
-                return Ok(());
+                Ok(())
             }
             b"abort" => {
                 no_more_words(arguments(statement))?;
                 *progress = Progress::Abort;
-                return Ok(());
+                Ok(())
             }
-            b"insert" => {
-                return Err(Refusal::invalid(
-                    command.column,
-                    "an insert inside a load, whose rules stand in the order of its lines",
-                    "the rule alone, on a line ahead of those that it is to go in front of",
-                ));
-            }
-            b"load" | b"delete" | b"flush" | b"purge" => {
-                return Err(Refusal::invalid(
-                    command.column,
-                    "a command inside a load",
-                    "rules, then commit or abort",
-                ));
-            }
-            b"add" => text = statement.behind(command),
-            _ => {}
+            b"insert" => Err(Refusal::invalid(
+                command.column,
+                "an insert inside a load, whose rules stand in the order of its lines",
+                "the rule alone, on a line ahead of those that it is to go in front of",
+            )),
+            b"load" | b"delete" | b"flush" | b"purge" => Err(Refusal::invalid(
+                command.column,
+                "a command inside a load",
+                "rules, then commit or abort",
+            )),
+            b"add" => self.add(statement, statement.behind(command), namespaces),
+            _ => self.add(statement, statement, namespaces),
         }
+    }
+
+    /// Adds the rule of `text`, which `statement` has, perhaps behind `add`.
+    fn add(
+        &mut self,
+        statement: Statement<'_>,
+        text: Statement<'_>,
+        namespaces: &dyn Namespaces,
+    ) -> Result<(), Refusal> {
         let known = Known {
             namespaces,
             lenient: self.lenient,
@@ -299,7 +303,8 @@ impl Load {
         };
         let parsed = rule(statement, text, &known, self.replacement.tag())
             .map_err(Refusal::without_commands)?;
-        self.replacement.check(command.column, &parsed)?;
+        self.replacement
+            .check(first_word(statement).column, &parsed)?;
         if known.missing.get() {
             self.left_out.rules = self.left_out.rules.saturating_add(1);
             if self.left_out.line == 0 {
