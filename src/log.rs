@@ -328,22 +328,21 @@ fn log_warning(nets: &Nets, warning: Warning, is_due: impl Fn(Net<'_>, Family) -
             scope,
             families,
         };
-        let inum = handle.id().inum;
         match warning {
             Warning::Held => pr_info!(
                 "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
                 format_args!("{rules}"),
-                inum,
+                format_args!("{handle}"),
             ),
             Warning::NatOk => pr_info!(
                 "rules {} say nat=ok, and NAT is in use in netns {}: no flow that is translated there may have an end that the rules name, or its answers go out untranslated\n",
                 format_args!("{rules}"),
-                inum,
+                format_args!("{handle}"),
             ),
             Warning::OneDevice => pr_warn!(
                 "rules {} name one device in netns {}, which forwards: packets that come in by another one, as answers do, do not match; name both devices, or say oneway\n",
                 format_args!("{rules}"),
-                inum,
+                format_args!("{handle}"),
             ),
         }
     }

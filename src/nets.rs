@@ -157,11 +157,10 @@ impl Nets {
         state.without_hooks = count.saturating_add(1);
         drop(state);
         net.set_without_hooks();
-        let inum = net.handle().id().inum;
         match count {
             0..MOST => pr_warn!(
                 "netns {}: no room for a hook, so no rule acts there\n",
-                inum
+                format_args!("{}", net.handle()),
             ),
             MOST => pr_warn!("further namespaces have no room for a hook\n"),
             _ => {}

@@ -13,6 +13,8 @@ use kernel::{
     }, //
 };
 
+use crate::linux::net::NetHandle;
+
 /// The number of namespaces that one kind of line names after a change.
 pub(crate) const MOST: usize = 16;
 
@@ -62,11 +64,10 @@ impl Notices {
         told.load(Relaxed) != 0 || told.xchg(1, Relaxed) != 0
     }
 
-    /// Logs a notice of the namespace with the inode number `inum`, if it was not logged before. Any
-    /// context.
+    /// Logs a notice of the namespace `net`, if it was not logged before. Any context.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell(&self, notice: Notice, inum: u32) {
+    pub(crate) fn tell(&self, notice: Notice, net: &NetHandle) {
         if self.is_told(notice) {
             return;
         }
@@ -74,11 +75,11 @@ impl Notices {
             Ok(0..MOST) => match notice {
                 Notice::Held => pr_warn!(
                     "rules are held in netns {} from now on: NAT is in use there, and they do not say nat=ok\n",
-                    inum,
+                    format_args!("{net}"),
                 ),
                 Notice::Template => pr_warn!(
                     "no rule acts on some packets in netns {}: they have a template, as a conntrack zone gives them, before ctskip sees them\n",
-                    inum,
+                    format_args!("{net}"),
                 ),
             },
             Ok(MOST) => pr_warn!("rules do not act in further namespaces: see the file netns\n"),

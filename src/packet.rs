@@ -243,7 +243,7 @@ impl NetState {
 
     /// Leaves a packet of a rule tracked, as NAT is in use.
     fn hold(&self, entry: &Entry<Slot>) -> Accept {
-        self.notices.tell(Notice::Held, self.handle.id().inum);
+        self.notices.tell(Notice::Held, &self.handle);
         entry.slot().hold(self.counter(Counter::Held))
     }
 
@@ -255,7 +255,7 @@ impl NetState {
             Ok(skb) => skb,
             Err(Marked::Entry) => return self.counter(Counter::Entry).count(),
             Err(Marked::Template) => {
-                self.notices.tell(Notice::Template, self.handle.id().inum);
+                self.notices.tell(Notice::Template, &self.handle);
                 return self.counter(Counter::Template).count();
             }
             Err(Marked::Untracked) => return self.counter(Counter::Untracked).count(),

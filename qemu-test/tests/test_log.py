@@ -48,6 +48,20 @@ def test_rules_begin_to_be_held(ctskip, lab, family, dmesg):
     assert held_from_now_on(dmesg, server) == 2
 
 
+def test_the_initial_namespace_has_its_name(ctskip, lab, family, dmesg):
+    """As everywhere else: by its number, nobody knows it."""
+    client, init = lab.host()
+    init.udp_echo(1053)
+    init.track()
+    ctskip.add("udp dport=1053 id=9")
+    init.nft(NAT.format(ip=family.ip))
+    assert client.udp(init.addr(family), 1053) == b"ping"
+    assert "ctskip: rules are held in netns init from now on: NAT is in use" in dmesg.text()
+    ctskip.add("udp dport=54 id=10")
+    assert "ctskip: rules 9,10 are held in netns init: NAT is in use" in dmesg.text()
+    assert f"netns {init.inode}" not in dmesg.text()
+
+
 def test_listing_by_iptables_legacy(ctskip, lab, dmesg):
     """To look at the legacy table is to have NAT in use, for good."""
     client, server = lab.pair()

@@ -301,7 +301,7 @@ def test_commit_logs_which_rules_are_held_and_where(ctskip, lab, family, dmesg):
         f"add udp dport=8 netns={router.inode} id=18",
         "add udp dport=9 netns!=init id=19",
     )
-    held = re.findall(r"ctskip: rules (\S+) are held in netns (\d+)", dmesg.text())
+    held = re.findall(r"ctskip: rules (\S+) are held in netns (\w+)", dmesg.text())
     assert held == [("11,15,18,19", str(router.inode))]
     for rule, is_held in {
         "udp dport=1": True,

@@ -170,14 +170,19 @@ def track_for_long(ns):
         ns.sysctl(f"net.netfilter.nf_conntrack_{name}", 600)
 
 
-def tracked(lab, family, *numbers):
-    """A client and a server that has an entry for each of these ports."""
-    client, server = lab.pair()
-    track_for_long(server)
+def send(client, server, family, *numbers):
+    """Send a datagram to each of these ports of the server, and wait until it has an entry for each."""
     server.udp_sink(*numbers, family=family)
     for number in numbers:
         client.udp_send(server.addr(family), number)
     wait_until(lambda: ports(server, family) == sorted(numbers))
+
+
+def tracked(lab, family, *numbers):
+    """A client and a server that has an entry for each of these ports."""
+    client, server = lab.pair()
+    track_for_long(server)
+    send(client, server, family, *numbers)
     return client, server
 
 
@@ -287,10 +292,7 @@ def test_marked_entries_stay(ctskip, lab, family):
     server.nft(
         "table inet m { chain c { type filter hook input priority 0; udp dport 1 ct mark set 5; }; }"
     )
-    server.udp_sink(1, 2, family=family)
-    for number in (1, 2):
-        client.udp_send(server.addr(family), number)
-    wait_until(lambda: ports(server, family) == [1, 2])
+    send(client, server, family, 1, 2)
     done = growth(ctskip)
     ctskip.commit("udp dport=1-2", "purge")
     assert ports(server, family) == [1]
@@ -321,10 +323,7 @@ def test_helped_entries_stay(ctskip, lab, family):
         family, "-t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp", legacy=True
     )
     server.track()
-    server.udp_sink(69, 70, family=family)
-    for number in (69, 70):
-        client.udp_send(server.addr(family), number)
-    wait_until(lambda: ports(server, family) == [69, 70])
+    send(client, server, family, 69, 70)
     done = growth(ctskip)
     ctskip.commit("udp dport=69-70", "purge")
     assert ports(server, family) == [69]
@@ -380,10 +379,7 @@ def test_labelled_entries_stay(ctskip, lab, family):
     server.nft(
         "table inet l { chain c { type filter hook input priority 0; udp dport 1 ct label set 5; }; }"
     )
-    server.udp_sink(1, 2, family=family)
-    for number in (1, 2):
-        client.udp_send(server.addr(family), number)
-    wait_until(lambda: ports(server, family) == [1, 2])
+    send(client, server, family, 1, 2)
     done = growth(ctskip)
     ctskip.commit("udp dport=1-2", "purge")
     assert ports(server, family) == [1]
@@ -395,10 +391,7 @@ def test_entries_in_zones_stay(ctskip, lab, family):
     client, server = lab.pair()
     server.iptables(family, "-t raw -A PREROUTING -p udp --dport 1 -j CT --zone 5", legacy=True)
     server.track()
-    server.udp_sink(1, 2, family=family)
-    for number in (1, 2):
-        client.udp_send(server.addr(family), number)
-    wait_until(lambda: ports(server, family) == [1, 2])
+    send(client, server, family, 1, 2)
     done = growth(ctskip)
     ctskip.commit("udp dport=1-2", "purge")
     assert ports(server, family) == [1]
@@ -418,10 +411,7 @@ def test_entries_of_other_templates_stay(ctskip, lab, family, what):
             ct timeout short {{ protocol udp; policy = {{ unreplied : 60, replied : 60 }}; }};
             chain c {{ type filter hook prerouting priority 0; udp dport 1 ct timeout set "short"; }}; }}""")
     server.track()
-    server.udp_sink(1, 2, family=family)
-    for number in (1, 2):
-        client.udp_send(server.addr(family), number)
-    wait_until(lambda: ports(server, family) == [1, 2])
+    send(client, server, family, 1, 2)
     done = growth(ctskip)
     ctskip.commit("udp dport=1-2", "purge")
     assert ports(server, family) == [1]

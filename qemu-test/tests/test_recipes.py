@@ -7,6 +7,7 @@ In the end of each, the traffic is skipped, and other traffic is tracked.
 import concurrent.futures
 import contextlib
 import re
+import shlex
 import socket
 import subprocess
 from pathlib import Path
@@ -411,6 +412,44 @@ def test_rules_in_a_file(ctskip, host):
     assert ctskip.counters()[1]["packets"] >= counters[1]["packets"] > 0
     assert tcp(host.client, DNS, 53)()
     assert states(*watches) == {"untracked"}
+
+
+def test_replace_a_rule(ctskip, host):
+    host.own(DNS)
+    host.answer(host.init, DNS)
+    host.init.nft("add rule inet filter input ct state untracked accept")
+    ctskip.commit(f"udp,tcp dst={DNS} dport=53 tag=dns id=1", f"tcp dst={DNS} dport=80 id=2")
+    watches = [host.watch(match) for match in port(53)]
+    with host.asked((host.client, DNS)):
+        assert tcp(host.client, DNS, 53)()
+        generation = ctskip.generation
+        host.run("replace-a-rule", udp(host.client, DNS, 53))
+        assert states(*watches) == {"untracked"}
+    new, old = ctskip.counters()
+    assert ctskip.generation == generation + 1
+    assert new["rule"] == f"skip tcp,udp dst={DNS} dport=53,853 tag=dns"
+    assert new["id"] > old["id"] == 2
+
+
+def test_the_unit(ctskip, host):
+    """The guest has no systemd: what its unit runs."""
+    text = (DOCUMENTS / "docs/recipes.md").read_text()
+    (unit,) = re.findall(r"^```ini\n(.*?)^```$", text, re.M | re.S)
+    commands = [shlex.split(value) for value in re.findall(r"(?m)^Exec\w+=(.*)$", unit)]
+    assert [Path(command[0]).name for command in commands] == ["modprobe", "sh"]
+    assert all(Path(command[0]).exists() for command in commands)
+    rules = Path("/etc/ctskip.rules")
+    load = commands[1]
+    ctskip.add("udp dport=99")
+    with gone_afterwards(rules):
+        assert host.init.run(load, check=False).returncode
+        rules.write_text(f"udp dst={DNS} dport=53 # DNS\n")
+        host.init.run(load)
+        expected = ["skip udp dport=99", f"skip udp dst={DNS} dport=53 tag=site"]
+        assert [line["rule"] for line in ctskip.counters()] == expected
+        rules.write_text("udp frob\n")
+        assert host.init.run(load, check=False).returncode
+        assert [line["rule"] for line in ctskip.counters()] == expected
 
 
 def test_save_and_restore(ctskip, host):

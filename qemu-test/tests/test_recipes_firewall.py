@@ -15,7 +15,7 @@ from pathlib import Path
 import netlab
 import pytest
 from netlab import V4, V6, wait_until
-from netlab.recipes import port, states, udp
+from netlab.recipes import port, recipe, states, udp
 
 NEAR, BEHIND = "192.0.2.53", "192.0.2.54"
 NEAR6, BEHIND6 = "2001:db8::53", "2001:db8::54"
@@ -113,6 +113,27 @@ def test_firewall_nft(ctskip, host, narrow):
         }""")
     assert all_is_skipped(host, "firewall-nft", narrow.flows(*ALL), *ERRORS)
     assert narrow.asks()
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_firewall_try(ctskip, host, accepts):
+    """The counter says whether the firewall lacks a line."""
+    tried = "198.51.100.7"
+    host.own(NEAR)
+    host.reach(host.client, tried)
+    host.init.udp_echo(53, NEAR)
+    asks = udp(host.client, NEAR, 53, source=tried)
+    assert asks()
+    if accepts:
+        (line,) = (c for c in recipe("firewall-nft") if f"filter input ip daddr {NEAR} " in c)
+        host.do(line)
+    count, skip, look = recipe("firewall-try")
+    host.do(count)
+    host.do(skip)
+    assert asks() == accepts
+    assert (" packets 0 " in host.do(look)) == accepts
+    host.do('echo "delete tag=try" > /sys/kernel/ctskip/rules')
+    assert asks()
 
 
 @pytest.mark.parametrize("kind", ["nft", "legacy"])

@@ -5,6 +5,11 @@
 //! C header: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h)
 
 use core::{
+    fmt::{
+        self,
+        Display,
+        Formatter, //
+    },
     marker::PhantomData,
     ptr::NonNull, //
 };
@@ -222,5 +227,15 @@ impl NetHandle {
     /// Process context.
     pub(super) fn clear(&self) {
         *self.0.net.lock() = None;
+    }
+}
+
+/// The namespace's name in the files and in the log: `init`, or its inode number.
+impl Display for NetHandle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.is_init() {
+            true => f.write_str("init"),
+            false => self.id().inum.fmt(f),
+        }
     }
 }
