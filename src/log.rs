@@ -18,8 +18,12 @@ use kernel::{
 
 use crate::{
     linux::{
-        net::Net,
+        net::{
+            Net,
+            NetHandle, //
+        },
         params,
+        percpu::Slot,
         ratelimit,
         task::TaskName, //
     },
@@ -284,6 +288,27 @@ pub(crate) fn warn(nets: &Nets) {
     let _ = log_warning(nets, Warning::OneDevice, forwards);
 }
 
+/// Logs what the rules of a warning may not do in a namespace.
+fn log_warned(rules: &WarnedRules<'_, Slot>, net: &NetHandle) {
+    match rules.warning {
+        Warning::Held => pr_info!(
+            "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
+            format_args!("{rules}"),
+            format_args!("{net}"),
+        ),
+        Warning::NatOk => pr_info!(
+            "rules {} say nat=ok, and NAT is in use in netns {}: no flow that is translated there may have an end that the rules name, or its answers go out untranslated\n",
+            format_args!("{rules}"),
+            format_args!("{net}"),
+        ),
+        Warning::OneDevice => pr_warn!(
+            "rules {} name one device in netns {}, which forwards: packets that come in by another one, as answers do, do not match; name both devices, or say oneway\n",
+            format_args!("{rules}"),
+            format_args!("{net}"),
+        ),
+    }
+}
+
 /// Logs `warning` for each namespace of which `is_due` is true for a family. Fails with `ENOMEM`.
 fn log_warning(nets: &Nets, warning: Warning, is_due: impl Fn(Net<'_>, Family) -> bool) -> Result {
     let (all, _) = nets.nets()?;
@@ -328,23 +353,7 @@ fn log_warning(nets: &Nets, warning: Warning, is_due: impl Fn(Net<'_>, Family) -
             scope,
             families,
         };
-        match warning {
-            Warning::Held => pr_info!(
-                "rules {} are held in netns {}: NAT is in use there, and they do not say nat=ok\n",
-                format_args!("{rules}"),
-                format_args!("{handle}"),
-            ),
-            Warning::NatOk => pr_info!(
-                "rules {} say nat=ok, and NAT is in use in netns {}: no flow that is translated there may have an end that the rules name, or its answers go out untranslated\n",
-                format_args!("{rules}"),
-                format_args!("{handle}"),
-            ),
-            Warning::OneDevice => pr_warn!(
-                "rules {} name one device in netns {}, which forwards: packets that come in by another one, as answers do, do not match; name both devices, or say oneway\n",
-                format_args!("{rules}"),
-                format_args!("{handle}"),
-            ),
-        }
+        log_warned(&rules, handle);
     }
     if logged > MOST {
         let what = match warning {
