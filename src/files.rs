@@ -45,6 +45,7 @@ use crate::{
                 CounterLine,
                 Counts,
                 Listing,
+                Offsets,
                 RuleLine,
                 Tags, //
             },
@@ -169,7 +170,7 @@ impl Lines for RulesText {
         match offset.checked_sub(head) {
             None => (0, 0),
             Some(offset) => {
-                let (line, start) = self.listing.rule_lines().line_before(offset);
+                let (line, start) = self.listing.rule_lines().line_before(offset, 0);
                 (line.saturating_add(1), start.saturating_add(head))
             }
         }
@@ -202,10 +203,13 @@ impl Write for Length {
 struct CountersFile(Arc<Nets>);
 
 /// The text of `counters`.
-struct CountersText {
+struct CountersText<'a> {
+    nets: &'a Nets,
     published: Arc<Published>,
-    listing: Arc<Listing>,
+    places: Arc<Offsets>,
     shadows: Arc<Shadows>,
+    /// The number of digits that each line has room for. It never shrinks.
+    room: usize,
 }
 
 impl File for CountersFile {
@@ -214,21 +218,36 @@ impl File for CountersFile {
 
     fn lines(&self) -> Result<impl Lines + '_> {
         let (published, _) = self.0.published();
+        let shadows = published.shadows(&WhileWanted(Some(&self.0)))?;
+        let (nets, past) = self.0.nets()?;
+        let count = |counter: Counter| {
+            let all = nets.iter().map(|net| net.count(counter));
+            all.fold(counter.of(&past.counts), u64::saturating_add)
+        };
+        let total = Counts {
+            packets: count(Counter::Skipped).saturating_add(count(Counter::Tracked)),
+            bytes: 0,
+            held: count(Counter::Held),
+            observed: count(Counter::Observed),
+        };
         Ok(CountersText {
-            listing: published.listing()?,
-            shadows: published.shadows(&WhileWanted(Some(&self.0)))?,
+            places: published.counter_lines(&shadows)?,
+            shadows,
             published,
+            nets: &self.0,
+            room: self.0.counter_room(Counts::room(total)),
         })
     }
 }
 
-impl Lines for CountersText {
+impl Lines for CountersText<'_> {
+    /// Neither ever shrinks: where one grows, so does the sum.
     fn version(&self) -> u64 {
-        self.published.generation
+        self.published.generation.wrapping_add(self.room as u64)
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        self.listing.counter_lines().line_before(offset)
+        self.places.line_before(offset, self.room)
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {
@@ -242,11 +261,18 @@ impl Lines for CountersText {
             held: totals.held,
             observed: totals.observed,
         };
-        write!(
-            out,
-            "{}",
-            CounterLine(entry, counts, self.shadows.at(index))
-        )?;
+        // A longer one makes all lines longer: from then on, they are read anew.
+        if counts.digits() > self.room {
+            self.nets.counter_room(counts.digits());
+            return Err(estale());
+        }
+        let line = CounterLine {
+            entry,
+            counts,
+            shadow: self.shadows.at(index),
+            room: self.room,
+        };
+        write!(out, "{line}")?;
         Ok(true)
     }
 }
@@ -279,7 +305,7 @@ impl Lines for TagsText {
     }
 
     fn seek(&self, offset: u64) -> (usize, u64) {
-        self.tags.lines().line_before(offset)
+        self.tags.lines().line_before(offset, 0)
     }
 
     fn line(&self, index: usize, out: &mut Output<'_>) -> Result<bool> {

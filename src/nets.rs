@@ -72,6 +72,8 @@ struct Registry {
     without_hooks: usize,
     /// The length of the lines of `netns`. It grows where a line needs more.
     line_len: usize,
+    /// The number of digits that the lines of `counters` have room for. It grows likewise.
+    counter_room: usize,
     /// Whether namespaces leave because the module does.
     unloading: bool,
     past: Past,
@@ -105,6 +107,7 @@ impl Nets {
                 left: 0,
                 without_hooks: 0,
                 line_len: NetnsLine::LEN,
+                counter_room: 0,
                 unloading: false,
                 past: Past::default(),
                 purged: Purged::default(),
@@ -250,6 +253,14 @@ impl Nets {
         let mut state = self.state.lock();
         state.line_len = state.line_len.max(room);
         state.line_len
+    }
+
+    /// Returns the number of digits that the lines of `counters` have room for, and makes it `room` where that
+    /// is more.
+    pub(crate) fn counter_room(&self, room: usize) -> usize {
+        let mut state = self.state.lock();
+        state.counter_room = state.counter_room.max(room);
+        state.counter_room
     }
 
     /// Returns all namespaces, in the order in which they came, and what those that are gone have counted.

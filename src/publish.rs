@@ -51,7 +51,9 @@ use crate::{
         packet::verdict::Mode,
         table::{
             listing::{
+                counter_lines,
                 Listing,
+                Offsets,
                 Tags, //
             },
             Change,
@@ -70,6 +72,8 @@ pub(crate) struct Published {
     /// Each is made for the first reader.
     #[pin]
     listing: Mutex<Option<Arc<Listing>>>,
+    #[pin]
+    counter_lines: Mutex<Option<Arc<Offsets>>>,
     #[pin]
     tags: Mutex<Option<Arc<Tags>>>,
     #[pin]
@@ -116,6 +120,7 @@ impl Published {
             ruleset,
             generation,
             listing <- new_mutex!(None),
+            counter_lines <- new_mutex!(None),
             tags <- new_mutex!(None),
             shadows <- new_mutex!(None),
         });
@@ -127,11 +132,20 @@ impl Published {
         self.ruleset.table()
     }
 
-    /// Returns the places of the rules' lines in the files that list them, and the sum of their text.
+    /// Returns the places of the lines of `rules`, and the sum of their text.
     ///
     /// The first call writes all of the text to find them. Fails with `ENOMEM`, or `EINTR`.
     pub(crate) fn listing(&self) -> Result<Arc<Listing>> {
         made(&self.listing, || Ok(Listing::new(self.table())?))
+    }
+
+    /// Returns the places of the lines of `counters`, the room for their numbers left out. As
+    /// [`Self::listing()`]. `shadows` are those of [`Self::shadows()`].
+    pub(crate) fn counter_lines(&self, shadows: &Shadows) -> Result<Arc<Offsets>> {
+        let shadow = |position| shadows.at(position);
+        made(&self.counter_lines, || {
+            Ok(counter_lines(self.table(), shadow)?)
+        })
     }
 
     /// Returns the tags of the rules, with the sum of each. As [`Self::listing()`].

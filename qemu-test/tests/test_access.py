@@ -593,7 +593,7 @@ def test_a_refused_write_is_a_line_of_the_log(ctskip, dmesg):
     assert ctskip.write("sometimes\n", "mode") == errno.EINVAL
     dmesg.wait(r"ctskip: refused a write by .*: EINVAL, line 1 column 1: not a mode")
     assert ctskip.write("delete 5\n") == errno.ENOENT
-    dmesg.wait(r"ctskip: refused a write by .*: ENOENT, line 1 column 8: no rule has this number")
+    dmesg.wait(r"ctskip: refused a write by .*: ENOENT, line 1 column 8: no rule has this id")
     # What comes behind a refused text is not told again.
     dmesg.clear()
     with netlab.OpenFile(flags=os.O_WRONLY) as file:

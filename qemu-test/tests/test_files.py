@@ -425,7 +425,7 @@ LIKELY = [
     # What matches nothing.
     ("udp dst=::ffff:10.0.0.1 dport=53", "::ffff", "10.0.0.1"),
     ("udp dport=53 dev=eth0.100@eth0", "eth0.100@", "eth0.100"),
-    ("udp dport=53 dev=any", "any", ""),
+    ("udp dport=53 dev=any", "any", "udp dport=53"),
     ("udp dst=0.0.0.0/0", "udp", ""),
     ("udp dport=0-65535", "udp", ""),
     ("icmpv6 type=8", "icmpv6", "icmp6"),

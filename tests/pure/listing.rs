@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use ctskip_pure::table::{
     listing::{
+        counter_lines,
         CounterLine,
         Counts,
         Listing,
@@ -38,7 +39,7 @@ use proptest::{
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// The lengths of lines are known without writing them, whatever the counts are.
+    /// The lengths of lines are known without writing them, whatever the counts are that there is room for.
     #[test]
     fn lines_are_as_long_as_said(
         specs in vec(made(160, |source| Spec::make(source, Kind::Any(3))), 1..4),
@@ -60,20 +61,37 @@ proptest! {
         for ((entry, counts), shadow) in table.entries().iter().zip(counts.clone()).zip(shadows) {
             check_lines(entry, counts, shadow);
         }
-        check_listing(&table, counts.collect());
+        check_listing(&table, counts.collect(), shadows);
+    }
+
+    /// Whatever a rule has counted of all that was counted, there is room for it. The room is of few sizes.
+    #[test]
+    fn there_is_room(packets in numbers(), held in numbers(), observed in numbers(), mean in 0..=524_288u64) {
+        let bytes = packets.saturating_mul(mean);
+        let counts = Counts { packets, bytes, held, observed };
+        let room = Counts::room(Counts { bytes: 0, ..counts });
+        prop_assert!(room >= counts.digits());
+        prop_assert!(room >= 24 && room % 8 == 0);
+        // It never shrinks.
+        let more = Counts { packets: packets.saturating_add(1), ..counts };
+        prop_assert!(Counts::room(more) >= room);
     }
 
     /// A line at or ahead of any offset is found, and less than a step ahead of it.
     #[test]
-    fn offsets_are_sums_of_lengths(lengths in vec(1..500usize, 0..400), offset in 0..120_000u64) {
+    fn offsets_are_sums_of_lengths(
+        lengths in vec(1..500usize, 0..400),
+        offset in 0..120_000u64,
+        more in 0..90usize,
+    ) {
         let offsets = offsets_of(&lengths);
-        let (line, start) = offsets.line_before(offset);
-        let sum = |count: usize| lengths[..count].iter().map(|len| u64::try_from(*len).unwrap()).sum::<u64>();
+        let (line, start) = offsets.line_before(offset, more);
+        let sum = |count: usize| lengths[..count].iter().map(|len| (*len + more) as u64).sum::<u64>();
         prop_assert!(line <= lengths.len());
         prop_assert_eq!(start, sum(line));
         prop_assert!(start <= offset);
         for step in (0..lengths.len()).step_by(64) {
-            prop_assert_eq!(offsets.line_before(sum(step)), (step, sum(step)));
+            prop_assert_eq!(offsets.line_before(sum(step), more), (step, sum(step)));
         }
         // The wanted line is one of the next ones.
         let wanted = (0..lengths.len()).take_while(|i| sum(*i) <= offset).last().unwrap_or(0);
@@ -99,22 +117,31 @@ fn offsets_of(lengths: &[usize]) -> Offsets {
     offsets
 }
 
-/// The listing of a table knows the lengths of its lines, whatever the counts are.
-fn check_listing(table: &Table<Slot>, counts: Vec<Counts>) {
+/// The lengths of a table's lines are known, whatever the counts are.
+fn check_listing(table: &Table<Slot>, counts: Vec<Counts>, shadows: [Shadow; 4]) {
     let listing = Listing::new(table).unwrap();
     let rules: Vec<_> = table
         .entries()
         .iter()
         .map(|entry| RuleLine(entry).to_string().len())
         .collect();
-    let counters: Vec<_> = table
-        .entries()
-        .iter()
-        .zip(counts)
-        .map(|(entry, counts)| CounterLine(entry, counts, Shadow::None).to_string().len())
-        .collect();
     assert_eq!(*listing.rule_lines(), offsets_of(&rules));
-    assert_eq!(*listing.counter_lines(), offsets_of(&counters));
+    let lines = table.entries().iter().zip(counts).zip(shadows);
+    let counters: Vec<_> = lines
+        .map(|((entry, counts), shadow)| counter_line(entry, counts, shadow, 80).len() - 80)
+        .collect();
+    let places = counter_lines(table, |position| shadows[position]).unwrap();
+    assert_eq!(places, offsets_of(&counters));
+}
+
+fn counter_line(entry: &Entry<Slot>, counts: Counts, shadow: Shadow, room: usize) -> String {
+    let line = CounterLine {
+        entry,
+        counts,
+        shadow,
+        room,
+    };
+    line.to_string()
 }
 
 fn check_lines(entry: &Entry<Slot>, counts: Counts, shadow: Shadow) {
@@ -122,9 +149,13 @@ fn check_lines(entry: &Entry<Slot>, counts: Counts, shadow: Shadow) {
     let line = RuleLine(entry).to_string();
     assert_eq!(line, format!("{text} id={}\n", entry.id()));
 
-    let line = CounterLine(entry, counts, shadow).to_string();
-    let without = CounterLine(entry, counts, Shadow::None).to_string();
-    assert_eq!(line.len(), without.len());
+    let line = counter_line(entry, counts, shadow, 80);
+    let of_nothing = counter_line(entry, Counts::default(), shadow, 80);
+    assert_eq!(line.len(), of_nothing.len());
+    // No blank stands there for nothing.
+    let exact = counter_line(entry, counts, shadow, counts.digits());
+    assert_eq!(exact.len(), line.len() - (80 - counts.digits()));
+    assert!(!exact.contains("  "));
     assert_eq!(line.matches('\n').count(), 1);
     // The fields are told apart by blanks; the rule is what stands between the quotes.
     let (fields, rule) = line.split_once(" rule=\"").unwrap();
@@ -149,32 +180,44 @@ fn check_lines(entry: &Entry<Slot>, counts: Counts, shadow: Shadow) {
     );
 }
 
+/// A line fits most terminals: on a host that has counted 50 million packets, too.
 #[test]
-fn counter_lines() {
+fn lines_of_counters() {
     let world = World::default();
-    let table = table("udp dport=53 tag=dns\n", &world);
+    let table = table("udp dst=192.0.2.53 dport=53 tag=dns\n", &world);
     let entry = &table.entries()[0];
-    let line = |packets| {
-        CounterLine(
-            entry,
-            Counts {
-                packets,
-                bytes: 2,
-                held: 3,
-                observed: 4,
-            },
-            Shadow::None,
-        )
-        .to_string()
+    let line = |packets, room| {
+        let counts = Counts {
+            packets,
+            bytes: 2,
+            held: 3,
+            observed: 4,
+        };
+        counter_line(entry, counts, Shadow::None, room)
     };
-    let blanks = " ".repeat(99);
-    assert_eq!(
-        line(1),
-        format!(
-            "id=1 packets=1 bytes=2 held=3 observed=4 tag=dns {blanks}rule=\"skip udp dport=53 tag=dns\"\n"
-        )
+    let total = Counts {
+        packets: 49_999_999,
+        ..Counts::default()
+    };
+    assert_eq!(Counts::room(Counts::default()), Counts::room(total));
+    let expected = format!(
+        "id=1 packets=1 bytes=2 held=3 observed=4 tag=dns {}rule=\"skip udp dst=192.0.2.53 dport=53 tag=dns\"\n",
+        " ".repeat(20)
     );
-    assert_eq!(line(u64::MAX).len(), line(0).len());
+    assert_eq!(line(1, Counts::room(total)), expected);
+    assert!(expected.len() <= 120);
+    assert_eq!(line(u64::MAX, 80).len(), line(0, 80).len());
+    let document = include_str!("../../docs/files.md");
+    let example = document
+        .lines()
+        .find(|line| line.starts_with("    id=1 packets="));
+    let shown = line(1, 4)
+        .replace("bytes=2", "bytes=260")
+        .replace("packets=1", "packets=4");
+    let shown = shown
+        .replace("held=3", "held=0")
+        .replace("observed=4", "observed=0");
+    assert_eq!(example.map(str::trim), Some(shown.trim_end()));
 }
 
 /// The lines of `tags`, one behind the other, at the places that are said.
@@ -222,6 +265,6 @@ fn sums_of_tags() {
 #[test]
 fn offsets_of_nothing() {
     let offsets = offsets_of(&[]);
-    assert_eq!(offsets.line_before(0), (0, 0));
-    assert_eq!(offsets.line_before(u64::MAX), (0, 0));
+    assert_eq!(offsets.line_before(0, 9), (0, 0));
+    assert_eq!(offsets.line_before(u64::MAX, 9), (0, 0));
 }

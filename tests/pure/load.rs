@@ -271,7 +271,7 @@ fn loads_of_a_tag() {
         OTHER,
         (2, 2),
     );
-    const EXIST: &str = "the number of another rule";
+    const EXIST: &str = "the id of another rule";
     assert_refused(
         &base,
         "load tag=a\n\nudp dport=9 id=5\ncommit\n",
@@ -355,7 +355,7 @@ fn what_a_load_refuses() {
     ] {
         assert_refused(&base, text, Errno::Inval, what, place);
     }
-    const EXIST: &str = "the number of another rule";
+    const EXIST: &str = "the id of another rule";
     assert_refused(
         &base,
         "load\nudp any id=7\ntcp any id=7\ncommit\n",

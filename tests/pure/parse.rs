@@ -140,6 +140,47 @@ proptest! {
         prop_assert_eq!(likely(&refusal), expected, "{}", text);
     }
 
+    /// A rule is shown without the quotes that are written, without terms for everything, and with the port
+    /// behind an address as a term.
+    #[test]
+    fn a_hint_says_what_is_written(
+        spec in made(512, |source| Spec::make(source, Kind::Any(3))),
+        which in any::<Index>(),
+        how in 0..4u8,
+    ) {
+        let spec = Spec { id: None, ..spec };
+        let text = rule(&spec.text(&Style::plain())).to_string();
+        let own = text.strip_prefix("skip ").unwrap_or(&text);
+        // In quotes, it looks like a negation.
+        prop_assume!(!own.contains("netns!="));
+        let mut words: Vec<String> = own.split(' ').map(str::to_owned).collect();
+        let place = which.index(words.len());
+        let word = &mut words[place];
+        *word = match word.split_once('=') {
+            Some((key, value)) if how == 0 => format!("{key}=\"{value}\""),
+            _ => format!("'{word}'"),
+        };
+        let terms = ["src", "dst", "sport", "dport", "type", "dev", "mark", "local", "netns"];
+        let is_free = |term: &&str| !own.contains(&format!("{term}="));
+        let free: Vec<&str> = terms.into_iter().filter(is_free).collect();
+        if how == 1 && !free.is_empty() {
+            words[place] = format!("{}=any {}", which.get(&free), own.split(' ').nth(place).unwrap());
+        }
+        let value = |key: &str| own.split(' ').find_map(|word| word.strip_prefix(key));
+        if let (2, Some(address), Some(port)) = (how, value("dst="), value("dport=")) {
+            if !address.contains(['/', ',']) && port.parse::<u16>().is_ok() {
+                let [open, close] = if address.contains(':') { ["[", "]"] } else { ["", ""] };
+                words = own.split(' ').filter(|word| !word.starts_with("dport=")).map(str::to_owned).collect();
+                let place = words.iter().position(|word| word.starts_with("dst=")).unwrap();
+                words[place] = format!("dst={open}{address}{close}:{port}");
+            }
+        }
+        let text = words.join(" ");
+        let expected = if own.len() > 160 { "" } else { own };
+        let refusal = read(&text).unwrap_err();
+        prop_assert_eq!(likely(&refusal), expected, "{}: {:?}", text, refusal);
+    }
+
     /// A rule that is written as for iptables or nft is shown as it is here.
     #[test]
     fn a_hint_says_what_the_other_tool_says(
@@ -291,6 +332,14 @@ const COLON: &str = "a range with `:`, as iptables writes it";
 const SERVICE: &str = "a name where the number of a port is needed";
 const BRACES: &str = "braces around a list, as nft writes them";
 const FOREIGN: &str = "a word of iptables or nft";
+const QUOTES: &str = "quotes, which no rule has";
+const EVERY: &str = "a value that leaves nothing out";
+const BEHIND: &str = "a port behind an address";
+const BRACKETS: &str = "brackets around an address";
+const MODE_WORD: &str = "a word of the mode, which no rule has";
+const PARAMETER: &str = "a parameter of the module, which no rule has";
+const POSITION: &str = "a position, which no rule has";
+const FLUSH: &str = "a flush of some rules";
 const NOT: &str = "a negation, which no term has but netns!=init";
 const NOT_INIT: &str = "only the initial namespace can be left out";
 const TYPE: &str = "not the name of an ICMP type";
@@ -315,11 +364,11 @@ const FLAG: &str = "not a flag of TCP";
 const FLAGS: &str = "flags where not every protocol is TCP";
 const FLAG_MASK: &str = "flags outside their mask";
 const TAG: &str = "not a tag";
-const ID: &str = "not the number of a rule";
+const ID: &str = "not the id of a rule";
 const NETNS: &str = "not a network namespace";
 const NO_NETNS: &str = "no such network namespace";
 const NO_NETNS_FILE: &str = "a file that is not a network namespace";
-const NO_ID: &str = "no rule has this number";
+const NO_ID: &str = "no rule has this id";
 const NO_RULE: &str = "a rule is missing";
 const STRAY: &str = "a `+` that separates nothing";
 const INVAL: Errno = Errno::Inval;
@@ -378,6 +427,48 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 ^flush", INVAL, UNKNOWN, ""),
     ("add ^add udp dport=53", INVAL, UNKNOWN, ""),
     ("^=53 udp", INVAL, UNKNOWN, ""),
+    // What is set elsewhere.
+    ("^mode off", INVAL, MODE_WORD, ""),
+    ("^mode=observe", INVAL, MODE_WORD, ""),
+    ("^off", INVAL, MODE_WORD, ""),
+    ("add ^observe", INVAL, MODE_WORD, ""),
+    ("^rules=udp dport=53", INVAL, PARAMETER, ""),
+    ("^worst_lookup=0", INVAL, PARAMETER, ""),
+    ("^icmp_errors=0", INVAL, PARAMETER, ""),
+    // Quotes.
+    ("udp dport=^\"53\"", INVAL, QUOTES, "udp dport=53"),
+    ("udp dport=^'53,54' tag=a", INVAL, QUOTES, "udp dport=53,54 tag=a"),
+    ("track udp ^\"dst=10.0.0.1\"", INVAL, QUOTES, "track udp dst=10.0.0.1"),
+    ("^\"udp dport=53\"", INVAL, QUOTES, "udp dport=53"),
+    ("^'udp dport=53'", INVAL, QUOTES, "udp dport=53"),
+    ("^\"udp\" dport=53", INVAL, QUOTES, "udp dport=53"),
+    ("udp dport=53^\" any", INVAL, QUOTES, "udp dport=53"),
+    ("udp dport=53 dev=^\"eth0\"", INVAL, QUOTES, "udp dport=53 dev=eth0"),
+    ("udp dport=53 dev=^'eth*'", INVAL, QUOTES, "udp dport=53 dev=eth*"),
+    ("udp dport=53 tag=^\"a\"", INVAL, QUOTES, "udp dport=53 tag=a"),
+    ("icmp type=^\"echo-request\"", INVAL, QUOTES, "icmp type=8"),
+    ("udp dport=53 netns=^\"init\"", INVAL, QUOTES, "udp dport=53 netns=init"),
+    ("udp dport=^\"53", INVAL, QUOTES, "udp dport=53"),
+    ("udp dport=^\"53\" frob", INVAL, QUOTES, ""),
+    ("udp dport=^\"\"", INVAL, QUOTES, ""),
+    ("udp ^'dev=\u{e9}' any", INVAL, QUOTES, ""),
+    ("^-i \u{e9} -j NOTRACK", INVAL, FOREIGN, ""),
+    // A value for all of them: the rule says it without the term.
+    ("udp src=^any dport=53", INVAL, EVERY, "udp dport=53"),
+    ("udp dst=^all dport=53", INVAL, EVERY, "udp dport=53"),
+    ("src=^any dst=10.0.0.1 any", INVAL, EVERY, "dst=10.0.0.1 any"),
+    ("udp dst=^any", INVAL, EVERY, "udp any"),
+    ("udp src=^* dst=any dport=53", INVAL, EVERY, "udp dport=53"),
+    ("udp dst=10.0.0.1 dport=^any", INVAL, EVERY, "udp dst=10.0.0.1"),
+    ("icmp type=^any", INVAL, EVERY, "icmp any"),
+    ("proto=^all dst=10.0.0.1", INVAL, EVERY, "dst=10.0.0.1 any"),
+    ("udp dport=53 netns=^any", INVAL, EVERY, "udp dport=53"),
+    ("udp dport=53 local=^any", INVAL, EVERY, "udp dport=53"),
+    ("udp dport=53 mark=^any", INVAL, EVERY, "udp dport=53"),
+    ("tcp dport=53 flags=^all", INVAL, FLAG, ""),
+    ("udp src^!=any dport=53", INVAL, NOT, ""),
+    ("src=^any", INVAL, EVERY, ""),
+    ("udp src=^any dport=53 frob", INVAL, EVERY, ""),
     ("udp dport=53^\u{b}any", INVAL, "a character that no rule has", ""),
     ("udp dport=53 ^\0", INVAL, "a character that no rule has", ""),
     ("udp dport=53 tag=caf^\u{e9}", INVAL, "a character that no rule has", ""),
@@ -436,7 +527,37 @@ const MISTAKES: &[Mistake] = &[
     ("^-p+udp+--dport+53", INVAL, FOREIGN, "udp dport=53"),
     ("^--dport=53 -p=udp", INVAL, FOREIGN, ""),
     ("^ether saddr 00:11:22:33:44:55 notrack", INVAL, FOREIGN, ""),
-    ("^fib daddr type local udp dport 53", INVAL, FOREIGN, ""),
+    ("^fib daddr type local udp dport 53", INVAL, FOREIGN, "udp dport=53 local=dst"),
+    ("udp ^dport 53 fib saddr type local notrack", INVAL, FOREIGN, "udp dport=53 local=src"),
+    ("^fib daddr type != local udp dport 53", INVAL, FOREIGN, ""),
+    ("^fib daddr type broadcast udp dport 53", INVAL, FOREIGN, ""),
+    ("^fib daddr . iif type local udp dport 53", INVAL, FOREIGN, ""),
+    ("^-p udp --dport 53 -m addrtype --dst-type LOCAL -j NOTRACK", INVAL, FOREIGN, "udp dport=53 local=dst"),
+    ("^-p udp --sport 53 -m addrtype --src-type LOCAL", INVAL, FOREIGN, "udp sport=53 local=src"),
+    ("-p udp -m ^addrtype ! --dst-type LOCAL", INVAL, FOREIGN, ""),
+    ("-p udp -m ^addrtype --dst-type UNICAST", INVAL, FOREIGN, ""),
+    ("-p udp -m ^addrtype --dst-type LOCAL --src-type LOCAL", INVAL, FOREIGN, ""),
+    ("^-m addrtype --dst-type LOCAL -j CT --notrack", INVAL, FOREIGN, "local=dst any"),
+    ("^-i lo -j NOTRACK", INVAL, FOREIGN, "dev=lo any"),
+    ("^-i lo", INVAL, FOREIGN, "dev=lo any"),
+    ("^-A OUTPUT -o lo -j NOTRACK", INVAL, FOREIGN, "dev=lo any"),
+    ("^-i eth0 -o eth1 -j NOTRACK", INVAL, FOREIGN, ""),
+    ("^-m mark --mark 1 -j NOTRACK", INVAL, FOREIGN, "mark=0x1 any"),
+    ("^-p all -s 10.0.0.1 -j NOTRACK", INVAL, FOREIGN, "src=10.0.0.1 any"),
+    ("^-p tcp --syn --dport 80", INVAL, FOREIGN, "tcp dport=80 flags=syn"),
+    ("tcp dport=80 ^--syn", INVAL, FOREIGN, "tcp dport=80 flags=syn"),
+    ("^-p tcp ! --syn --dport 80", INVAL, FOREIGN, ""),
+    ("^-p udp --syn --dport 80", INVAL, FOREIGN, ""),
+    ("^-p tcp --dport 80 --tcp-flags SYN,ACK SYN", INVAL, FOREIGN, "tcp dport=80 flags=syn/syn+ack"),
+    ("^-p tcp --dport 80 --tcp-flags ALL ACK,PSH", INVAL, FOREIGN,
+     "tcp dport=80 flags=psh+ack/fin+syn+rst+psh+ack+urg"),
+    ("^-p tcp --dport 80 --tcp-flags ALL NONE", INVAL, FOREIGN, ""),
+    ("^-p tcp --dport 80 --tcp-flags SYN", INVAL, FOREIGN, ""),
+    // The place is the word that no rule has.
+    ("-p udp -m ^set --match-set servers dst -j NOTRACK", INVAL, FOREIGN, ""),
+    ("udp ^--match-set servers dst", INVAL, FOREIGN, ""),
+    ("ip daddr ^@servers udp dport 53 notrack", INVAL, FOREIGN, ""),
+    ("-p udp --dport 53 -m ^conntrack --ctstate NEW", INVAL, FOREIGN, ""),
     ("udp dport=53 ^accept", INVAL, FOREIGN, ""),
     ("udp ^--dport=53", INVAL, FOREIGN, "udp dport=53"),
     ("^-A PREROUTING -t raw -p tcp -m multiport --dports 80,8000:8010 -d 10.0.0.1/255.0.0.0 -j CT --notrack", INVAL,
@@ -467,9 +588,9 @@ const MISTAKES: &[Mistake] = &[
     // A hint leaves nothing out.
     ("^-p udp ! --dport 53", INVAL, FOREIGN, ""),
     ("^-p udp --dport ! 53", INVAL, FOREIGN, ""),
-    ("^-p udp --dport 53 -m owner --uid-owner 7", INVAL, FOREIGN, ""),
-    ("^-p udp --dport 53 -j ACCEPT", INVAL, FOREIGN, ""),
-    ("^-p udp --dport 53 -m statistic", INVAL, FOREIGN, ""),
+    ("-p udp --dport 53 -m ^owner --uid-owner 7", INVAL, FOREIGN, ""),
+    ("-p udp --dport 53 -j ^ACCEPT", INVAL, FOREIGN, ""),
+    ("-p udp --dport 53 -m ^statistic", INVAL, FOREIGN, ""),
     ("udp ^dport 53 ct state new", INVAL, UNKNOWN, "dport="),
     ("udp ^dport != 53", INVAL, UNKNOWN, "dport="),
     ("udp ^dport { 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17 }", INVAL, UNKNOWN, "dport="),
@@ -515,6 +636,17 @@ const MISTAKES: &[Mistake] = &[
     ("udp dst=^2001:db8::3/127", INVAL, HOST_BIT, "2001:db8::2/127"),
     ("udp dst=10.0.0.0/8,^10.0.0.256", INVAL, "not an address", ""),
     ("udp dst=^localhost", INVAL, "not an address", ""),
+    ("udp dst=^[fd00::1]:53", INVAL, BEHIND, "udp dst=fd00::1 dport=53"),
+    ("udp dst=^10.0.0.1:53", INVAL, BEHIND, "udp dst=10.0.0.1 dport=53"),
+    ("tcp src=^10.0.0.1:53 nat=ok", INVAL, BEHIND, "tcp src=10.0.0.1 sport=53 nat=ok"),
+    ("udp src=^[fd00::1]:1 dst=[fd00::2]:2", INVAL, BEHIND, "udp src=fd00::1 dst=fd00::2 sport=1 dport=2"),
+    ("udp dst=^10.0.0.1:53 dport=54", INVAL, BEHIND, ""),
+    ("dst=^10.0.0.1:53 any", INVAL, BEHIND, ""),
+    ("udp dst=^10.0.0.1:65536", INVAL, "not an address", ""),
+    ("udp dst=^10.0.0.1:53,10.0.0.2:53", INVAL, "not an address", ""),
+    ("udp dst=fd00::2,^[fd00::1]", INVAL, BRACKETS, "fd00::1"),
+    ("udp dst=^[10.0.0.1]", INVAL, "not an address", ""),
+    ("udp dst=^[fd00::]/64", INVAL, "not an address", ""),
     ("udp dst=^010.0.0.1", INVAL, "not an address", ""),
     ("udp dst=^10.0.0", INVAL, "not an address", ""),
     ("udp dst=^1:2:3", INVAL, "not an address", ""),
@@ -589,11 +721,22 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=^53:domain", INVAL, COLON, ""),
     ("udp dport=^:", INVAL, COLON, ""),
     ("udp dport=^53:54:55", INVAL, COLON, ""),
-    ("udp dport=53-^", INVAL, PORT, ""),
-    ("udp dport=^-53", INVAL, PORT, ""),
+    ("udp dport=53-^", INVAL, PORT, "53-65535"),
+    ("udp dport=1,1024-^", INVAL, PORT, "1024-65535"),
+    ("udp dport=^-1023", INVAL, PORT, "0-1023"),
+    ("udp dport=^-", INVAL, PORT, ""),
+    ("udp dport=^-53", INVAL, PORT, "0-53"),
     ("udp dport=50-^60-70", INVAL, PORT, ""),
     ("udp dport=50-^65536", INVAL, PORT, ""),
-    ("udp dport=^0x35", INVAL, PORT, ""),
+    ("udp dport=^0x35", INVAL, PORT, "53"),
+    ("udp dport=^0X35-0x36", INVAL, PORT, "53-54"),
+    ("udp dport=^0x10000", INVAL, PORT, ""),
+    ("udp dport=^0x", INVAL, PORT, ""),
+    ("icmp type=^0x8", INVAL, PORT, "8"),
+    ("icmp type=128-^", INVAL, PORT, "128-255"),
+    ("icmp type=^0x100", INVAL, PORT, ""),
+    ("proto=^0x11 any", INVAL, "not a protocol", "17"),
+    ("proto=^0x100 any", INVAL, "not a protocol", ""),
     ("udp dport=^+53", INVAL, PORT, ""),
     ("udp dport=1,^60-50", INVAL, BACKWARDS, ""),
     ("udp sport=^", INVAL, MISSING, ""),
@@ -625,9 +768,9 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 dev=^eth+", INVAL, "`+` for any ending, as iptables writes it", "eth*"),
     ("udp dport=53 dev=lo,^eth+", INVAL, "`+` for any ending, as iptables writes it", "eth*"),
     ("udp dport=53 dev=^+", INVAL, "`+` for any ending, as iptables writes it", ""),
-    ("udp dport=53 dev=^any", INVAL, EVERY_DEVICE, ""),
+    ("udp dport=53 dev=^any", INVAL, EVERY_DEVICE, "udp dport=53"),
     ("udp dport=53 dev=lo,^all", INVAL, EVERY_DEVICE, ""),
-    ("udp dport=53 dev=^*", INVAL, EVERY_DEVICE, ""),
+    ("udp dport=53 dev=^*", INVAL, EVERY_DEVICE, "udp dport=53"),
     ("udp dport=53 dev=^eth0.100@eth0", INVAL, LOWER_DEVICE, "eth0.100"),
     ("udp dport=53 dev=^veth0123456@if17", INVAL, LOWER_DEVICE, "veth0123456"),
     ("udp dport=53 dev=^@eth0", INVAL, LOWER_DEVICE, ""),
@@ -639,7 +782,6 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 dev=^..", INVAL, DEVICE, ""),
     ("udp dport=53 dev=^a/b", INVAL, DEVICE, ""),
     ("udp dport=53 dev=^eth0:1", INVAL, DEVICE, ""),
-    ("udp dport=53 dev=^\"eth0\"", INVAL, DEVICE, ""),
     ("udp dport=53 dev=^", INVAL, MISSING, ""),
     ("udp mark=^", INVAL, MARK, ""),
     ("udp mark=^x", INVAL, MARK, ""),
@@ -692,7 +834,7 @@ const MISTAKES: &[Mistake] = &[
     ("udp dport=53 id=^0", INVAL, ID, ""),
     ("udp dport=53 id=^x", INVAL, ID, ""),
     ("udp dport=53 id=^4294967296", INVAL, ID, ""),
-    ("udp dport=53 ^id=2", Errno::Exist, "the number of another rule", ""),
+    ("udp dport=53 ^id=2", Errno::Exist, "the id of another rule", ""),
     // What is left of a rule that was cut at a space.
     ("^udp", INVAL, BROAD, ""),
     ("^dst=10.0.0.0/8", INVAL, BROAD, ""),
@@ -731,8 +873,11 @@ const MISTAKES: &[Mistake] = &[
     ("insert before=^0 udp any", INVAL, ID, ""),
     ("insert before=^dns udp any", INVAL, ID, ""),
     ("insert ^before=99 udp any", Errno::NoEnt, NO_ID, ""),
+    ("insert ^1 udp dport=53", INVAL, POSITION, ""),
+    ("insert+^1+udp+dport=53", INVAL, POSITION, ""),
+    ("insert ^before 1 udp dport=53", INVAL, POSITION, "before="),
     ("add ^before=2 udp any", INVAL, UNKNOWN, ""),
-    ("insert udp any ^id=1", Errno::Exist, "the number of another rule", ""),
+    ("insert udp any ^id=1", Errno::Exist, "the id of another rule", ""),
     ("delete^", INVAL, "nothing to delete", ""),
     ("delete ^99", Errno::NoEnt, NO_ID, ""),
     ("delete ^id=99", Errno::NoEnt, NO_ID, ""),
@@ -742,7 +887,13 @@ const MISTAKES: &[Mistake] = &[
     ("delete tag=^a=b", INVAL, TAG, ""),
     ("delete 1 ^2", INVAL, "a word too many", ""),
     ("delete tag=dns ^1", INVAL, "a word too many", ""),
-    ("flush ^tag=dns", INVAL, "a word too many", ""),
+    ("^flush tag=dns", INVAL, FLUSH, "delete"),
+    ("^flush 2", INVAL, FLUSH, "delete"),
+    ("^flush id=2", INVAL, FLUSH, "delete"),
+    ("flush ^all", INVAL, "a word too many", ""),
+    ("flush ^dns", INVAL, "a word too many", ""),
+    ("delete ^all", INVAL, EVERY, "flush"),
+    ("purge ^all", INVAL, EVERY, "purge"),
     ("delete 1; delete ^1", Errno::NoEnt, NO_ID, ""),
     ("purge ^99", Errno::NoEnt, NO_ID, ""),
     ("purge id=^99", Errno::NoEnt, NO_ID, ""),
@@ -762,7 +913,7 @@ const MISTAKES: &[Mistake] = &[
     ("^abort", INVAL, "no load is open in this file", ""),
     // Further lines.
     ("udp dport=54\n# frob\n\n  tcp ^frob", INVAL, UNKNOWN, ""),
-    ("udp dport=54 id=77\ntcp dport=80 ^id=77", Errno::Exist, "the number of another rule", ""),
+    ("udp dport=54 id=77\ntcp dport=80 ^id=77", Errno::Exist, "the id of another rule", ""),
 ];
 
 /// The text without its mark, and the line and column, each from 1, that it marked.
@@ -796,14 +947,42 @@ fn assert_refused(text: &str, result: Result<(), Report>, mistake: &Mistake, pla
     assert!(!refusal.expected.is_empty(), "{text:?}");
 }
 
+/// What is shown is taken: a rule as it stands, a value in the place of the one that is written.
+fn assert_taken(text: &str, report: &Report) {
+    let world = World::default();
+    let base = table("udp dport=53 tag=dns\ntcp dport=53\n", &world);
+    let write = |text: &str| run(&base, &format!("{text}\n"), &world).map(drop);
+    let refusal = report.refusal();
+    let shown = likely(refusal);
+    match refusal.likely {
+        Some(Likely::Rule(_) | Likely::Ahead(_)) => {
+            write(&shown).unwrap_or_else(|report| panic!("{text:?}: {report}"));
+        }
+        Some(Likely::Prefix(_) | Likely::Numbers(_) | Likely::Device(_)) => {
+            let line = text.split('\n').nth(report.line() as usize - 1).unwrap();
+            let (before, behind) = line.split_at(refusal.column);
+            let start = before.rfind(['=', ',']).unwrap() + 1;
+            let len = behind.find([',', ' ']).unwrap_or(behind.len());
+            let text = format!("{}{shown}{}", &line[..start], &behind[len..]);
+            if let Err(report) = write(&text) {
+                assert_ne!(report.refusal().what, refusal.what, "{text:?}");
+            }
+        }
+        Some(Likely::Word(_)) | None => {}
+    }
+}
+
 #[test]
 fn mistakes_are_refused_where_they_are() {
     let world = World::default();
     let base = table("udp dport=53 tag=dns\ntcp dport=53\n", &world);
     for mistake in MISTAKES {
         let (text, line, column) = marked(mistake.0);
-        let result = run(&base, &format!("{text}\n"), &world);
-        assert_refused(&text, result.map(drop), mistake, (line, column));
+        let result = run(&base, &format!("{text}\n"), &world).map(drop);
+        if let Err(report) = &result {
+            assert_taken(&text, report);
+        }
+        assert_refused(&text, result, mistake, (line, column));
     }
     assert_eq!(world.live(), 2);
 }
@@ -863,7 +1042,7 @@ fn the_parameter_is_refused_what_was_cut() {
         (
             "udp dport=53 id=5; tcp dport=53 ^id=5",
             Errno::Exist,
-            "the number of another rule",
+            "the id of another rule",
             "",
         ),
         ("udp dport=53 netns=^pid:5", Errno::Srch, NO_NETNS, ""),
@@ -891,6 +1070,50 @@ fn an_unknown_word_is_told_the_words() {
         "add insert delete flush purge load, a protocol, or one of skip track ip ip6 src= dst= sport= dport= type= \
          flags= local= dev= mark= netns= nat=ok oneway any tag= id="
     );
+}
+
+/// Where no word of the rule is wrong by itself, what is expected says how it is written here, or where.
+#[test]
+fn what_is_expected_says_how_it_is_written() {
+    let world = World::default();
+    let base = table("udp dport=53 tag=dns\n", &world);
+    for (text, expected) in [
+        ("insert 1 udp dport=53", "insert before=ID RULE"),
+        ("insert before 1 udp dport=53", "insert before=ID RULE"),
+        ("flush tag=dns", "delete tag=T"),
+        ("flush tag=dns", "flush alone"),
+        ("delete all", "flush, for all rules"),
+        ("mode off", "/sys/kernel/ctskip/mode"),
+        ("mode off", "the parameter mode="),
+        ("off", "/sys/kernel/ctskip/mode"),
+        ("worst_lookup=0", "parameter"),
+        ("udp dport=\"53\"", "without quotes"),
+        ("udp dst=any", "without the term"),
+        ("udp dst=10.0.0.1:53", "dst=10.0.0.1 dport=53"),
+        ("udp src=10.0.0.1:53", "src=10.0.0.1 sport=53"),
+        (
+            "-p udp -m set --match-set servers dst",
+            "dst=10.0.0.1,10.0.0.2",
+        ),
+        ("-p udp -m conntrack --ctstate NEW", "before conntrack"),
+        ("-p udp --dport 53 -j ACCEPT", "skip or track"),
+        ("fib daddr type broadcast", "local=dst or local=src"),
+        (
+            "-p udp -m addrtype --dst-type UNICAST",
+            "local=dst or local=src",
+        ),
+    ] {
+        let report = run(&base, &format!("{text}\n"), &world)
+            .map(drop)
+            .unwrap_err();
+        let found = report.refusal().expected;
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+    // In a `load` and in the parameter, too.
+    let report = command::from_parameter(b"udp any; mode=off", &world, &world)
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(report.refusal().what, MODE_WORD);
 }
 
 /// A namespace's name, or the path of its file, is its number when it is read.

@@ -45,6 +45,7 @@ use crate::pure::{
             Term, //
         },
         refusal::{
+            Errno,
             Likely,
             Refusal, //
         },
@@ -58,7 +59,7 @@ use crate::pure::{
     }, //
 };
 
-/// A rule, and the number that its text gives it.
+/// A rule, and the id that its text gives it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// `id=`, where it stands in the text.
@@ -86,7 +87,17 @@ pub fn parse<'a>(
             return Err(explained(refusal, word, words, namespaces));
         }
     }
-    let rule = check::whole(&mut reader)?;
+    let rule = match check::whole(&mut reader) {
+        Ok(rule) => rule,
+        Err(refusal) => {
+            let ahead = |word: &Word<'_>| word.column <= refusal.column;
+            let last = words.clone().take_while(ahead).last();
+            return Err(match last {
+                Some(word) => explained(refusal, word, words, namespaces),
+                None => refusal,
+            });
+        }
+    };
     if !rule.is_narrow() && reader.column(Term::Any).is_none() {
         return Err(Refusal::invalid(
             reader.first_column(),
@@ -126,9 +137,12 @@ fn read_word<'a>(reader: &mut Reader<'a>, word: Word<'a>) -> Result<(), Refusal>
 fn explained<'a>(
     refusal: Refusal,
     word: Word<'a>,
-    words: impl Iterator<Item = Word<'a>>,
+    words: impl Iterator<Item = Word<'a>> + Clone,
     namespaces: &dyn Namespaces,
 ) -> Refusal {
+    if refusal.errno == Errno::NoMem {
+        return refusal;
+    }
     let likely = |rule: Option<Rule>, likely: fn(Rule) -> Likely| {
         rule.map(likely).and_then(Likely::if_short)
     };
@@ -136,13 +150,18 @@ fn explained<'a>(
         let rule = negation::rule_ahead(words, namespaces);
         return refusal.likely(likely(rule, Likely::Ahead));
     }
-    if !foreign::may_be(word.text) {
+    let form = foreign::form(word);
+    if form.is_none() && !foreign::may_be(word.text) {
         return refusal;
     }
-    let rule = likely(foreign::rule(words, namespaces), Likely::Rule);
+    let rule = likely(foreign::rule(words.clone(), namespaces), Likely::Rule);
+    if let Some(form) = form {
+        return form.likely(rule);
+    }
     let is_known = terms::find(word).is_ok();
     match rule {
         None if is_known || !foreign::is(word.text) => refusal,
+        None => foreign::untold(words).unwrap_or(foreign::refusal(word.column)),
         Some(rule) if is_known => refusal.likely(Some(rule)),
         rule => foreign::refusal(word.column).likely(rule),
     }

@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         let is_lenient = self.is_lenient;
         self.list(written, |item, at| match value::ports(item, at) {
             Err(Refusal {
-                likely: Some(Likely::Ports(ports)),
+                likely: Some(Likely::Numbers(ports)),
                 ..
             }) if is_lenient => Ok(element(ports)),
             found => found.map(element),
@@ -277,8 +277,20 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         let family = protocol::family(self.protocols());
+        let is_lenient = self.is_lenient;
         self.list(&written, |item, at| {
-            value::icmp_types(item, at, family).map(Element::IcmpType)
+            let found = value::icmp_types(item, at, family);
+            let meant = match &found {
+                Err(Refusal {
+                    likely: Some(Likely::Numbers(types)),
+                    ..
+                }) if is_lenient => u8::try_from(types.first())
+                    .ok()
+                    .zip(u8::try_from(types.last()).ok())
+                    .and_then(|(first, last)| Range::new(first, last)),
+                _ => None,
+            };
+            meant.map_or(found, Ok).map(Element::IcmpType)
         })
     }
 }

@@ -91,8 +91,8 @@ pub enum Likely {
     Word(&'static str),
     /// A prefix, in place of the one that is written.
     Prefix(DisplayPrefix),
-    /// A port or a range of ports.
-    Ports(Range<u16>),
+    /// A number, of a port or else, or a range of them.
+    Numbers(Range<u16>),
     /// The name of a device, or the start of names.
     Device(Device),
     /// The whole rule, as this language says it.
@@ -116,7 +116,7 @@ impl Display for Likely {
         match self {
             Self::Word(word) => f.write_str(word),
             Self::Prefix(prefix) => prefix.fmt(f),
-            Self::Ports(ports) => ports.fmt(f),
+            Self::Numbers(numbers) => numbers.fmt(f),
             Self::Device(device) => device.fmt(f),
             Self::Rule(rule) => {
                 // `skip` is what a rule does that does not say it.

@@ -462,10 +462,16 @@ fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Reads an element of a list of protocols.
 fn read_protocol(item: &[u8], at: usize) -> Result<Element, Refusal> {
     let number = || value::number(item).and_then(|n| u8::try_from(n).ok());
+    let meant = || match value::likely_numbers(item, u8::MAX.into()) {
+        Some(Likely::Numbers(number)) if number.first() == number.last() => {
+            Some(Likely::Numbers(number))
+        }
+        _ => likely(item),
+    };
     protocol::number(item)
         .or_else(number)
         .map(Element::Protocol)
-        .ok_or_else(|| Refusal::invalid(at, "not a protocol", PROTOCOLS).likely(likely(item)))
+        .ok_or_else(|| Refusal::invalid(at, "not a protocol", PROTOCOLS).likely(meant()))
 }
 
 /// Reads `ip` or `ip6`.
@@ -484,16 +490,43 @@ fn read_family(reader: &mut Reader<'_>, written: &Written<'_>) -> Result<(), Ref
     Ok(())
 }
 
+/// Words of what is set elsewhere: what is wrong with them in a rule, and where they are set.
+const ELSEWHERE: &[(&[&str], &str, &str)] = &[
+    (
+        &["mode", "mode=", "off", "observe"],
+        "a word of the mode, which no rule has",
+        "skip, observe or off, written to /sys/kernel/ctskip/mode; or the parameter mode=",
+    ),
+    (
+        &["rules=", "icmp_errors=", "worst_lookup="],
+        "a parameter of the module, which no rule has",
+        "a rule; parameters stand behind `modprobe ctskip`",
+    ),
+];
+
 fn unknown_word(word: Word<'_>) -> Refusal {
-    Refusal::invalid(word.column, "an unknown word", EXPECTED).likely(likely(word.text))
+    let key = key(word.text);
+    let is_key = |word: &&str| word.as_bytes() == key;
+    let mut elsewhere = ELSEWHERE.iter();
+    match elsewhere.find(|(words, _, _)| words.iter().any(|word| is_key(word))) {
+        Some((_, what, expected)) => Refusal::invalid(word.column, what, expected),
+        None => {
+            Refusal::invalid(word.column, "an unknown word", EXPECTED).likely(likely(word.text))
+        }
+    }
+}
+
+/// Returns `text` up to its `=`.
+fn key(text: &[u8]) -> &[u8] {
+    match text.iter().position(|b| *b == b'=') {
+        Some(equals) => text.get(..=equals).unwrap_or(text),
+        None => text,
+    }
 }
 
 /// Returns the word of the language that `text` was probably meant to be.
 fn likely(text: &[u8]) -> Option<Likely> {
-    let key = match text.iter().position(|b| *b == b'=') {
-        Some(equals) => text.get(..=equals).unwrap_or(text),
-        None => text,
-    };
+    let key = key(text);
     let mut is_known = false;
     let mut nearest = Nearest::to(key);
     each_word(|word| {
@@ -596,7 +629,7 @@ const fn put<'r>(mut room: &'r mut [u8], text: &str) -> &'r mut [u8] {
     room
 }
 
-/// The canonical text: read again, it gives an equal rule. The number is no part of it.
+/// The canonical text: read again, it gives an equal rule. The id is no part of it.
 impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         TERMS.iter().try_for_each(|row| (row.print)(self, f))

@@ -61,21 +61,55 @@ fn digits(text: &[u8], radix: u32) -> Option<u32> {
     })
 }
 
+/// Returns a number that is decimal, or hexadecimal behind `0x`.
+fn based_number(text: &[u8]) -> Option<u32> {
+    match text.strip_prefix(b"0x").or(text.strip_prefix(b"0X")) {
+        Some(hex) => digits(hex, 16),
+        None => digits(text, 10),
+    }
+}
+
+/// Returns the number or range up to `max` that `text` is elsewhere: with `:`, with an end left open, or
+/// hexadecimal.
+pub(super) fn likely_numbers(text: &[u8], max: u16) -> Option<Likely> {
+    let number = |text: &[u8]| {
+        let number = u16::try_from(based_number(text)?).ok()?;
+        (number <= max).then_some(number)
+    };
+    let sign = text.iter().position(|b| matches!(b, b'-' | b':'));
+    let (first, last) = match sign.and_then(|sign| text.split_at_checked(sign)) {
+        None => (number(text)?, number(text)?),
+        // Neither end.
+        Some((b"", [_])) => return None,
+        Some((first, last)) => {
+            let last = last.get(1..)?;
+            let end = |text: &[u8], or| match text {
+                b"" => Some(or),
+                text => number(text),
+            };
+            (end(first, 0)?, end(last, max)?)
+        }
+    };
+    Range::new(first, last).map(Likely::Numbers)
+}
+
 /// Reads `N` or `N-N`, each at most `max`.
 fn range<T: Copy + PartialOrd + TryFrom<u32>>(
     text: &[u8],
     at: usize,
-    max: u32,
+    max: u16,
     expected: &'static str,
 ) -> Result<Range<T>, Refusal> {
     let mut ends = text.splitn(2, |b| *b == b'-');
     let mut end = |or: Option<u32>| match ends.next() {
         None => or.ok_or(at),
         Some(end) => number(end)
-            .filter(|n| *n <= max)
+            .filter(|n| *n <= max.into())
             .ok_or_else(|| at.saturating_add(column(text, end))),
     };
-    let wrong = |at| Refusal::invalid(at, "not a number in range", expected);
+    let wrong = |at| {
+        Refusal::invalid(at, "not a number in range", expected).likely(likely_numbers(text, max))
+    };
     let first = end(None).map_err(wrong)?;
     let last = end(Some(first)).map_err(wrong)?;
     T::try_from(first)
@@ -91,29 +125,14 @@ pub(super) fn ports(text: &[u8], at: usize) -> Result<Range<u16>, Refusal> {
     let refusal = |what| Refusal::invalid(at, what, EXPECTED);
     if text.contains(&b':') {
         return Err(refusal("a range with `:`, as iptables writes it")
-            .likely(colon_range(text).map(Likely::Ports)));
+            .likely(likely_numbers(text, u16::MAX)));
     }
     if text.first().is_some_and(u8::is_ascii_alphabetic) {
         let port = names::service(text).and_then(|port| Range::new(port, port));
-        return Err(
-            refusal("a name where the number of a port is needed").likely(port.map(Likely::Ports))
-        );
+        return Err(refusal("a name where the number of a port is needed")
+            .likely(port.map(Likely::Numbers)));
     }
-    range(text, at, u32::from(u16::MAX), EXPECTED)
-}
-
-/// Returns the ports of `P:P`, `P:` or `:P`, as iptables reads them.
-fn colon_range(text: &[u8]) -> Option<Range<u16>> {
-    let mut ends = text.splitn(2, |b| *b == b':');
-    let mut end = |or| match ends.next()? {
-        b"" => Some(or),
-        end => u16::try_from(number(end)?).ok(),
-    };
-    let (first, last) = (end(0)?, end(u16::MAX)?);
-    match text {
-        b":" => None,
-        _ => Range::new(first, last),
-    }
+    range(text, at, u16::MAX, EXPECTED)
 }
 
 /// Reads an element of `type=` in a rule whose protocols are all of `family`; [`None`]: of both.
@@ -132,7 +151,7 @@ pub(super) fn icmp_types(
         ));
     }
     if !text.first().is_some_and(u8::is_ascii_alphabetic) {
-        return range(text, at, u32::from(u8::MAX), EXPECTED);
+        return range(text, at, u8::MAX.into(), EXPECTED);
     }
     let Some(family) = family else {
         return Err(Refusal::invalid(
@@ -212,6 +231,15 @@ fn cut(family: Family, address: [u8; 16], len: u8) -> Option<Likely> {
 
 /// Reads an element of `src=` or `dst=` that is no range.
 pub(super) fn prefix(text: &[u8], at: usize) -> Result<(Family, Prefix), Refusal> {
+    if let Some(address) = in_brackets(text) {
+        return Err(
+            Refusal::invalid(at, "brackets around an address", ADDRESS).likely(cut(
+                Family::Ipv6,
+                address,
+                bits(Family::Ipv6),
+            )),
+        );
+    }
     let mut parts = text.splitn(2, |b| *b == b'/');
     let before = parts.next().unwrap_or_default();
     let (family, address) = address(before, at)?;
@@ -241,6 +269,51 @@ pub(super) fn prefix(text: &[u8], at: usize) -> Result<(Family, Prefix), Refusal
         .likely(cut(family, address, len))
     })?;
     Ok((family, prefix))
+}
+
+/// Returns the IPv6 address between brackets.
+fn in_brackets(text: &[u8]) -> Option<[u8; 16]> {
+    let inner = text.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    match address(inner, 0) {
+        Ok((Family::Ipv6, address)) => Some(address),
+        _ => None,
+    }
+}
+
+/// Returns the address and the port of `A:P` or `[A]:P`, as sockets are written.
+pub(super) fn address_and_port(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = text.iter().rposition(|b| *b == b':')?;
+    let (before, port) = (text.get(..colon)?, text.get(colon.saturating_add(1)..)?);
+    u16::try_from(number(port)?).ok()?;
+    if in_brackets(before).is_some() {
+        let inner = before.strip_prefix(b"[")?.strip_suffix(b"]")?;
+        return Some((inner, port));
+    }
+    match address(before, 0) {
+        Ok((Family::Ipv4, _)) => Some((before, port)),
+        _ => None,
+    }
+}
+
+/// Returns whether a value stands for all values.
+pub(crate) fn is_every(text: &[u8]) -> bool {
+    matches!(text, b"any" | b"all" | b"*")
+}
+
+/// Returns whether `byte` is a quote.
+pub(super) fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'')
+}
+
+/// Returns a text without the quotes at its ends.
+pub(super) fn unquoted(text: &[u8]) -> &[u8] {
+    let is_other = |byte: &u8| !is_quote(*byte);
+    let first = text.iter().position(is_other);
+    let last = text.iter().rposition(is_other);
+    let between = first
+        .zip(last)
+        .and_then(|(first, last)| text.get(first..=last));
+    between.unwrap_or_default()
 }
 
 /// Returns the number of bits that the netmask `text` has, where they are the highest ones.
@@ -296,6 +369,12 @@ pub(super) fn address_range(
 /// Reads an element of `dev=`.
 pub(super) fn device(text: &[u8], at: usize) -> Result<Device, Refusal> {
     const EXPECTED: &str = "a device's name, or the start of one and `*`";
+    // It would be a name, of a device that nobody has.
+    if let [first @ b'\'', .., last] = text {
+        if first == last {
+            return Err(Refusal::invalid(at, "not the name of a device", EXPECTED));
+        }
+    }
     let (name, wildcard) = match text.strip_suffix(b"*") {
         Some(name) => (name, true),
         None => (text, false),
@@ -309,7 +388,7 @@ pub(super) fn device(text: &[u8], at: usize) -> Result<Device, Refusal> {
         .likely(Device::new(start, true).map(Likely::Device)));
     }
     // The kernel lets no device be called `all`, and tcpdump calls them all `any`.
-    if matches!(text, b"any" | b"all" | b"*") {
+    if is_every(text) {
         return Err(Refusal::invalid(
             at,
             "every device",
@@ -351,13 +430,9 @@ pub(super) fn local(text: &[u8], at: usize) -> Result<Local, Refusal> {
 
 /// Reads the value of `mark=`.
 pub(super) fn mark(text: &[u8], at: usize) -> Result<Mark, Refusal> {
-    let number = |text: &[u8]| match text.strip_prefix(b"0x").or(text.strip_prefix(b"0X")) {
-        Some(hex) => digits(hex, 16),
-        None => digits(text, 10),
-    };
     let mut parts = text.splitn(2, |b| *b == b'/');
-    let bits = parts.next().and_then(number);
-    let mask = parts.next().map_or(Some(u32::MAX), number);
+    let bits = parts.next().and_then(based_number);
+    let mask = parts.next().map_or(Some(u32::MAX), based_number);
     let (Some(bits), Some(mask)) = (bits, mask) else {
         return Err(Refusal::invalid(
             at,
@@ -500,11 +575,11 @@ pub(crate) fn tag(text: &[u8], at: usize) -> Result<Tag, Refusal> {
     ))
 }
 
-/// Reads a rule's number.
+/// Reads a rule's id.
 pub(crate) fn id(text: &[u8], at: usize) -> Result<u32, Refusal> {
     number(text).filter(|id| *id != 0).ok_or(Refusal::invalid(
         at,
-        "not the number of a rule",
-        "a number from 1 to 4294967295",
+        "not the id of a rule",
+        "an id from 1 to 4294967295",
     ))
 }

@@ -15,6 +15,7 @@ use crate::pure::{
         parse::Parsed,
         refusal::{
             Errno,
+            Likely,
             Refusal, //
         },
         report::Report,
@@ -28,7 +29,8 @@ use crate::pure::{
         },
         text::{
             statements,
-            Statement, //
+            Statement,
+            Word, //
         },
         value, //
     },
@@ -249,7 +251,6 @@ fn command<S: Clone + Ord>(
     slots: &dyn Slots<S>,
 ) -> Result<(), Refusal> {
     let command = first_word(statement);
-    let words = arguments(statement);
     if edit.purges() && command.text != PURGE {
         return Err(Refusal::invalid(
             command.column,
@@ -265,11 +266,7 @@ fn command<S: Clone + Ord>(
         }
         b"insert" => insert(edit, statement, namespaces, slots),
         b"delete" => delete(edit, statement),
-        b"flush" => {
-            no_more_words(words)?;
-            edit.flush();
-            Ok(())
-        }
+        b"flush" => flush(edit, statement),
         b"load" => Err(Refusal::invalid(
             command.column,
             "a load behind other commands",
@@ -295,6 +292,7 @@ fn insert<S: Clone + Ord>(
     const BEFORE: &[u8] = b"before=";
 
     let mut text = statement.behind(first_word(statement));
+    check_place(text)?;
     let mut before = None;
     if let Some((word, id)) = text
         .words()
@@ -309,6 +307,62 @@ fn insert<S: Clone + Ord>(
     edit.insert(before, parsed, slots)
 }
 
+/// Refuses a place that is named as in iptables or nft, at the start of what stands behind `insert`.
+fn check_place(text: Statement<'_>) -> Result<(), Refusal> {
+    let Some(word) = text.words().next() else {
+        return Ok(());
+    };
+    let is_before = word.text == b"before";
+    if !is_before && !word.text.iter().all(u8::is_ascii_digit) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        word.column,
+        "a position, which no rule has",
+        "insert before=ID RULE, ahead of the rule with that id; or insert RULE, in front of all",
+    )
+    .likely(is_before.then_some(Likely::Word("before="))))
+}
+
+/// Carries out `flush`.
+fn flush<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
+    let words = arguments(statement);
+    let is_delete = |word: &[u8]| {
+        let is_key = |key: &&[u8]| word.starts_with(key);
+        [&b"tag="[..], b"id="].iter().any(is_key) || word.iter().all(u8::is_ascii_digit)
+    };
+    if words
+        .clone()
+        .next()
+        .is_some_and(|word| is_delete(word.text))
+    {
+        return Err(Refusal::invalid(
+            first_word(statement).column,
+            "a flush of some rules",
+            "flush alone, for all rules; delete tag=T or delete ID for some",
+        )
+        .likely(Some(Likely::Word("delete"))));
+    }
+    no_more_words(words)?;
+    edit.flush();
+    Ok(())
+}
+
+/// Refuses `all` and the like behind a command that has a word for that: `own`.
+fn check_not_every(
+    which: Word<'_>,
+    own: &'static str,
+    expected: &'static str,
+) -> Result<(), Refusal> {
+    match value::is_every(which.text) {
+        false => Ok(()),
+        true => Err(
+            Refusal::invalid(which.column, "a value that leaves nothing out", expected)
+                .likely(Some(Likely::Word(own))),
+        ),
+    }
+}
+
 /// Carries out `delete ID` or `delete tag=T`.
 fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Result<(), Refusal> {
     /// The forms that it has.
@@ -316,6 +370,11 @@ fn delete<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> R
 
     let words = arguments(statement);
     let which = only_word(first_word(statement), words, "nothing to delete", EXPECTED)?;
+    check_not_every(
+        which,
+        "flush",
+        "flush, for all rules; delete ID or delete tag=T for some",
+    )?;
     if let Some(tag) = which.text.strip_prefix(b"tag=") {
         let tag = value::tag(tag, which.column.saturating_add(4))?;
         return edit.delete_tag(&tag, which.column);
@@ -335,6 +394,11 @@ fn purge<S: Clone + Ord>(edit: &mut Edit<'_, S>, statement: Statement<'_>) -> Re
         return Ok(());
     };
     no_more_words(words)?;
+    check_not_every(
+        which,
+        "purge",
+        "purge alone, for all rules; purge ID or purge tag=T for some",
+    )?;
     if let Some(tag) = which.text.strip_prefix(b"tag=") {
         let tag = value::tag(tag, which.column.saturating_add(4))?;
         return edit.purge_tag(&tag, which.column);

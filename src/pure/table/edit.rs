@@ -209,7 +209,7 @@ fn no_such_id(column: usize) -> Refusal {
     Refusal::new(
         Errno::NoEnt,
         column,
-        "no rule has this number",
+        "no rule has this id",
         "the id= of a rule in the table",
     )
 }

@@ -2,9 +2,10 @@
 
 //! The lines of the files that list the rules, and where in the file each one starts.
 //!
-//! A reader asks for a page at an offset. A line keeps its length while the table is in force, whatever
-//! its counters do. So a page is found without writing the lines before it: a [`Listing`] has written all
-//! lines once, and knows where they start.
+//! A reader asks for a page at an offset. It is found without writing the lines before it: all lines were
+//! written once, and where they start is known. A line of `rules` or `tags` keeps its length while the table
+//! is in force. Those of `counters` have room for the digits of their numbers, which is the same in all of
+//! them, and grows with what the module has counted.
 
 use core::fmt::{
     self,
@@ -69,10 +70,41 @@ pub enum Shadow {
     Unknown,
 }
 
-impl Shadow {
-    /// The most bytes of its text.
-    const MOST: usize = "shadowed_by=4294967295 ".len();
+impl Counts {
+    /// The most bytes of a packet that is counted, in bits of the number: a packet of BIG TCP has 512 KiB.
+    const PACKET_BITS: u32 = 19;
 
+    /// Returns the number of digits that a line of `counters` has room for, where all rules together have
+    /// counted so many packets. `bytes` does not matter.
+    ///
+    /// There are few such numbers, as all lines change their length with them.
+    pub fn room(total: Self) -> usize {
+        /// Enough for 50 million packets.
+        const LEAST: usize = 24;
+        const STEP: usize = 8;
+
+        // What comes by while a page is written has room, too.
+        let twice = |count: u64| count.saturating_mul(2);
+        let packets = twice(total.packets);
+        let most = Self {
+            packets,
+            bytes: packets.saturating_mul(1 << Self::PACKET_BITS),
+            held: twice(total.held),
+            observed: twice(total.observed),
+        };
+        let digits = most.digits().max(LEAST);
+        digits.div_ceil(STEP).saturating_mul(STEP)
+    }
+
+    /// Returns the number of digits of all of them.
+    pub fn digits(&self) -> usize {
+        [self.packets, self.bytes, self.held, self.observed]
+            .into_iter()
+            .fold(0, |sum, number| sum.saturating_add(digits(number)))
+    }
+}
+
+impl Shadow {
     /// Returns the length of its text in bytes.
     fn len(self) -> usize {
         let value = match self {
@@ -95,19 +127,26 @@ impl Display for Shadow {
 }
 
 /// A line of `counters`. Blanks ahead of `rule=` keep its length where the numbers grow.
-pub struct CounterLine<'a, S>(pub &'a Entry<S>, pub Counts, pub Shadow);
+pub struct CounterLine<'a, S> {
+    /// The rule.
+    pub entry: &'a Entry<S>,
+    /// What it has counted.
+    pub counts: Counts,
+    /// Whether it can be the first to match.
+    pub shadow: Shadow,
+    /// The number of digits that there is room for.
+    pub room: usize,
+}
 
 impl<S> CounterLine<'_, S> {
-    /// The most digits of four numbers of 64 bits, and the longest text of a shadow.
-    const ROOM: usize = 80 + Shadow::MOST;
-
-    /// Returns its length in bytes, newline included, where the rule's text has `text` bytes.
-    fn len(&self, text: usize) -> usize {
-        let tag = self.0.rule().tag().map_or(0, str::len);
+    /// Returns its length in bytes, newline included and the room left out, where the rule's text has `text`
+    /// bytes.
+    fn len(entry: &Entry<S>, shadow: Shadow, text: usize) -> usize {
+        let tag = entry.rule().tag().map_or(0, str::len);
         "id= packets= bytes= held= observed= tag= rule=\"\"\n"
             .len()
-            .saturating_add(Self::ROOM)
-            .saturating_add(digits(self.0.id().into()))
+            .saturating_add(digits(entry.id().into()))
+            .saturating_add(shadow.len())
             .saturating_add(tag)
             .saturating_add(text)
     }
@@ -115,11 +154,12 @@ impl<S> CounterLine<'_, S> {
 
 impl<S> Display for CounterLine<'_, S> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(entry, counts, shadow) = self;
-        let numbers = [counts.packets, counts.bytes, counts.held, counts.observed];
-        let used = numbers
-            .iter()
-            .fold(shadow.len(), |sum, n| sum.saturating_add(digits(*n)));
+        let Self {
+            entry,
+            counts,
+            shadow,
+            room,
+        } = self;
         writeln!(
             f,
             "id={} packets={} bytes={} held={} observed={} tag={} {shadow}{:pad$}rule=\"{}\"",
@@ -131,7 +171,7 @@ impl<S> Display for CounterLine<'_, S> {
             entry.rule().tag().unwrap_or(""),
             "",
             entry.rule(),
-            pad = Self::ROOM.saturating_sub(used),
+            pad = room.saturating_sub(counts.digits()),
         )
     }
 }
@@ -143,10 +183,26 @@ fn digits(number: u64) -> usize {
         .map_or(1, |log| usize::try_from(log).unwrap_or(0).saturating_add(1))
 }
 
-/// The places of the lines of a table's text, and its sum.
+/// Returns the places of the lines of `counters`, the room for their numbers left out. `shadow` says of the
+/// rule at a position whether it is shadowed.
+///
+/// Process context; takes as long as reading all of the rules.
+pub fn counter_lines<S>(
+    table: &Table<S>,
+    shadow: impl Fn(usize) -> Shadow,
+) -> Result<Offsets, NoMemory> {
+    let entries = table.entries();
+    let mut lines = Offsets::new(entries.len())?;
+    for (position, entry) in entries.iter().enumerate() {
+        let text = Measure::of(entry.rule()).len;
+        lines.push(CounterLine::len(entry, shadow(position), text))?;
+    }
+    Ok(lines)
+}
+
+/// The places of the lines of `rules`, and the sum of the rules.
 pub struct Listing {
     rule_lines: Offsets,
-    counter_lines: Offsets,
     sum: u64,
 }
 
@@ -158,7 +214,6 @@ impl Listing {
         let entries = table.entries();
         let mut listing = Self {
             rule_lines: Offsets::new(entries.len())?,
-            counter_lines: Offsets::new(entries.len())?,
             sum: 0,
         };
         let mut sum = Fnv::new();
@@ -167,8 +222,6 @@ impl Listing {
             sum.add(&measure.hash.0.to_be_bytes());
             let rule_line = RuleLine(entry).len(measure.len);
             listing.rule_lines.push(rule_line)?;
-            let counter_line = CounterLine(entry, Counts::default(), Shadow::None).len(measure.len);
-            listing.counter_lines.push(counter_line)?;
         }
         listing.sum = sum.0;
         Ok(listing)
@@ -177,11 +230,6 @@ impl Listing {
     /// Returns the places of the lines of `rules`, counted from the end of its first line.
     pub fn rule_lines(&self) -> &Offsets {
         &self.rule_lines
-    }
-
-    /// Returns the places of the lines of `counters`.
-    pub fn counter_lines(&self) -> &Offsets {
-        &self.counter_lines
     }
 
     /// Returns a hash of the rules' texts in order, without ids: equal for equal tables.
@@ -354,13 +402,25 @@ impl Offsets {
         Ok(())
     }
 
-    /// Returns a line that starts at `offset` or before, and where it starts, in bytes.
-    pub fn line_before(&self, offset: u64) -> (usize, u64) {
-        let step = self
-            .starts
-            .partition_point(|start| *start <= offset)
-            .saturating_sub(1);
-        let start = self.starts.get(step).copied().unwrap_or(0);
-        (step.saturating_mul(Self::STEP), start)
+    /// Returns a line that starts at `offset` or before, and where it starts, in bytes. Each line is `more`
+    /// bytes longer than was said when it was appended.
+    pub fn line_before(&self, offset: u64, more: usize) -> (usize, u64) {
+        let more = u64::try_from(more.saturating_mul(Self::STEP)).unwrap_or(u64::MAX);
+        let mut found = (0, 0);
+        // The first `low` places are at `offset` or before, and those from `high` on are behind it.
+        let (mut low, mut high) = (0, self.starts.len());
+        while low < high {
+            let middle = low.saturating_add(high.saturating_sub(low) / 2);
+            let ahead = u64::try_from(middle).unwrap_or(u64::MAX);
+            let start = self.starts.get(middle).copied().unwrap_or(u64::MAX);
+            let start = start.saturating_add(ahead.saturating_mul(more));
+            if start <= offset {
+                found = (middle.saturating_mul(Self::STEP), start);
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        found
     }
 }

@@ -123,7 +123,7 @@ impl Load {
             let (end, after) = rest.split_at_checked(at).unwrap_or_default();
             rest = after.strip_prefix(b"\n").unwrap_or_default();
             if !self.partial.is_empty() || end.len() > MAX_LINE {
-                self.hold(end)?;
+                self.keep(end)?;
             }
             self.line = self.line.saturating_add(1);
             if self.partial.is_empty() {
@@ -143,7 +143,7 @@ impl Load {
                 }
             };
         }
-        self.hold(rest)?;
+        self.keep(rest)?;
         self.read_end(&mut progress, namespaces)?;
         Ok(progress)
     }
@@ -206,7 +206,7 @@ impl Load {
     }
 
     /// Appends to the start of a line whose end is still to come. Refuses a line that is too long.
-    fn hold(&mut self, start: &[u8]) -> Result<(), Report> {
+    fn keep(&mut self, start: &[u8]) -> Result<(), Report> {
         let number = self.line.saturating_add(1);
         if self.partial.len().saturating_add(start.len()) > MAX_LINE {
             let refusal = Refusal::invalid(0, "a line too long", "lines of up to 8,192 bytes");

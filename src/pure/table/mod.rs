@@ -273,7 +273,7 @@ fn id_in_use(column: usize) -> Refusal {
     Refusal::new(
         Errno::Exist,
         column,
-        "the number of another rule",
+        "the id of another rule",
         "a number that is not in use, or no id=",
     )
 }

@@ -61,7 +61,7 @@ pub struct NetnsLine {
     pub nat_ipv6: bool,
     /// Whether there was no room for ctskip's hooks.
     pub no_hooks: bool,
-    /// The number of rules that hold there.
+    /// The number of rules that act there.
     pub rules: usize,
     /// The number of skipped packets.
     pub skipped: u64,
