@@ -23,6 +23,7 @@ use crate::pure::{
         value, //
     },
     rule::{
+        FixedField,
         Namespaces,
         Rule,
         TcpFlags,
@@ -363,7 +364,8 @@ impl<'a> Reading<'a> {
             b"--tcp-flags" => {
                 let (mask, flags) = (flags(words.next()?.text)?, flags(words.next()?.text)?);
                 let flags = TcpFlags::new(flags, Some(mask))?;
-                self.reader.rule.flags = Some(flags);
+                let (value, mask) = (flags.value().into(), flags.mask().into());
+                self.reader.rule.fixed.set(FixedField::FLAGS, value, mask);
                 return self.reader.note(Term::Flags, column).then_some(());
             }
             _ => {}
