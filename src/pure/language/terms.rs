@@ -503,7 +503,7 @@ fn unknown_word(word: Word<'_>) -> Refusal {
     let key = key(word.text);
     let is_key = |word: &&str| word.as_bytes() == key;
     let mut elsewhere = ELSEWHERE.iter();
-    match elsewhere.find(|(words, _, _)| words.iter().any(|word| is_key(word))) {
+    match elsewhere.find(|(words, _, _)| words.iter().any(is_key)) {
         Some((_, what, expected)) => Refusal::invalid(word.column, what, expected),
         None => {
             Refusal::invalid(word.column, "an unknown word", EXPECTED).likely(likely(word.text))
