@@ -219,23 +219,12 @@ impl File for CountersFile {
     fn lines(&self) -> Result<impl Lines + '_> {
         let (published, _) = self.0.published();
         let shadows = published.shadows(&WhileWanted(Some(&self.0)))?;
-        let (nets, past) = self.0.nets()?;
-        let count = |counter: Counter| {
-            let all = nets.iter().map(|net| net.count(counter));
-            all.fold(counter.of(&past.counts), u64::saturating_add)
-        };
-        let total = Counts {
-            packets: count(Counter::Skipped).saturating_add(count(Counter::Tracked)),
-            bytes: 0,
-            held: count(Counter::Held),
-            observed: count(Counter::Observed),
-        };
         Ok(CountersText {
             places: published.counter_lines(&shadows)?,
             shadows,
             published,
             nets: &self.0,
-            room: self.0.counter_room(Counts::room(total)),
+            room: self.0.counter_room(Counts::default().room()),
         })
     }
 }
@@ -263,7 +252,7 @@ impl Lines for CountersText<'_> {
         };
         // A longer one makes all lines longer: from then on, they are read anew.
         if counts.digits() > self.room {
-            self.nets.counter_room(counts.digits());
+            self.nets.counter_room(counts.room());
             return Err(estale());
         }
         let line = CounterLine {

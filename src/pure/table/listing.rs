@@ -5,7 +5,7 @@
 //! A reader asks for a page at an offset. It is found without writing the lines before it: all lines were
 //! written once, and where they start is known. A line of `rules` or `tags` keeps its length while the table
 //! is in force. Those of `counters` have room for the digits of their numbers, which is the same in all of
-//! them, and grows with what the module has counted.
+//! them, and grows where one of them needs more.
 
 use core::fmt::{
     self,
@@ -71,28 +71,16 @@ pub enum Shadow {
 }
 
 impl Counts {
-    /// The most bytes of a packet that is counted, in bits of the number: a packet of BIG TCP has 512 KiB.
-    const PACKET_BITS: u32 = 19;
-
-    /// Returns the number of digits that a line of `counters` has room for, where all rules together have
-    /// counted so many packets. `bytes` does not matter.
+    /// Returns the number of digits that the lines of `counters` have room for, where this is the longest of
+    /// them.
     ///
     /// There are few such numbers, as all lines change their length with them.
-    pub fn room(total: Self) -> usize {
-        /// Enough for 50 million packets.
+    pub fn room(&self) -> usize {
+        /// As many as a hundred million packets have, and their bytes.
         const LEAST: usize = 24;
         const STEP: usize = 8;
 
-        // What comes by while a page is written has room, too.
-        let twice = |count: u64| count.saturating_mul(2);
-        let packets = twice(total.packets);
-        let most = Self {
-            packets,
-            bytes: packets.saturating_mul(1 << Self::PACKET_BITS),
-            held: twice(total.held),
-            observed: twice(total.observed),
-        };
-        let digits = most.digits().max(LEAST);
+        let digits = self.digits().max(LEAST);
         digits.div_ceil(STEP).saturating_mul(STEP)
     }
 
