@@ -55,13 +55,17 @@ use ctskip_pure::{
     rule::Family,
 };
 use ctskip_testkit::{
+    checks,
     source::{
         Random,
         Source, //
     },
     world::key,
 };
-use proptest::prelude::*;
+use proptest::{
+    collection::vec,
+    prelude::*, //
+};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -1011,4 +1015,14 @@ fn the_quarter_comes_back() {
     assert_eq!(all(made, 1 << 30).1, 16);
     let (made, _) = all(Made::default(), 3000 + 7);
     assert_eq!(all(made, u64::MAX).1, 16);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// The table says of each flow what a map without bounds says.
+    #[test]
+    fn a_table_agrees_with_a_map(choices in vec(any::<u8>(), 0..1200)) {
+        checks::flows(&choices);
+    }
 }
