@@ -151,6 +151,45 @@ fn a_tombstone_wins() {
     );
 }
 
+/// A word is good in the last tick of its life, and not in the next one: so CPUs that read the clock at different
+/// times choose different words.
+const LAST: u64 = NOW + 60;
+const NEXT: u64 = NOW + 64;
+
+fn ends_between(host: &Host) {
+    assert_eq!(host.insert(OTHER, UDP, NOW), Insert::New);
+}
+
+#[test]
+fn two_make_one_record_in_different_words() {
+    race(
+        ends_between,
+        |host| host.insert(FLOW, UDP, LAST),
+        |host| host.insert(FLOW, UDP, NEXT),
+        |host, _, _| {
+            assert!(host.knows(FLOW, NEXT));
+            assert_eq!(host.sweep(NEXT), 1);
+        },
+    );
+}
+
+#[test]
+fn a_tombstone_wins_in_another_word() {
+    for (made, buried) in [(LAST, NEXT), (NEXT, LAST)] {
+        race(
+            ends_between,
+            move |host| host.insert(FLOW, UDP, made),
+            move |host| host.bury(FLOW, buried),
+            |host, _, bury| {
+                assert_ne!(bury, Bury::NoRoom);
+                assert!(!host.knows(FLOW, NEXT));
+                assert_eq!(host.sweep(NEXT), 0);
+                assert_eq!(host.insert(FLOW, UDP, NEXT), Insert::Buried);
+            },
+        );
+    }
+}
+
 #[test]
 fn a_tombstone_wins_over_a_record_made_anew() {
     race(

@@ -950,11 +950,16 @@ fn left_out(words: usize, percent: usize, seed: u64) -> usize {
     let table: Table = Table::new(words).unwrap();
     let lifetimes = lifetimes(UDP);
     let mut random = Random::new(seed);
-    let inserts = (0..words * percent / 100).map(|_| {
+    let count = words * percent / 100;
+    let inserts = (0..count).map(|_| {
         let hash = Hash::new(random.number());
         table.insert(hash, UP, Kind::Datagram, &lifetimes, 0)
     });
-    inserts.filter(|insert| *insert == Insert::NoRoom).count()
+    let left_out = inserts.filter(|insert| *insert == Insert::NoRoom).count();
+    let mut walk = Walk::default();
+    assert!(table.sweep(&mut walk, table.buckets(), 0));
+    assert_eq!(walk.alive + left_out, count);
+    left_out
 }
 
 /// With one bucket a flow, some of 10,000 find no room where a third of the words is taken.
