@@ -5,7 +5,7 @@
 use core::num::NonZero;
 
 /// In so many seconds, a namespace makes at most its share of records.
-pub const SECONDS: u32 = 30;
+pub const SECONDS: u64 = 30;
 
 /// The part of the table that is the share of a namespace.
 const PARTS: usize = 4;
@@ -41,7 +41,7 @@ impl Made {
 
     /// Returns what it is with one more record, at second `now`; [`None`] where that is above `share`.
     pub fn one_more(self, share: Share, now: u64) -> Option<Self> {
-        let window = now.wrapping_div(u64::from(SECONDS)) & Self::WINDOW;
+        let window = now.wrapping_div(SECONDS) & Self::WINDOW;
         let last = self.0 >> Self::WINDOW_SHIFT;
         let (before, count) = match window.wrapping_sub(last) & Self::WINDOW {
             0 => (
@@ -83,7 +83,7 @@ impl Share {
         let most = usize::try_from(Made::COUNT).unwrap_or(usize::MAX);
         let share = words.wrapping_div(PARTS).min(most);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let part = share.wrapping_div(counters.get());
+        let part = share / counters;
         Self(NonZero::new(part).unwrap_or(NonZero::<u32>::MIN))
     }
 
