@@ -8,7 +8,8 @@ pytest takes them) and the behaviour that is broken (`why`). It is built in a co
 those tests are run on it: where they pass, the mutant has survived, and this fails.
 
 A mutant of the pure core may name tests of the core in place of `tests`: `host` is what their names have
-in them. These run without a guest. A core that does not compile, or a name that no test has, is no catch.
+in them, behind `interleavings/` where they are there. These run without a guest. A core that does not
+compile, or a name that no test has, is no catch.
 
 Where others than the one that has to notice could fail, `says` is what the tests or the console must say
 of the mutant, as a pattern. Files with `debug = true` are for a debug kernel (LINE-debug), and the only

@@ -6,7 +6,8 @@ kernel's own settings. One finding of any of them fails the whole.
 
 usage: checks.py test [NAME] | lint [LINE] | format
 
-With a NAME, the only tests are those of the pure core whose name has it in it.
+With a NAME, the only tests are those of the pure core whose name has it in it; with interleavings/NAME, those of
+interleavings/.
 """
 
 import re
@@ -177,7 +178,9 @@ class Checks:
         """Run those of the pure core's tests whose name has this one in it."""
         # What takes long is to compile them.
         options = {"CARGO_PROFILE_TEST_OPT_LEVEL": "0"}
-        self.run("cargo", "test", "--locked", "--quiet", "--test", "pure", name, **options)
+        crate, _, name = name.rpartition("/")
+        tests = ["--package", f"ctskip-{crate}"] if crate else ["--test", "pure"]
+        self.run("cargo", "test", "--locked", "--quiet", *tests, name, **options)
 
     def rustfmt(self, *options: str) -> None:
         """Rust's layout, by the kernel's settings; `make format` puts it right."""

@@ -35,7 +35,7 @@ CARGO_FUZZ = "/usr/src/cargo-fuzz"
 CORPUS = checks.CHECKOUT / "fuzz/corpus"
 BUILT = checks.CHECKOUT / "build/fuzz"
 GROWN = "/usr/src/fuzz-corpus"  # the cache's corpora, in the chroot
-TARGETS = ("rules", "transactions", "headers", "matcher", "edits", "session")
+TARGETS = ("rules", "transactions", "headers", "matcher", "edits", "session", "flows")
 
 # Bounds on each input: its length, its seconds, the megabytes that the target has come to.
 LIMITS = ("-max_len=2048", "-timeout=20", "-rss_limit_mb=800")

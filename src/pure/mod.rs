@@ -8,7 +8,10 @@
 //! The way of a packet is [`packet::header`] (bytes to a key) -> [`matcher`] (the first rule that matches
 //! the key) -> [`packet::verdict`].
 //!
-//! A folder uses those ahead of it only: [`rule`], [`language`], [`table`], [`packet`], [`matcher`].
+//! Where NAT is in use, a packet that is to be skipped is looked up in [`flows`], too.
+//!
+//! A folder uses those ahead of it only: [`rule`], [`language`], [`table`], [`packet`], [`flows`],
+//! [`matcher`].
 //!
 //! It builds as a module of `ctskip.ko` and, unchanged, as the host crate `ctskip-pure`, where unit
 //! and property tests run. It holds no `unsafe`, knows no kernel type, and every allocation goes
@@ -28,6 +31,9 @@
 
 pub mod alloc;
 mod bitmap;
+// Not in the module until its hooks use it.
+#[cfg(not(MODULE))]
+pub mod flows;
 pub mod language;
 pub mod matcher;
 pub mod packet;

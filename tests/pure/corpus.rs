@@ -44,4 +44,4 @@ macro_rules! targets {
     };
 }
 
-targets!(rules, transactions, headers, matcher, edits, session);
+targets!(rules, transactions, headers, matcher, edits, session, flows);

@@ -12,7 +12,9 @@ use ctskip_pure::{
         device_name,
         dissect,
         dissect_plain,
+        echo_identifier,
         quoted,
+        quoted_echo_identifier,
         Bytes,
         Context,
         Key,
@@ -872,6 +874,64 @@ impl Bytes for Watched<'_> {
         }
         read
     }
+}
+
+/// An ICMP message with that identifier.
+fn echo(icmp_type: u8, identifier: u16) -> Vec<u8> {
+    let mut bytes = icmp(icmp_type, &[]);
+    bytes[4..6].copy_from_slice(&identifier.to_be_bytes());
+    bytes
+}
+
+/// The identifier of a packet, and where it is an error, of what it quotes.
+fn identifiers(bytes: &[u8], family: Family) -> (Option<u16>, Option<u16>) {
+    let packet = read(bytes, &context(family)).unwrap();
+    let quoted = packet.quoted.as_ref();
+    let quoted = quoted.and_then(|quoted| quoted_echo_identifier(bytes, &packet.key, quoted));
+    (echo_identifier(bytes, &packet.key), quoted)
+}
+
+#[test]
+fn identifiers_of_echoes() {
+    for icmp_type in 0..=255 {
+        let expected4 = matches!(icmp_type, 0 | 8).then_some(0xabcd);
+        let expected6 = matches!(icmp_type, 128 | 129).then_some(0xabcd);
+        let message = echo(icmp_type, 0xabcd);
+        for options in [&[][..], &[1; 8]] {
+            let bytes = ipv4(ICMP, 0, options, (B, A), &message);
+            assert_eq!(identifiers(&bytes, Family::Ipv4), (expected4, None));
+        }
+        // ICMPv6 over IPv4, and what is none of both.
+        for protocol in [ICMP6, UDP, TCP] {
+            let bytes = ipv4(protocol, 0, &[], (B, A), &message);
+            assert_eq!(identifiers(&bytes, Family::Ipv4), (None, None));
+        }
+        let headers = chain(&[DESTINATION], ICMP6, &message);
+        for bytes in [
+            ipv6(ICMP6, (B6, A6), &message),
+            ipv6(DESTINATION, (B6, A6), &headers),
+        ] {
+            assert_eq!(identifiers(&bytes, Family::Ipv6), (expected6, None));
+        }
+
+        let sent = ipv4(ICMP, 0, &[1; 4], (B, A), &message);
+        let error = ipv4(ICMP, 0, &[1; 8], (A, B), &icmp(3, &sent));
+        assert_eq!(identifiers(&error, Family::Ipv4), (None, expected4));
+        let sent = ipv6(ICMP6, (B6, A6), &message);
+        let error = ipv6(ICMP6, (A6, B6), &icmp(1, &sent));
+        assert_eq!(identifiers(&error, Family::Ipv6), (None, expected6));
+    }
+}
+
+#[test]
+fn identifiers_cut_short() {
+    let whole = ipv4(ICMP, 0, &[], (B, A), &echo(8, 0xabcd));
+    for len in 21..26 {
+        assert_eq!(identifiers(&whole[..len], Family::Ipv4), (None, None));
+    }
+    assert_eq!(identifiers(&whole[..26], Family::Ipv4).0, Some(0xabcd));
+    let later = ipv4(ICMP, 185, &[], (B, A), &echo(8, 0xabcd));
+    assert_eq!(identifiers(&later, Family::Ipv4), (None, None));
 }
 
 #[test]

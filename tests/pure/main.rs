@@ -15,6 +15,7 @@ mod command;
 mod conn;
 mod corpus;
 mod dearest;
+mod flows;
 mod hash;
 mod header;
 mod limits;

@@ -253,8 +253,7 @@ pub fn dissect_plain(bytes: &(impl Bytes + ?Sized), context: &Context) -> Option
 /// [`None`] where the quoted packet cannot be read, is an error itself, or was not sent by the
 /// destination of `error`.
 pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
-    let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
-    let ip = ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)?;
+    let ip = quoted_header(bytes, error)?;
     if ip.source != error.destination {
         return None;
     }
@@ -273,6 +272,29 @@ pub fn quoted(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<Key> {
         // name flags decide no errors.
         ..*error
     })
+}
+
+/// Reads the IP header of the packet that an ICMP error quotes; `error` is that error's key.
+fn quoted_header(bytes: &(impl Bytes + ?Sized), error: &Key) -> Option<IpHeader> {
+    let offset = ip_header(bytes, error.family, 0)?.transport_offset?;
+    ip_header(bytes, error.family, quoted_offset(bytes, error, offset)?)
+}
+
+/// Returns the identifier of an ICMP echo request or reply; `key` is what [`dissect`] made of the same bytes.
+///
+/// The key does not have it: only flows are told apart by it, and those of few packets.
+pub fn echo_identifier(bytes: &(impl Bytes + ?Sized), key: &Key) -> Option<u16> {
+    ip_header(bytes, key.family, 0)?.echo_identifier(bytes, key)
+}
+
+/// Returns the identifier of an ICMP echo request or reply that an ICMP error quotes; `error` is the key
+/// that [`dissect`] made of the same bytes, and `quoted` what [`quoted`] made of it.
+pub fn quoted_echo_identifier(
+    bytes: &(impl Bytes + ?Sized),
+    error: &Key,
+    quoted: &Key,
+) -> Option<u16> {
+    quoted_header(bytes, error)?.echo_identifier(bytes, quoted)
 }
 
 /// Returns the offset of the packet that the ICMP error at `offset` quotes (RFC 792, RFC 4443).
@@ -319,6 +341,18 @@ pub(in crate::pure) fn is_error(family: Family, transport: Transport) -> bool {
     }
 }
 
+/// Returns whether the packet is an ICMP echo request or reply.
+#[inline]
+pub(in crate::pure) fn is_echo(family: Family, transport: Transport) -> bool {
+    let Transport::IcmpType(icmp_type) = transport else {
+        return false;
+    };
+    match family {
+        Family::Ipv4 => matches!(icmp_type, 8 | 0),
+        Family::Ipv6 => matches!(icmp_type, 128 | 129),
+    }
+}
+
 /// The fields of an IP header.
 struct IpHeader {
     source: u128,
@@ -336,6 +370,17 @@ impl IpHeader {
             Some(offset) => transport(bytes, family, self.protocol, offset),
             None => Transport::Unknown,
         }
+    }
+
+    /// Returns the identifier of the ICMP header behind it, where `key` says that this is an echo.
+    fn echo_identifier(&self, bytes: &(impl Bytes + ?Sized), key: &Key) -> Option<u16> {
+        const IDENTIFIER_OFFSET: usize = 4;
+
+        if !is_echo(key.family, key.transport) {
+            return None;
+        }
+        let offset = self.transport_offset?.checked_add(IDENTIFIER_OFFSET)?;
+        bytes.read(offset).map(u16::from_be_bytes)
     }
 }
 

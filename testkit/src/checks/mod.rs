@@ -7,6 +7,7 @@
 //! tests call them with the files of `fuzz/corpus`, among which are all that were ever found.
 
 mod edits;
+mod flows;
 mod headers;
 mod matcher;
 mod rules;
@@ -15,6 +16,7 @@ mod transactions;
 
 pub use self::{
     edits::edits,
+    flows::flows,
     headers::headers,
     matcher::matcher,
     rules::rules,
