@@ -223,9 +223,9 @@ impl<W: Word> Table<W> {
 
     /// Returns what a packet of a flow finds, and keeps the record up to date.
     ///
-    /// `direction` is the packet's; `flags` are byte 13 of the header of TCP, without which a packet of TCP finds nothing.
-    /// `lifetimes` are those of its namespace and protocol; `now` is the time in seconds, of a clock that does
-    /// not go back. Any context.
+    /// `direction` is the packet's. `flags` are byte 13 of the header of TCP, without which a packet of TCP
+    /// finds nothing. `lifetimes` are those of its namespace and protocol; `now` is the time in seconds, of a
+    /// clock that does not go back. Any context.
     ///
     /// A record is written to where its state changes, and where a packet comes back (or any one of TCP) in
     /// another tick than that of the last one.
